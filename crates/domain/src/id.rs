@@ -1,0 +1,66 @@
+//! How things are named: requests, models, accounts, tenants, tokens.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A token's place in a model's vocabulary.
+pub type TokenId = u32;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            pub fn new(name: impl Into<Arc<str>>) -> Self {
+                Self(name.into())
+            }
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self::new(name)
+            }
+        }
+    };
+}
+
+name! {
+    /// One request's name, the same in logs, ledger, events and the `x-request-id` header.
+    RequestId
+}
+name! {
+    /// The name a client writes into `model`.
+    ModelName
+}
+name! {
+    /// Who pays: the ledger's account.
+    Account
+}
+name! {
+    /// Whose cache entries may be seen and whose queue is served: the unit of isolation and fairness.
+    Tenant
+}
+
+impl RequestId {
+    /// Returns `req-` and 32 hexadecimal digits of the random number that the caller drew.
+    pub fn from_random(random: u128) -> Self {
+        Self::new(format!("req-{random:032x}"))
+    }
+}

@@ -1,0 +1,48 @@
+//! How the next token is drawn from a model's scores.
+
+use crate::TokenId;
+
+/// Every field has a neutral value that leaves the model's distribution alone; `Default` is all of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the likeliest token; 1 leaves the distribution alone.
+    pub temperature: f32,
+    /// Keeps the smallest set of tokens whose probability reaches this; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps this many likeliest tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Keeps tokens at least this fraction as likely as the likeliest; 0 keeps all.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative scores of tokens already seen (prompt included); 1 leaves them alone.
+    pub repetition_penalty: f32,
+    /// Taken from the score of each token already produced, once.
+    pub presence_penalty: f32,
+    /// Taken from the score of each token already produced, once per occurrence.
+    pub frequency_penalty: f32,
+    /// Added to the scores of the tokens named.
+    pub logit_bias: Vec<(TokenId, f32)>,
+    /// The same seed, request and model give the same tokens.
+    pub seed: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: None,
+        }
+    }
+}
+
+impl Sampling {
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, ..Self::default() }
+    }
+}

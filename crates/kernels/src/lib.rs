@@ -1,0 +1,14 @@
+//! Numbers on slices: the operations a transformer needs, fast on this machine and right on every machine.
+//!
+//! `reference/` is the truth in plain scalar Rust. `cpu/` holds the fast twins, chosen at run time by what the processor
+//! can do. Nothing here knows tensors by name, models, requests or text.
+
+mod attention;
+mod elementwise;
+mod matrix;
+mod pool;
+
+pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache};
+pub use elementwise::{add, rms_norm, rope, silu_mul};
+pub use matrix::{Matrix, Precision, matmul};
+pub use pool::Pool;

@@ -1,0 +1,64 @@
+//! What one forward pass is given, and what it gives back.
+
+use domain::TokenId;
+
+/// The number of a block in the key-value arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct BlockId(pub u32);
+
+/// Rows of several sequences laid end to end: decode rows, prefill chunks and speculative rows alike.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// One token a row.
+    pub tokens: Vec<TokenId>,
+    pub spans: Vec<Span>,
+    /// Rows whose scores are wanted, ascending.
+    pub logit_rows: Vec<u32>,
+}
+
+/// Consecutive rows of one sequence.
+///
+/// ```text
+/// positions   0 ........ first_position ........ first_position + rows
+///             |  computed before (in blocks)  |  these rows            |
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    pub first_row: u32,
+    pub rows: u32,
+    pub first_position: u32,
+    /// Blocks of positions 0, 32, 64, … up to the last row's.
+    pub blocks: Vec<BlockId>,
+}
+
+/// What a scheduler must know of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    pub vocabulary: usize,
+    /// The longest sequence the model was made for.
+    pub context_tokens: usize,
+    /// Tokens in a block, and bytes that one takes over all layers.
+    pub block_tokens: usize,
+    pub block_bytes: usize,
+}
+
+/// One forward pass. The key-value arena belongs to the implementation; which block holds what is the caller's business.
+pub trait Forward: Send {
+    fn shape(&self) -> &Shape;
+    /// Sizes the arena. Called once, before the first `run`.
+    fn reserve(&mut self, blocks: usize) -> Result<(), ForwardError>;
+    /// Computes all rows, writes their keys and values into the blocks, and fills `logits` with
+    /// `[logit_rows.len()][vocabulary]` scores. Rows do not influence each other except through their own sequence.
+    fn run(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), ForwardError>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    #[error("the key-value cache of {bytes} bytes could not be reserved: {cause}")]
+    Reserve { bytes: usize, cause: String },
+    #[error("token {token} is outside the vocabulary of {vocabulary}")]
+    Token { token: TokenId, vocabulary: usize },
+    #[error("the device failed: {0}")]
+    Device(String),
+}
