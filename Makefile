@@ -1,0 +1,30 @@
+# The two commands that a fresh machine needs are `make serve` and `make test`.
+.PHONY: help serve build test check bench demo-model sdk
+
+help:
+	@echo "make serve       build and serve the bundled model on 127.0.0.1:8080 (ARGS=… passes flags on)"
+	@echo "make test        all tests that need nothing but Rust; client-library tests too where the SDKs are installed"
+	@echo "make check       formatting, lints, documentation"
+	@echo "make bench       a short load test against a server of its own, with a chart"
+	@echo "make demo-model  rebuild the bundled models from their text (needs Python; about two hours on two cores)"
+
+build:
+	cargo build --release --locked --bin baseload
+
+serve: build
+	./target/release/baseload serve --data data $(ARGS)
+
+test:
+	cargo test --workspace --locked
+	tests/clients/run
+
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+bench: build
+	bench/run
+
+demo-model:
+	demo-model/build.sh

@@ -1,0 +1,344 @@
+//! Which words a person may type after `baseload`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::{LogFormat, PrecisionSetting};
+
+/// Runs AI inference like a utility: serves models, meters every token.
+#[derive(Debug, Parser)]
+#[command(name = "baseload", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  baseload serve                               serve the bundled model on 127.0.0.1:8080
+  baseload serve --model ./Qwen3-0.6B          serve a Hugging Face folder
+  baseload run \"What is a KV cache?\"           answer once, without a server
+  baseload usage --by model,day                what was used, and what it cost")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve models over HTTP, compatible with the OpenAI API
+    #[command(after_help = "Examples:
+  baseload serve
+  baseload serve --listen 127.0.0.1:9000 --model ./my-model --model ./other.gguf
+  baseload serve --model Qwen/Qwen3-0.6B --precision int8
+  baseload serve --config baseload.toml
+
+Without --model and without models in the configuration, the bundled models are served.
+On an address other than loopback, a key must exist first: baseload keys create --name alice")]
+    Serve(ServeArgs),
+    /// Talk with a model in the terminal
+    #[command(after_help = "Examples:
+  baseload chat
+  baseload chat --model ./Qwen3-0.6B --system \"Answer in one sentence.\"
+  baseload chat --url http://127.0.0.1:8080 --model main
+
+Inside: /reset forgets the conversation, /quit (or Ctrl-D) leaves.")]
+    Chat(ChatArgs),
+    /// Answer one prompt and stop
+    #[command(after_help = "Examples:
+  baseload run \"What is TTFT?\"
+  echo \"Summarise: …\" | baseload run -
+  baseload run --url http://127.0.0.1:8080 --model main --max-tokens 64 \"Hello\"")]
+    Run(RunArgs),
+    /// Put load on any OpenAI-compatible endpoint and measure it
+    #[command(after_help = "Examples:
+  baseload bench --url http://127.0.0.1:8080 --model main --concurrency 1,8,32 --requests 64
+  baseload bench --rate 5 --duration 60 --prompt-tokens 512 --output-tokens 128 --slo-ttft-ms 500 --slo-tpot-ms 50
+  baseload bench --trace arrivals.jsonl --report report.html --json result.json
+
+A trace is one JSON object a line: {\"arrival_ms\": 0, \"input_tokens\": 512, \"output_tokens\": 128}.")]
+    Bench(Box<BenchArgs>),
+    /// List the models that can be served: bundled, configured, downloaded
+    #[command(after_help = "Examples:
+  baseload models
+  baseload models --url http://127.0.0.1:8080        what a running server serves")]
+    Models(ModelsArgs),
+    /// Show requests, tokens and cost from the ledger
+    #[command(after_help = "Examples:
+  baseload usage
+  baseload usage --by account,model --since 7d
+  baseload usage --by day --format csv
+  baseload usage --requests 20                       the last twenty requests, one by one")]
+    Usage(UsageArgs),
+    /// Make, list and revoke API keys
+    #[command(subcommand, after_help = "Examples:
+  baseload keys create --name alice
+  baseload keys create --name ci --account research
+  baseload keys list
+  baseload keys revoke key-1f0c")]
+    Keys(KeysCommand),
+    /// Check a configuration file without serving
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a shell completion script
+    #[command(after_help = "Example:
+  baseload completions bash > /etc/bash_completion.d/baseload")]
+    Completions { shell: Shell },
+}
+
+/// Where things are kept; the same for every command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Place {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "BASELOAD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Folder of the ledger and of downloads [default: the user's data folder]
+    #[arg(long, value_name = "DIR", env = "BASELOAD_DATA")]
+    pub data: Option<PathBuf>,
+}
+
+/// Which models to load and how; flags win over the configuration file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Loading {
+    /// A Hugging Face folder, a .gguf file, bundled:main, bundled:small, or a hub id; may be repeated
+    #[arg(long, value_name = "PATH-OR-HUB-ID")]
+    pub model: Vec<String>,
+    /// How weights are kept in memory [default: as they are stored]
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionSetting>,
+    /// Worker threads of the engine [default: every core this process may use]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Memory for keys and values of each model, in MiB
+    #[arg(long, value_name = "MIB")]
+    pub kv_mib: Option<usize>,
+    /// The longest that other prompts may hold back a running stream's next token, in milliseconds
+    #[arg(long, value_name = "MS")]
+    pub step_target_ms: Option<u64>,
+    /// The same tokens whatever else runs, at some cost in speed
+    #[arg(long)]
+    pub batch_invariant: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub place: Place,
+    /// Address and port to listen on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", env = "BASELOAD_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub loading: Loading,
+    /// How log lines look
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// What is logged: a level, or a filter such as info,gateway=debug
+    #[arg(long, value_name = "FILTER", env = "BASELOAD_LOG")]
+    pub log: Option<String>,
+}
+
+/// What to talk to: a running server, or a model loaded for this command alone.
+#[derive(Debug, Args)]
+pub struct Partner {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub loading: Loading,
+    /// A running server to talk to, instead of loading a model; its models are named with --model
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// What the model is told first
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// The longest answer, in tokens
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// 0 always takes the likeliest token
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+}
+
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    #[command(flatten)]
+    pub partner: Partner,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub partner: Partner,
+    /// What to ask; - reads it from standard input
+    pub prompt: String,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The endpoint, with or without /v1
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// The model to ask [default: the first that the endpoint lists]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Closed loop: how many clients at once; several numbers are run one after the other
+    #[arg(long, value_delimiter = ',', default_value = "1", conflicts_with_all = ["rate", "trace"])]
+    pub concurrency: Vec<usize>,
+    /// Open loop: requests a second, arriving at random (Poisson)
+    #[arg(long, value_name = "PER-SECOND", conflicts_with = "trace")]
+    pub rate: Option<f64>,
+    /// Replay a trace of arrivals and lengths (JSON lines)
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// How many requests of each run
+    #[arg(long, default_value_t = 32)]
+    pub requests: usize,
+    /// End each run after this many seconds, however many requests are done
+    #[arg(long, value_name = "SECONDS")]
+    pub duration: Option<f64>,
+    /// Prompt length in tokens: a number, or a range such as 100-500
+    #[arg(long, value_name = "N|A-B", default_value = "128")]
+    pub prompt_tokens: String,
+    /// Answer length in tokens: a number, or a range
+    #[arg(long, value_name = "N|A-B", default_value = "64")]
+    pub output_tokens: String,
+    /// Tokens at the start of each prompt that all requests share
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub shared_prefix_tokens: usize,
+    /// Requests that run before measuring begins
+    #[arg(long, default_value_t = 1)]
+    pub warmup: usize,
+    /// Time to first token that counts as good
+    #[arg(long, value_name = "MS")]
+    pub slo_ttft_ms: Option<f64>,
+    /// Time per output token that counts as good
+    #[arg(long, value_name = "MS")]
+    pub slo_tpot_ms: Option<f64>,
+    /// End-to-end time that counts as good
+    #[arg(long, value_name = "MS")]
+    pub slo_e2e_ms: Option<f64>,
+    /// Time after which a request counts as failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 600.0)]
+    pub timeout: f64,
+    /// Draws lengths, words and arrivals
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write charts: .html or .svg
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Bearer key [default: the environment's OPENAI_API_KEY]
+    #[arg(long, value_name = "KEY", env = "OPENAI_API_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    #[command(flatten)]
+    pub place: Place,
+    /// Ask a running server instead
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct UsageArgs {
+    #[command(flatten)]
+    pub place: Place,
+    /// Group by these, comma-separated
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "model")]
+    pub by: Vec<UsageBy>,
+    /// From: a span back from now (90m, 24h, 7d) or a date (2026-01-31)
+    #[arg(long)]
+    pub since: Option<String>,
+    /// To: a span back from now or a date
+    #[arg(long)]
+    pub until: Option<String>,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: UsageFormat,
+    /// List the last N requests instead of sums
+    #[arg(long, value_name = "N")]
+    pub requests: Option<u32>,
+    /// Prove that the ledger balances
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UsageBy {
+    Account,
+    Model,
+    Day,
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UsageFormat {
+    Table,
+    Csv,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key; its secret is shown once
+    Create {
+        #[command(flatten)]
+        place: Place,
+        /// What to call it
+        #[arg(long)]
+        name: String,
+        /// The account that its requests are booked to [default: the name]
+        #[arg(long)]
+        account: Option<String>,
+    },
+    /// List keys, without their secrets
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// End a key at once
+    Revoke {
+        #[command(flatten)]
+        place: Place,
+        /// The key's id, from `baseload keys list`
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read a configuration file and say what is wrong with it, or what it means
+    #[command(after_help = "Example:
+  baseload config check baseload.toml")]
+    Check {
+        /// The file to check
+        file: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command) {
+            let leaf = !command.has_subcommands();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let parent_may_show_it = ["create", "list", "revoke"].contains(&command.get_name());
+            assert!(
+                !leaf || parent_may_show_it || help.contains("baseload"),
+                "`baseload {} --help` has no example",
+                command.get_name()
+            );
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}
