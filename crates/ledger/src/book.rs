@@ -1,0 +1,341 @@
+//! Which entries does a hold, a settlement or a release write, given what the book already knows of the request?
+//!
+//! ```text
+//!            hold              settle(usage)
+//!  payer ───────────▶ held ───────────────────▶ earned      the used part of the hold
+//!    ▲                 │
+//!    └─────────────────┘  settle, release, expiry           the unused part of the hold
+//!  payer ─────────────────────────────────────▶ earned      what was used beyond the hold
+//! ```
+//!
+//! Every entry takes from one side what it gives to another, so all sides sum to zero, in tokens of each dimension and in
+//! money; and per request, hold = settled + released as soon as it has ended. A request moves only forward:
+//! absent → open → ended. Whatever arrives after the end is answered with the end and changes nothing.
+//!
+//! Pure: no clock, no store, no randomness.
+
+use domain::{Account, ModelName, Money, RequestId, Usage, UsageEnd, UsageSource};
+
+use crate::quantity::{DIMENSIONS, TOKENS_MAX, tokens};
+use crate::{LedgerError, PriceVersion, Quantities, Timestamp};
+
+/// Work is about to begin: reserve this much for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    pub request: RequestId,
+    pub account: Account,
+    pub model: ModelName,
+    pub estimate: Usage,
+    pub at: Timestamp,
+}
+
+/// Work has ended and this much was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    pub request: RequestId,
+    pub usage: Usage,
+    pub end: UsageEnd,
+    pub source: UsageSource,
+    pub at: Timestamp,
+}
+
+/// Work never began, so nothing was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    pub request: RequestId,
+    pub reason: ReleaseReason,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReleaseReason {
+    /// Nobody would take the work: a full queue, an engine that stops.
+    Refused,
+    /// The client left before the work began.
+    ClientLeft,
+    /// It failed before it consumed anything.
+    Failed,
+}
+
+/// Why a hold was closed by someone who cannot say what was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LossReason {
+    /// The process that held it died.
+    ProcessLost,
+    /// The process lives, but no longer knows the request.
+    Forgotten,
+}
+
+/// A hold as it was booked, with the price version that will also settle it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub hold: Hold,
+    /// The version in force at the hold's time.
+    pub price: Option<PriceVersion>,
+}
+
+impl Held {
+    /// Returns the money reserved, or nothing where the estimate has no price.
+    pub fn amount(&self) -> Option<Money> {
+        self.cost(&self.hold.estimate)
+    }
+    /// Returns what this usage costs under the hold's price version, or nothing where it has no price.
+    pub fn cost(&self, usage: &Usage) -> Option<Money> {
+        self.price.as_ref().and_then(|version| version.prices.cost(usage))
+    }
+    fn quantities(&self) -> Quantities {
+        Quantities::of(&self.hold.estimate, self.amount())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    Settled {
+        usage: Usage,
+        end: UsageEnd,
+        source: UsageSource,
+    },
+    /// Nothing was used, and that is a fact.
+    Released {
+        reason: ReleaseReason,
+    },
+    /// What was used is unknown, and stays so: it is not zero.
+    Lost {
+        reason: LossReason,
+    },
+}
+
+/// The one end of a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub how: How,
+    pub at: Timestamp,
+    /// `None`: unpriced, or unknown.
+    pub cost: Option<Money>,
+}
+
+/// All that the book knows of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Position {
+    Absent,
+    Open(Held),
+    Ended(Held, Ending),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The request's own account.
+    Payer,
+    /// What is reserved for work under way.
+    Held,
+    /// What was used.
+    Earned,
+}
+
+/// Moves quantities from one side to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub from: Side,
+    pub to: Side,
+    pub quantities: Quantities,
+}
+
+/// What a request for a hold came to. Only `Opened` allows work to begin: the others say that this request id was used
+/// before, and starting work again would give it away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HoldOutcome {
+    Opened(Held),
+    AlreadyOpen(Held),
+    AlreadyEnded(Held, Ending),
+}
+
+/// What a settlement or release came to: the end that is booked, whoever booked it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndOutcome {
+    pub held: Held,
+    pub ending: Ending,
+    /// The end was booked earlier; this call changed nothing.
+    pub repeated: bool,
+}
+
+impl EndOutcome {
+    /// Returns what was used beyond the hold, which is booked in full all the same: facts are facts.
+    pub fn excess(&self) -> Quantities {
+        match self.ending.how {
+            How::Settled { usage, .. } => {
+                let used = Quantities::of(&usage, self.ending.cost);
+                used.without(&used.overlap(&self.held.quantities()))
+            }
+            How::Released { .. } | How::Lost { .. } => Quantities::default(),
+        }
+    }
+}
+
+/// What is to be written: the entries and the new position (or none of both), and the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision<Outcome> {
+    pub outcome: Outcome,
+    pub entries: Vec<Entry>,
+    pub position: Position,
+}
+
+/// Decides a hold; `price` is the version in force at its time.
+pub fn hold(
+    position: &Position,
+    hold: Hold,
+    price: Option<PriceVersion>,
+) -> Result<Decision<HoldOutcome>, LedgerError> {
+    let outcome = match position {
+        Position::Absent => return open(hold, price),
+        Position::Open(held) => HoldOutcome::AlreadyOpen(same(held, &hold)?),
+        Position::Ended(held, ending) => HoldOutcome::AlreadyEnded(same(held, &hold)?, ending.clone()),
+    };
+    Ok(Decision { outcome, entries: Vec::new(), position: position.clone() })
+}
+
+/// Decides a settlement. Usage beyond the hold is booked in full.
+pub fn settle(position: &Position, settlement: Settlement) -> Result<Decision<EndOutcome>, LedgerError> {
+    let Settlement { request, usage, end, source, at } = settlement;
+    finish(position, &request, How::Settled { usage, end, source }, at)
+}
+
+/// Decides a release: all that is held goes back.
+pub fn release(position: &Position, release: Release) -> Result<Decision<EndOutcome>, LedgerError> {
+    finish(position, &release.request, How::Released { reason: release.reason }, release.at)
+}
+
+/// Decides the end of a hold whose usage nobody can tell any more: all that is held goes back, and the usage is unknown.
+pub fn lose(
+    position: &Position,
+    request: &RequestId,
+    reason: LossReason,
+    at: Timestamp,
+) -> Result<Decision<EndOutcome>, LedgerError> {
+    finish(position, request, How::Lost { reason }, at)
+}
+
+/// Returns the entries that brought a request to this position: what the journal must hold for it, no more and no less.
+pub fn entries(position: &Position) -> Vec<Entry> {
+    match position {
+        Position::Absent => Vec::new(),
+        Position::Open(held) => opening(held),
+        Position::Ended(held, ending) => [opening(held), closing(held, ending)].concat(),
+    }
+}
+
+fn open(hold: Hold, price: Option<PriceVersion>) -> Result<Decision<HoldOutcome>, LedgerError> {
+    let held = Held { hold, price };
+    check_size(&held.hold.request, "the estimate", &held.hold.estimate, held.amount())?;
+    Ok(Decision {
+        outcome: HoldOutcome::Opened(held.clone()),
+        entries: opening(&held),
+        position: Position::Open(held),
+    })
+}
+
+/// The estimate may differ, for it is learned; who pays and for what may not.
+fn same(held: &Held, again: &Hold) -> Result<Held, LedgerError> {
+    let different = |what| Err(LedgerError::DifferentHold { request: again.request.clone(), what });
+    if held.hold.account != again.account {
+        return different("account");
+    }
+    if held.hold.model != again.model {
+        return different("model");
+    }
+    Ok(held.clone())
+}
+
+fn finish(
+    position: &Position,
+    request: &RequestId,
+    how: How,
+    at: Timestamp,
+) -> Result<Decision<EndOutcome>, LedgerError> {
+    match position {
+        Position::Absent => Err(LedgerError::NoHold { request: request.clone(), what: how.participle() }),
+        Position::Ended(held, ending) => Ok(Decision {
+            outcome: EndOutcome { held: held.clone(), ending: ending.clone(), repeated: true },
+            entries: Vec::new(),
+            position: position.clone(),
+        }),
+        Position::Open(held) => {
+            let cost = match &how {
+                How::Settled { usage, .. } => held.cost(usage),
+                How::Released { .. } => Some(Money::ZERO),
+                How::Lost { .. } => None,
+            };
+            if let How::Settled { usage, .. } = &how {
+                check_size(request, "the usage", usage, cost)?;
+            }
+            let ending = Ending { how, at, cost };
+            Ok(Decision {
+                outcome: EndOutcome { held: held.clone(), ending: ending.clone(), repeated: false },
+                entries: closing(held, &ending),
+                position: Position::Ended(held.clone(), ending),
+            })
+        }
+    }
+}
+
+/// One entry, even of zero: that a hold was opened is a fact.
+fn opening(held: &Held) -> Vec<Entry> {
+    vec![Entry { from: Side::Payer, to: Side::Held, quantities: held.quantities() }]
+}
+
+fn closing(held: &Held, ending: &Ending) -> Vec<Entry> {
+    let reserved = held.quantities();
+    let used = match ending.how {
+        How::Settled { usage, .. } => Quantities::of(&usage, ending.cost),
+        How::Released { .. } | How::Lost { .. } => Quantities::default(),
+    };
+    let inside = used.overlap(&reserved);
+    let mut entries = vec![
+        Entry { from: Side::Held, to: Side::Earned, quantities: inside },
+        Entry { from: Side::Held, to: Side::Payer, quantities: reserved.without(&inside) },
+        Entry { from: Side::Payer, to: Side::Earned, quantities: used.without(&inside) },
+    ];
+    entries.retain(|entry| !entry.quantities.is_zero());
+    entries
+}
+
+fn check_size(
+    request: &RequestId,
+    what: &'static str,
+    usage: &Usage,
+    money: Option<Money>,
+) -> Result<(), LedgerError> {
+    let too_large = |value: String, limit: String| {
+        Err(LedgerError::TooLarge { request: request.clone(), what, value, limit })
+    };
+    for (dimension, tokens) in DIMENSIONS.into_iter().zip(tokens(usage)) {
+        if tokens > TOKENS_MAX {
+            return too_large(format!("{tokens} {dimension} tokens"), format!("{TOKENS_MAX} tokens"));
+        }
+    }
+    if usage.reasoning > usage.output {
+        return too_large(
+            format!("{} reasoning tokens", usage.reasoning),
+            format!("the {} output tokens that they are part of", usage.output),
+        );
+    }
+    match money {
+        Some(money) if money.entry_pico().is_none() => {
+            too_large(format!("{money} USD"), format!("{} USD", Money::from_pico(i64::MAX.into())))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl How {
+    fn participle(&self) -> &'static str {
+        match self {
+            How::Settled { .. } => "settled",
+            How::Released { .. } => "released",
+            How::Lost { .. } => "expired",
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

@@ -1,0 +1,45 @@
+//! What can go wrong with the ledger, and what the caller can do about it.
+
+use std::path::PathBuf;
+
+use domain::RequestId;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// The file or its folder cannot be used at all.
+    #[error("cannot open the ledger {}: {why}; {advice}", path.display())]
+    Open { path: PathBuf, why: String, advice: &'static str },
+    #[error("the ledger {} is in use by {holder}; stop it, or give this server another data folder", path.display())]
+    InUse { path: PathBuf, holder: String },
+    #[error(
+        "the ledger {} has schema {found}, and this version knows schemas up to {known}; run a newer version of baseload", path.display()
+    )]
+    NewerSchema { path: PathBuf, found: i64, known: i64 },
+    /// The store did not take the call in time. Whether it is booked is unknown; the same call may be repeated, because
+    /// every call is idempotent by its request.
+    #[error("the ledger is unavailable: {doing}: {why}; the same call may be repeated")]
+    Unavailable { doing: &'static str, why: String },
+    /// Nothing of the call is booked. The writer goes on by itself when there is space again.
+    #[error("the disk of the ledger {} is full; nothing was booked; free some space", path.display())]
+    DiskFull { path: PathBuf },
+    #[error("request {request} has no hold, so it cannot be {what}; hold first")]
+    NoHold { request: RequestId, what: &'static str },
+    #[error("request {request} already has a hold for another {what}; use a new request id")]
+    DifferentHold { request: RequestId, what: &'static str },
+    #[error("{what} of request {request} is {value}; one entry holds at most {limit}")]
+    TooLarge { request: RequestId, what: &'static str, value: String, limit: String },
+    #[error("an active key is already named {name:?}; choose another name, or revoke that key first")]
+    KeyNameTaken { name: String },
+    #[error("there is no key {id:?}")]
+    NoSuchKey { id: String },
+    /// What is on disk contradicts itself; going on would book wrong money.
+    #[error("the ledger is damaged: {0}; restore it from a backup")]
+    Damaged(String),
+}
+
+impl LedgerError {
+    /// Whether the same call can succeed later, with nothing changed by the caller.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::DiskFull { .. })
+    }
+}
