@@ -216,6 +216,9 @@ pub struct BenchArgs {
     /// Time after which a request counts as failed
     #[arg(long, value_name = "SECONDS", default_value_t = 600.0)]
     pub timeout: f64,
+    /// Let answers end by themselves, instead of asking for exactly --output-tokens with ignore_eos
+    #[arg(long)]
+    pub natural_end: bool,
     /// Draws lengths, words and arrivals
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
