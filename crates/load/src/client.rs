@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+
+use crate::stats::milliseconds;
 
 /// An OpenAI-compatible endpoint and the model asked there.
 #[derive(Clone, Debug)]
@@ -18,20 +21,36 @@ pub struct Endpoint {
     exact_length: bool,
 }
 
-/// One request's times, counted from the instant it was sent.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// One request's times, counted from the instant it was sent; in JSON they are milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Sample {
     /// Since the start of the run.
+    #[serde(rename = "sent_ms", serialize_with = "as_ms")]
     pub sent: Duration,
+    #[serde(rename = "ttft_ms", serialize_with = "as_some_ms")]
     pub first_token: Option<Duration>,
+    #[serde(rename = "e2e_ms", serialize_with = "as_ms")]
     pub end_to_end: Duration,
-    /// Gaps between chunks that carried text.
+    /// Gaps between chunks that carried text; JSON has the longest.
+    #[serde(rename = "gap_max_ms", serialize_with = "as_longest_ms")]
     pub gaps: Vec<Duration>,
     pub input_tokens: u64,
     pub cached_tokens: u64,
     pub output_tokens: u64,
     /// Why it failed; a request without this ended with a finish reason and `[DONE]`.
     pub error: Option<String>,
+}
+
+fn as_ms<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(milliseconds(*time))
+}
+
+fn as_some_ms<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(milliseconds).serialize(serializer)
+}
+
+fn as_longest_ms<S: Serializer>(gaps: &[Duration], serializer: S) -> Result<S::Ok, S::Error> {
+    as_some_ms(&gaps.iter().max().copied(), serializer)
 }
 
 impl Sample {

@@ -98,7 +98,6 @@ pub struct Summary {
     /// Gaps between chunks: what a reader sees as stutter.
     pub gap_ms: Option<Percentiles>,
     pub e2e_ms: Option<Percentiles>,
-    #[serde(skip)]
     pub samples: Vec<Sample>,
 }
 
