@@ -1,0 +1,107 @@
+//! `baseload usage`: what was used and what it cost, from the ledger's own file.
+
+use anyhow::Context;
+use ledger::{Dimension, Journal, Timestamp, UsageQuery, statement};
+
+use crate::cli::{UsageArgs, UsageBy, UsageFormat};
+use crate::place;
+
+pub async fn usage(args: UsageArgs) -> anyhow::Result<()> {
+    let path = place::ledger_path(&args.place)?;
+    anyhow::ensure!(path.exists(), "there is no ledger at {} yet; `baseload serve` writes it with the first request", path.display());
+    let journal = Journal::attach(&path).await?;
+    let outcome = show(&journal, &args).await;
+    journal.close().await;
+    outcome
+}
+
+async fn show(journal: &Journal, args: &UsageArgs) -> anyhow::Result<()> {
+    if args.check {
+        return check(journal).await;
+    }
+    if let Some(count) = args.requests {
+        let rows = journal.recent_requests(count as usize).await?;
+        print!("{}", statement::requests_table(&rows));
+        return Ok(());
+    }
+    let now = jiff::Timestamp::now();
+    let query = UsageQuery {
+        by: args.by.iter().map(|by| dimension(*by)).collect(),
+        since: instant(args.since.as_deref(), now).context("--since")?.unwrap_or(Timestamp::MIN),
+        until: instant(args.until.as_deref(), now).context("--until")?.unwrap_or(Timestamp::MAX),
+    };
+    let rows = journal.usage(&query).await?;
+    let text = match args.format {
+        UsageFormat::Table => statement::table(&query, &rows),
+        UsageFormat::Csv => statement::csv(&query, &rows),
+        UsageFormat::Json => statement::json(&query, &rows),
+    };
+    print!("{text}");
+    Ok(())
+}
+
+async fn check(journal: &Journal) -> anyhow::Result<()> {
+    let integrity = journal.check_integrity().await?;
+    println!(
+        "{} requests, {} entries, {} open holds",
+        integrity.requests, integrity.entries, integrity.open_holds
+    );
+    for fault in &integrity.faults {
+        println!("FAULT: {fault}");
+    }
+    anyhow::ensure!(integrity.is_sound(), "the ledger does not balance");
+    println!("the ledger balances");
+    Ok(())
+}
+
+fn dimension(by: UsageBy) -> Dimension {
+    match by {
+        UsageBy::Account => Dimension::Account,
+        UsageBy::Model => Dimension::Model,
+        UsageBy::Day => Dimension::Day,
+        UsageBy::End => Dimension::End,
+    }
+}
+
+/// Reads a span back from now (`90m`, `24h`, `7d`), a date in UTC, or a full timestamp.
+fn instant(text: Option<&str>, now: jiff::Timestamp) -> anyhow::Result<Option<Timestamp>> {
+    let Some(text) = text else { return Ok(None) };
+    let seconds_of = |unit: char| match unit {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(3_600),
+        'd' => Some(86_400),
+        _ => None,
+    };
+    let unit = text.chars().last().and_then(seconds_of);
+    let count = text.get(..text.len().saturating_sub(1)).and_then(|count| count.parse::<i64>().ok());
+    let millis = if let (Some(unit), Some(count)) = (unit, count.filter(|count| *count >= 0)) {
+        now.as_millisecond().saturating_sub(count.saturating_mul(unit * 1_000))
+    } else if let Ok(date) = text.parse::<jiff::civil::Date>() {
+        date.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp().as_millisecond()
+    } else if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        at.as_millisecond()
+    } else {
+        anyhow::bail!("{text:?} is neither a span such as 90m, 24h or 7d nor a date such as 2026-01-31");
+    };
+    Ok(Some(Timestamp::from_millis(millis)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_spans_dates_or_timestamps() {
+        let now: jiff::Timestamp = "2026-03-10T12:00:00Z".parse().unwrap();
+        let read = |text| instant(Some(text), now).unwrap().unwrap().to_string();
+        assert_eq!(read("2d"), "2026-03-08T12:00:00.000Z");
+        assert_eq!(read("90m"), "2026-03-10T10:30:00.000Z");
+        assert_eq!(read("2026-01-31"), "2026-01-31T00:00:00.000Z");
+        assert_eq!(read("2026-01-31T10:00:00Z"), "2026-01-31T10:00:00.000Z");
+        assert!(instant(None, now).unwrap().is_none());
+        for wrong in ["", "d", "-3d", "yesterday", "2026-13-01"] {
+            assert!(instant(Some(wrong), now).is_err(), "{wrong:?} must be refused");
+        }
+    }
+}
