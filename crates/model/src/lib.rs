@@ -3,5 +3,14 @@
 //! Knows token ids and tensors. Does not know requests, text, HTTP or money.
 
 mod batch;
+mod config;
+mod families;
+mod forward;
+mod layers;
+mod load;
+pub mod weights;
 
 pub use batch::{Batch, BlockId, Forward, ForwardError, Shape, Span};
+pub use config::{ConfigError, ModelConfig, Names, Rope, RopeScaling};
+pub use forward::Model;
+pub use load::{LoadError, LoadOptions, LoadProgress, LoadReport};
