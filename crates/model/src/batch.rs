@@ -3,7 +3,7 @@
 use domain::TokenId;
 
 /// The number of a block in the key-value arena.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub struct BlockId(pub u32);
 
@@ -30,6 +30,32 @@ pub struct Span {
     pub first_position: u32,
     /// Blocks of positions 0, 32, 64, … up to the last row's.
     pub blocks: Vec<BlockId>,
+}
+
+impl Batch {
+    /// Asserts what every caller promises: spans tile the rows in order, name a block of the arena for each position, and
+    /// wanted rows ascend.
+    pub(crate) fn check(&self, blocks: usize) {
+        let mut next = 0;
+        for span in &self.spans {
+            assert_eq!(span.first_row as usize, next, "a span begins where the one before it ends");
+            next += span.rows as usize;
+            let positions = span.first_position as usize + span.rows as usize;
+            assert!(
+                span.blocks.len() >= positions.div_ceil(kernels::BLOCK_TOKENS),
+                "{} blocks for {positions} positions",
+                span.blocks.len()
+            );
+            let outside = span.blocks.iter().find(|block| block.0 as usize >= blocks);
+            assert!(outside.is_none(), "block {outside:?} of an arena of {blocks}");
+        }
+        assert_eq!(self.tokens.len(), next, "each row belongs to a span");
+        assert!(self.logit_rows.is_sorted_by(|a, b| a < b), "wanted rows ascend");
+        assert!(
+            self.logit_rows.last().is_none_or(|row| (*row as usize) < next),
+            "wanted rows are in the batch"
+        );
+    }
 }
 
 /// What a scheduler must know of a model.

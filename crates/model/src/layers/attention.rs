@@ -1,0 +1,63 @@
+//! What each row learns from the earlier rows of its sequence.
+
+use kernels::{KvCache, add, rms_norm, rope};
+
+use super::{Buffers, Linear, Step};
+
+pub(crate) struct Attention {
+    pub(crate) norm: Vec<f32>,
+    /// Query, key and value in one weight: all three read the same rows.
+    pub(crate) qkv: Linear,
+    pub(crate) head_norms: Option<HeadNorms>,
+    pub(crate) output: Linear,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) rotary_dim: usize,
+    /// How many tokens a row sees, itself included; `None` is all.
+    pub(crate) window: Option<usize>,
+}
+
+/// Norms of every head of queries and keys.
+pub(crate) struct HeadNorms {
+    pub(crate) query: Vec<f32>,
+    pub(crate) key: Vec<f32>,
+}
+
+impl Attention {
+    pub(crate) fn run(&self, layer: usize, step: &Step<'_>, cache: &mut KvCache, buffers: &mut Buffers) {
+        let Step { pool, rows, spans, norm_epsilon } = *step;
+        let hidden = rows * self.norm.len();
+        let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let stride = queries + 2 * keys;
+        let half = self.rotary_dim / 2;
+        let Buffers { hidden: stream, normed, qkv, attended, cos, sin, .. } = buffers;
+        let (stream, normed) = (&mut stream[..hidden], &mut normed[..hidden]);
+        let (qkv, attended) = (&mut qkv[..rows * stride], &mut attended[..rows * queries]);
+        let (cos, sin) = (&cos[..rows * half], &sin[..rows * half]);
+
+        rms_norm(pool, stream, &self.norm, norm_epsilon, normed);
+        self.qkv.run(pool, normed, rows, qkv);
+        if let Some(norms) = &self.head_norms {
+            for row in qkv.chunks_exact_mut(stride) {
+                let (query, key) = row[..queries + keys].split_at_mut(queries);
+                norm_heads(step, query, &norms.query, attended);
+                norm_heads(step, key, &norms.key, attended);
+            }
+        }
+        // Queries and keys lie side by side and turn by the same angles.
+        rope(qkv, stride, self.heads + self.kv_heads, self.head_dim, self.rotary_dim, cos, sin);
+        cache.append(pool, layer, &qkv[queries..], &qkv[queries + keys..], stride, spans);
+        let scale = 1.0 / (self.head_dim as f32).sqrt();
+        cache.attend(pool, layer, qkv, stride, self.heads, scale, self.window, spans, attended);
+        self.output.run(pool, attended, rows, normed);
+        add(stream, normed);
+    }
+}
+
+/// Norms the heads of one row in place.
+fn norm_heads(step: &Step<'_>, heads: &mut [f32], weight: &[f32], scratch: &mut [f32]) {
+    let scratch = &mut scratch[..heads.len()];
+    rms_norm(step.pool, heads, weight, step.norm_epsilon, scratch);
+    heads.copy_from_slice(scratch);
+}
