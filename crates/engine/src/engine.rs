@@ -1,0 +1,292 @@
+//! How does the world reach the engine's thread, and the thread the world?
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use domain::{EnginePort, EngineStatus, StepEvent, SubmitError, Work, WorkKey};
+use model::Forward;
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::{EngineConfig, StartError};
+use crate::events;
+use crate::kv::{ChainHash, prompt_hashes};
+use crate::promises::Promises;
+use crate::step::{EngineCore, panic_text};
+
+/// Receives one message a step, on the engine's thread: it must be quick and must not call back into `stop`.
+pub type Outbox = Box<dyn FnMut(Vec<StepEvent>) + Send>;
+
+/// Starts engines; what runs is held by its handle.
+#[derive(Debug)]
+pub struct Engine;
+
+impl Engine {
+    /// Returns the near side of a new engine, its key-value memory reserved and its thread running.
+    pub fn start(
+        forward: Box<dyn Forward>,
+        config: EngineConfig,
+        outbox: Outbox,
+    ) -> Result<EngineHandle, StartError> {
+        let start = Instant::now();
+        let clock = Box::new(move || start.elapsed());
+        // Room for everything that may wait, one cancellation for everything alive, and the stop.
+        let inbox_limit = 2 * config.max_waiting + config.max_running + 1;
+        let (queue_limit, prefix_cache) = (config.max_waiting, config.prefix_cache);
+        let core = EngineCore::new(forward, config, clock)?;
+        let (sender, inbox) = sync_channel(inbox_limit);
+        let board = Arc::new(Board {
+            gate: RwLock::new(Gate::Open),
+            queued: AtomicUsize::new(0),
+            status: Mutex::new(core.status()),
+        });
+        let shared = Shared {
+            sender,
+            queue_limit,
+            prefix_cache,
+            context_tokens: core.context_tokens(),
+            block_tokens: core.block_tokens(),
+            board: board.clone(),
+            thread: Mutex::new(None),
+        };
+        let thread = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || Worker { core, inbox, board, outbox, promises: Promises::default() }.run())
+            .map_err(|error| StartError::Thread(error.to_string()))?;
+        *shared.thread.lock() = Some(thread);
+        Ok(EngineHandle(Arc::new(shared)))
+    }
+}
+
+/// The near side of an engine. Clones are the same engine; when the last is dropped, the engine stops.
+#[derive(Clone)]
+pub struct EngineHandle(Arc<Shared>);
+
+impl EngineHandle {
+    /// Cancels what waits and runs, refuses what comes, and returns when the engine's thread has ended.
+    pub fn stop(&self) {
+        {
+            let mut gate = self.0.board.gate.write();
+            if matches!(*gate, Gate::Open) {
+                *gate = Gate::Stopping;
+            }
+        }
+        // An error means that the thread has ended already.
+        let _ = self.0.sender.send(Command::Stop);
+        if let Some(thread) = self.0.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Returns the longest sequence, prompt and answer together, that this engine can hold.
+    pub fn context_tokens(&self) -> usize {
+        self.0.context_tokens
+    }
+
+    /// Returns why the engine died, if it did.
+    pub fn death(&self) -> Option<String> {
+        match &*self.0.board.gate.read() {
+            Gate::Dead(reason) => Some(reason.clone()),
+            Gate::Open | Gate::Stopping => None,
+        }
+    }
+}
+
+impl EnginePort for EngineHandle {
+    fn submit(&self, work: Work) -> Result<(), SubmitError> {
+        let shared = &self.0;
+        shared.check_context(&work)?;
+        // Hashed here, on the caller's thread: about a microsecond a block that the step loop need not spend.
+        let hashes = match shared.prefix_cache {
+            true => prompt_hashes(&work.tenant, &work.prompt, shared.block_tokens),
+            false => Vec::new(),
+        };
+        // Held while sending: whoever closes the gate knows that nothing arrives after.
+        let gate = shared.board.gate.read();
+        match &*gate {
+            Gate::Open => {}
+            Gate::Stopping => return Err(SubmitError::Stopping),
+            Gate::Dead(reason) => return Err(SubmitError::Dead(reason.clone())),
+        }
+        shared.take_place()?;
+        match shared.sender.try_send(Command::Submit(Box::new(work), hashes)) {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                shared.board.queued.fetch_sub(1, Ordering::Relaxed);
+                let limit = shared.queue_limit;
+                Err(match refusal {
+                    TrySendError::Full(_) => SubmitError::QueueFull { waiting: limit, limit },
+                    TrySendError::Disconnected(_) => SubmitError::Stopping,
+                })
+            }
+        }
+    }
+
+    fn cancel(&self, key: &WorkKey) {
+        // The inbox has room for one cancellation of everything alive. Should it be full all the same, this waits for the
+        // step under way to end rather than lose the message. An error means that nothing is alive any more.
+        let _ = self.0.sender.send(Command::Cancel(key.clone()));
+    }
+
+    fn status(&self) -> EngineStatus {
+        self.0.board.status.lock().clone()
+    }
+}
+
+struct Shared {
+    sender: SyncSender<Command>,
+    queue_limit: usize,
+    prefix_cache: bool,
+    context_tokens: usize,
+    block_tokens: usize,
+    board: Arc<Board>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    fn check_context(&self, work: &Work) -> Result<(), SubmitError> {
+        // An answer longer than the context ends there; a prompt that leaves no room for a first token is refused.
+        let first_token = usize::from(work.max_output_tokens > 0);
+        if work.prompt.len() + first_token <= self.context_tokens {
+            return Ok(());
+        }
+        Err(SubmitError::ContextOverflow {
+            prompt_tokens: work.prompt.len(),
+            max_output_tokens: work.max_output_tokens as usize,
+            context_tokens: self.context_tokens,
+        })
+    }
+
+    fn take_place(&self) -> Result<(), SubmitError> {
+        let limit = self.queue_limit;
+        let more = |waiting: usize| (waiting < limit).then_some(waiting + 1);
+        match self.board.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(()),
+            Err(waiting) => Err(SubmitError::QueueFull { waiting, limit }),
+        }
+    }
+}
+
+/// What both sides see.
+struct Board {
+    gate: RwLock<Gate>,
+    /// Works accepted that have not had their first step; at most `max_waiting`.
+    queued: AtomicUsize,
+    status: Mutex<EngineStatus>,
+}
+
+enum Gate {
+    Open,
+    Stopping,
+    Dead(String),
+}
+
+/// All reasons for which the engine's thread wakes.
+enum Command {
+    Submit(Box<Work>, Vec<ChainHash>),
+    Cancel(WorkKey),
+    Stop,
+}
+
+/// The thread: a thin loop around the core.
+struct Worker {
+    core: EngineCore,
+    inbox: Receiver<Command>,
+    board: Arc<Board>,
+    outbox: Outbox,
+    promises: Promises,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let result = catch_unwind(AssertUnwindSafe(|| self.work()));
+        if let Err(panic) = result {
+            self.die(&panic_text(&*panic));
+        }
+    }
+
+    fn work(&mut self) {
+        loop {
+            if self.core.is_idle() {
+                self.rest();
+                match self.inbox.recv() {
+                    Ok(Command::Stop) | Err(_) => return self.leave(),
+                    Ok(command) => self.obey(command),
+                }
+            }
+            loop {
+                match self.inbox.try_recv() {
+                    Ok(Command::Stop) => return self.leave(),
+                    Ok(command) => self.obey(command),
+                    Err(std::sync::mpsc::TryRecvError::Empty) => break,
+                    Err(std::sync::mpsc::TryRecvError::Disconnected) => return self.leave(),
+                }
+            }
+            self.core.step();
+            self.report();
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Submit(work, hashes) => {
+                self.promises.owe(&work);
+                self.core.submit_hashed(*work, hashes);
+            }
+            Command::Cancel(key) => self.core.cancel(&key),
+            Command::Stop => unreachable!("the loop handles the stop"),
+        }
+    }
+
+    /// Checks the blocks while there is nothing better to do. A lost block is a broken invariant: the engine dies of it.
+    fn rest(&mut self) {
+        self.core.check_integrity();
+        *self.board.status.lock() = self.core.status();
+    }
+
+    fn report(&mut self) {
+        let events = self.core.take_events();
+        self.board.queued.fetch_sub(self.core.take_dequeued(), Ordering::Relaxed);
+        *self.board.status.lock() = self.core.status();
+        if !events.is_empty() {
+            self.promises.note(&events);
+            (self.outbox)(events);
+        }
+    }
+
+    /// The clean end: everything is cancelled, with its exact usage.
+    fn leave(&mut self) {
+        let stop_accepting = || {
+            let mut gate = self.board.gate.write();
+            if matches!(*gate, Gate::Open) {
+                *gate = Gate::Stopping;
+            }
+        };
+        stop_accepting();
+        while let Ok(command) = self.inbox.try_recv() {
+            if let Command::Submit(..) = command {
+                self.obey(command);
+            }
+        }
+        self.core.cancel_all();
+        self.report();
+    }
+
+    /// The other end: nothing of the core can be trusted, and still every work gets its one end.
+    fn die(&mut self, reason: &str) {
+        events::EngineDied { reason }.emit();
+        *self.board.gate.write() = Gate::Dead(reason.to_owned());
+        while let Ok(command) = self.inbox.try_recv() {
+            if let Command::Submit(work, _) = command {
+                self.promises.owe(&work);
+            }
+        }
+        let ends = self.promises.break_all(&format!("the engine has died: {reason}"));
+        self.board.status.lock().failures += ends.len() as u64;
+        // The outbox may be what panicked; there is nobody left to tell.
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.outbox)(ends)));
+    }
+}

@@ -1,0 +1,219 @@
+//! Which few of a hundred thousand scores matter? Answered without sorting them all.
+
+use std::cmp::Ordering;
+
+use domain::TokenId;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Scored {
+    pub(super) token: TokenId,
+    pub(super) score: f32,
+}
+
+/// Best first; equals in the order of their numbers.
+pub(super) fn by_score(a: &Scored, b: &Scored) -> Ordering {
+    b.score.total_cmp(&a.score).then(a.token.cmp(&b.token))
+}
+
+/// Independent lanes, so that the compiler can use vector registers.
+const LANES: usize = 16;
+
+/// Returns the highest score and the lowest token that has it; nothing if a score is NaN or +∞, or all are -∞.
+pub(super) fn argmax(scores: &[f32]) -> Option<Scored> {
+    let mut highest = [f32::NEG_INFINITY; LANES];
+    let mut sound = [true; LANES];
+    let chunks = scores.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            // False for NaN as well.
+            sound[lane] &= chunk[lane] < f32::INFINITY;
+            highest[lane] = if chunk[lane] > highest[lane] { chunk[lane] } else { highest[lane] };
+        }
+    }
+    let mut score = f32::NEG_INFINITY;
+    for &other in highest.iter().chain(rest) {
+        score = if other > score { other } else { score };
+    }
+    let sound = sound.iter().all(|&sound| sound) && rest.iter().all(|&score| score < f32::INFINITY);
+    if !sound || score == f32::NEG_INFINITY {
+        return None;
+    }
+    let token = scores.iter().position(|&other| other == score)? as TokenId;
+    Some(Scored { token, score })
+}
+
+/// Fills `weights` with `exp((score - highest) · scale)` and returns their sum, the same for the same scores.
+pub(super) fn exp_sum(scores: &[f32], highest: f32, scale: f32, weights: &mut Vec<f32>) -> f64 {
+    weights.clear();
+    weights.extend(scores.iter().map(|&score| exp(((score - highest) * scale).max(EXP_LEAST))));
+    // Each lane sums 64 numbers of at most 1 before they join a double: the error stays under 64 roundings of an f32.
+    let mut total = 0.0f64;
+    for block in weights.chunks(64 * LANES) {
+        let mut sums = [0.0f32; LANES];
+        let chunks = block.chunks_exact(LANES);
+        total += chunks.remainder().iter().map(|&weight| f64::from(weight)).sum::<f64>();
+        for chunk in chunks {
+            for lane in 0..LANES {
+                sums[lane] += chunk[lane];
+            }
+        }
+        total += sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+    }
+    total
+}
+
+/// `exp` of less is 0 here: 10⁻³⁷ of the likeliest token, which no draw in the life of the machine will hit.
+const EXP_LEAST: f32 = -87.0;
+
+/// `eˣ` for x in -87‥0, to within 3·10⁻⁷ of its value, in a form that compilers turn into vector code; the library's is a call
+/// a number, and a step may need ten million.
+fn exp(x: f32) -> f32 {
+    // x = n·ln 2 + r with |r| ≤ ln 2 / 2. Adding 1.5·2²³ rounds to an integer, which is then in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    // ln 2 in two parts, of which the first has few bits, so that n times it is exact.
+    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    // The Taylor series to r⁶: what follows is below 0.3466⁷ / 5040 = 1.2·10⁻⁷.
+    let series =
+        1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r / 720.0)))));
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
+    if x > EXP_LEAST { series * power } else { 0.0 }
+}
+
+/// Fills `kept` with the `count` highest scores of at least `least`, in any order; of equals, the lowest tokens.
+pub(super) fn highest(scores: &[f32], count: usize, least: f32, kept: &mut Vec<Scored>) {
+    kept.clear();
+    if count == 0 {
+        return;
+    }
+    // Four times what is wanted before the rest is thrown out: each round pays for itself, and raises the bar.
+    let room = 4 * count.min(scores.len()) + 64;
+    let mut bar = least;
+    for (token, &score) in scores.iter().enumerate() {
+        if score >= bar {
+            kept.push(Scored { token: token as TokenId, score });
+            if kept.len() >= room {
+                bar = throw_out(kept, count);
+            }
+        }
+    }
+    if kept.len() > count {
+        throw_out(kept, count);
+    }
+}
+
+/// Leaves the best `count`, and returns the worst score among them.
+fn throw_out(kept: &mut Vec<Scored>, count: usize) -> f32 {
+    let (_, worst, _) = kept.select_nth_unstable_by(count - 1, by_score);
+    let bar = worst.score;
+    kept.truncate(count);
+    bar
+}
+
+/// Leaves the fewest of the best whose scores reach that share of the total (of all of them, if none is given).
+pub(super) fn keep_nucleus(kept: &mut Vec<Scored>, share: f64, total: Option<f64>) {
+    let total = total.unwrap_or_else(|| kept.iter().map(|kept| f64::from(kept.score)).sum());
+    let (mut sorted, mut sum) = (0, 0.0f64);
+    // The nucleus is nearly always small: sort a few of the best, and more only if they do not reach.
+    let mut more = 64;
+    while sorted < kept.len() {
+        let end = (sorted + more).min(kept.len());
+        let rest = &mut kept[sorted..];
+        if end - sorted < rest.len() {
+            rest.select_nth_unstable_by(end - sorted - 1, by_score);
+        }
+        rest[..end - sorted].sort_unstable_by(by_score);
+        for place in sorted..end {
+            sum += f64::from(kept[place].score);
+            // One token always stays.
+            if sum >= share * total {
+                return kept.truncate(place + 1);
+            }
+        }
+        sorted = end;
+        more *= 8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_fast_exponential_is_as_exact_as_it_says() {
+        for step in 0..=100_000 {
+            let x = -86.99 * step as f32 / 100_000.0;
+            let (fast, exact) = (f64::from(exp(x)), f64::from(x).exp());
+            // Subnormals begin at -87.3; above, every value has full precision.
+            assert!((fast / exact - 1.0).abs() < 3e-7, "exp({x}) is {exact}, got {fast}");
+        }
+        assert_eq!((exp(0.0), exp(EXP_LEAST)), (1.0, 0.0));
+    }
+
+    #[test]
+    fn the_lowest_of_equal_tokens_is_the_highest_score() {
+        let mut scores = vec![0.0f32; 100];
+        scores[97] = 2.0;
+        scores[35] = 2.0;
+        assert_eq!(argmax(&scores), Some(Scored { token: 35, score: 2.0 }));
+    }
+
+    #[test]
+    fn unsound_scores_have_no_highest() {
+        for place in [0, 17, 39] {
+            for bad in [f32::NAN, f32::INFINITY] {
+                let mut scores = vec![1.0f32; 40];
+                scores[place] = bad;
+                assert_eq!(argmax(&scores), None, "{bad} at {place}");
+            }
+        }
+        assert_eq!(argmax(&[f32::NEG_INFINITY; 40]), None);
+        assert_eq!(argmax(&[f32::NEG_INFINITY, 1.0]), Some(Scored { token: 1, score: 1.0 }));
+    }
+
+    fn sorted(mut scored: Vec<Scored>) -> Vec<Scored> {
+        scored.sort_by(by_score);
+        scored
+    }
+
+    fn all(scores: &[f32]) -> Vec<Scored> {
+        scores.iter().zip(0..).map(|(&score, token)| Scored { token, score }).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_highest_are_those_that_sorting_would_find(
+            // Few different values, so that there are many equals.
+            scores in proptest::collection::vec((0u8..40).prop_map(f32::from), 1..700),
+            count in 0usize..90,
+        ) {
+            let mut expected = sorted(all(&scores));
+            expected.truncate(count);
+            let mut kept = Vec::new();
+            highest(&scores, count, f32::NEG_INFINITY, &mut kept);
+            prop_assert_eq!(sorted(kept), expected);
+        }
+
+        #[test]
+        fn the_nucleus_is_the_one_that_sorting_would_find(
+            scores in proptest::collection::vec((1u8..200).prop_map(f32::from), 1..900),
+            share in 0.0f64..1.0,
+        ) {
+            let total: f64 = scores.iter().map(|&score| f64::from(score)).sum();
+            let mut sum = 0.0;
+            let mut expected = sorted(all(&scores));
+            let reached = expected.iter().position(|scored| {
+                sum += f64::from(scored.score);
+                sum >= share * total
+            });
+            expected.truncate(reached.unwrap() + 1);
+            let mut kept = all(&scores);
+            keep_nucleus(&mut kept, share, None);
+            prop_assert_eq!(sorted(kept), expected);
+        }
+    }
+}

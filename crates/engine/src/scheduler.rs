@@ -1,0 +1,389 @@
+//! What is computed in the next step?
+//!
+//! Decides purely: state and time in, plan out. In order: running sequences get the blocks they grow into (others may lose
+//! theirs), waiting ones are admitted, decode rows go in, and prompt chunks fill what is left of the step's time.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use domain::Priority;
+use model::{BlockId, Shape};
+
+use crate::config::EngineConfig;
+use crate::cost::{CostModel, StepSize};
+use crate::events;
+use crate::kv::{Blocks, ChainHash};
+use crate::queue::{Candidate, Queue};
+use crate::sequence::Sequence;
+
+/// How long a sequence may wait for another that computes the prefix both have. Waiting is nearly always the faster way; the
+/// bound is for a leader that itself gets no turn.
+const PREFIX_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Memory for the scores of prompt rows whose log-probabilities are asked for: 110 rows of 151,936 scores.
+const PROMPT_LOGIT_BYTES_MAX: usize = 64 << 20;
+
+/// What one step computes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) spans: Vec<PlannedSpan>,
+    pub(crate) size: StepSize,
+    pub(crate) predicted: Duration,
+}
+
+/// The next `rows` pending tokens of a running sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlannedSpan {
+    /// Its place in `running`, which does not change until the step is over.
+    pub(crate) index: usize,
+    pub(crate) rows: usize,
+}
+
+/// Everything the scheduler decides over.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    limits: Limits,
+    pub(crate) queue: Queue,
+    /// In the order of admission.
+    pub(crate) running: Vec<Sequence>,
+    pub(crate) blocks: Blocks,
+    pub(crate) cost: CostModel,
+    pub(crate) counters: Counters,
+    admissions: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Limits {
+    max_running: usize,
+    max_step_rows: usize,
+    step_target_seconds: f64,
+    chunk_min: usize,
+    chunk_max: usize,
+    prefix_cache: bool,
+    block_tokens: usize,
+    prompt_logit_rows: usize,
+}
+
+/// Only grow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) preemptions: u64,
+    pub(crate) prefix_queries: u64,
+    pub(crate) prefix_hits: u64,
+}
+
+impl Scheduler {
+    pub(crate) fn new(config: &EngineConfig, shape: &Shape, blocks: usize) -> Self {
+        let limits = Limits {
+            max_running: config.max_running,
+            // Decode rows are always in, and a prompt must still advance beside them.
+            max_step_rows: config.max_step_rows.max(config.max_running + config.chunk_tokens_min),
+            step_target_seconds: config.step_target.as_secs_f64(),
+            chunk_min: config.chunk_tokens_min,
+            chunk_max: config.chunk_tokens_max,
+            prefix_cache: config.prefix_cache,
+            block_tokens: shape.block_tokens,
+            prompt_logit_rows: (PROMPT_LOGIT_BYTES_MAX / (4 * shape.vocabulary.max(1))).max(1),
+        };
+        Self {
+            limits,
+            queue: Queue::default(),
+            running: Vec::new(),
+            blocks: Blocks::new(blocks),
+            cost: CostModel::default(),
+            counters: Counters::default(),
+            admissions: 0,
+        }
+    }
+
+    pub(crate) fn plan(&mut self, now: Duration) -> Plan {
+        // Whoever just lost its blocks would only take them back from the one they went to.
+        if !self.grow() {
+            self.admit(now);
+        }
+        self.fill()
+    }
+
+    /// Gives the blocks of a sequence that ended back to the pool.
+    pub(crate) fn retire(&mut self, index: usize) -> Sequence {
+        let mut sequence = self.running.remove(index);
+        self.blocks.release(sequence.stop().into_iter());
+        self.queue.note_end(&sequence);
+        sequence
+    }
+
+    /// Takes note that the rows of a span are computed.
+    pub(crate) fn advance(&mut self, span: PlannedSpan) {
+        let Limits { block_tokens, prefix_cache, .. } = self.limits;
+        self.running[span.index].advance(span.rows, &mut self.blocks, block_tokens, prefix_cache);
+    }
+
+    // === room ===
+
+    /// Gives every running sequence the blocks that its tokens need, and returns whether another had to give way.
+    fn grow(&mut self) -> bool {
+        let mut preempted = false;
+        let block_tokens = self.limits.block_tokens;
+        let lacks = |sequence: &Sequence| sequence.blocks().len() < sequence.blocks_wanted(block_tokens);
+        while let Some(index) = self.running.iter().position(lacks) {
+            if let Some(block) = self.blocks.allocate() {
+                self.running[index].grow(block);
+                continue;
+            }
+            assert!(self.running.len() > 1, "a sequence alone has outgrown the cache it was admitted to");
+            let victim = self.newest_of_lowest_class(None).expect("somebody runs");
+            self.preempt(victim);
+            preempted = true;
+        }
+        preempted
+    }
+
+    /// Takes the blocks of a running sequence and lets it wait again; they stay in the cache until they are reused.
+    fn preempt(&mut self, index: usize) {
+        let mut sequence = self.running.remove(index);
+        events::Preempted {
+            key: sequence.key(),
+            priority: sequence.priority(),
+            computed_tokens: sequence.computed(),
+            blocks_total: self.blocks.total(),
+        }
+        .emit();
+        self.counters.preemptions += 1;
+        self.blocks.release(sequence.stop().into_iter());
+        self.queue.push_preempted(sequence);
+    }
+
+    fn newest_of_lowest_class(&self, below: Option<Priority>) -> Option<usize> {
+        let candidates = self.running.iter().enumerate();
+        candidates
+            .filter(|(_, sequence)| below.is_none_or(|class| sequence.priority() < class))
+            .min_by_key(|(_, sequence)| (sequence.priority(), Reverse(sequence.admitted)))
+            .map(|(index, _)| index)
+    }
+
+    // === admission ===
+
+    fn admit(&mut self, now: Duration) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let block_tokens = self.limits.block_tokens;
+        let mut computing = self.names_being_computed();
+        while let Some(candidate) = self.next_ready(&computing, now) {
+            if !self.has_room(&candidate) {
+                // Work of a lower class gives way, if that helps.
+                let class = self.queue.get(&candidate).priority();
+                match self.newest_of_lowest_class(Some(class)) {
+                    Some(victim) if self.has_room_without_lower_classes(&candidate) => self.preempt(victim),
+                    _ => break,
+                }
+                continue;
+            }
+            let sequence = self.start(candidate);
+            note_names(&mut computing, sequence, block_tokens);
+        }
+    }
+
+    /// Names of the blocks that running prompts are about to fill, each with the highest class that does.
+    fn names_being_computed(&self) -> HashMap<ChainHash, Priority> {
+        let mut names = HashMap::new();
+        for sequence in &self.running {
+            note_names(&mut names, sequence, self.limits.block_tokens);
+        }
+        names
+    }
+
+    fn next_ready(&mut self, computing: &HashMap<ChainHash, Priority>, now: Duration) -> Option<Candidate> {
+        let Self { queue, blocks, limits, .. } = self;
+        queue.next(|sequence| {
+            if !limits.prefix_cache {
+                return Some(0);
+            }
+            let findable = sequence.findable(limits.block_tokens);
+            let found = findable.iter().take_while(|name| blocks.find(name).is_some()).count();
+            // What it needs next is being computed right now, by one that does not yield to it: better wait than do it twice.
+            let leader = findable.get(found).and_then(|name| computing.get(name));
+            if leader.is_some_and(|class| *class >= sequence.priority()) {
+                let since = *sequence.prefix_wait_since.get_or_insert(now);
+                if now.saturating_sub(since) < PREFIX_WAIT_MAX {
+                    return None;
+                }
+            }
+            Some(found)
+        })
+    }
+
+    fn has_room(&self, candidate: &Candidate) -> bool {
+        self.running.len() < self.limits.max_running
+            && self.blocks.available() >= self.blocks_needed(candidate, self.running.len())
+    }
+
+    fn has_room_without_lower_classes(&self, candidate: &Candidate) -> bool {
+        let class = self.queue.get(candidate).priority();
+        let (lower, others): (Vec<_>, Vec<_>) =
+            self.running.iter().partition(|sequence| sequence.priority() < class);
+        // Blocks that several hold are not counted: too few rather than preempt in vain.
+        let held = lower.iter().flat_map(|sequence| sequence.blocks());
+        let gained = held.filter(|&&block| self.blocks.holders(block) == 1).count();
+        others.len() < self.limits.max_running
+            && self.blocks.available() + gained >= self.blocks_needed(candidate, others.len())
+    }
+
+    /// Returns how many free blocks must be there to admit beside so many others: what is to be computed, what is found but
+    /// free at present, and one block for each neighbour to grow into, so that admission does not cause preemption at once.
+    fn blocks_needed(&self, candidate: &Candidate, neighbours: usize) -> usize {
+        let sequence = self.queue.get(candidate);
+        let found = self.find_prefix(sequence);
+        let found_held = found.iter().filter(|&&block| !self.blocks.is_free(block)).count();
+        sequence.blocks_wanted(self.limits.block_tokens) - found_held + neighbours
+    }
+
+    fn find_prefix(&self, sequence: &Sequence) -> Vec<BlockId> {
+        if !self.limits.prefix_cache {
+            return Vec::new();
+        }
+        sequence.find_prefix(&self.blocks, self.limits.block_tokens)
+    }
+
+    fn start(&mut self, candidate: Candidate) -> &Sequence {
+        let block_tokens = self.limits.block_tokens;
+        let mut blocks = self.find_prefix(self.queue.get(&candidate));
+        let found = blocks.len();
+        // Found blocks first: allocating must not reuse them.
+        blocks.iter().for_each(|&block| self.blocks.hold(block));
+        let wanted = self.queue.get(&candidate).blocks_wanted(block_tokens);
+        let fresh =
+            (found..wanted).map(|_| self.blocks.allocate().expect("admission has counted the blocks"));
+        blocks.extend(fresh);
+
+        let waiting = self.queue.get(&candidate);
+        let is_new = !waiting.has_started();
+        // Who was preempted has paid for its prompt already.
+        let tokens = if is_new { waiting.prompt_tokens() - found * block_tokens } else { 0 };
+        if is_new && self.limits.prefix_cache {
+            self.counters.prefix_queries += waiting.prompt_tokens() as u64;
+            self.counters.prefix_hits += (found * block_tokens) as u64;
+        }
+        let mut sequence = self.queue.take(candidate, tokens);
+        self.admissions += 1;
+        sequence.admitted = self.admissions;
+        sequence.start(blocks, found, block_tokens);
+        self.running.push(sequence);
+        self.running.last().expect("one was pushed")
+    }
+
+    // === the step ===
+
+    fn fill(&self) -> Plan {
+        let mut plan = Plan::default();
+        for (index, sequence) in self.running.iter().enumerate() {
+            if sequence.pending() == 1 {
+                plan.add(index, sequence.computed(), 1);
+            }
+        }
+        let streams = self.running.iter().any(Sequence::is_streaming);
+        let seconds = if streams {
+            self.limits.step_target_seconds - self.cost.predict(&plan.size).as_secs_f64()
+        } else {
+            f64::INFINITY
+        };
+        let room = StepRoom {
+            seconds,
+            rows: self.limits.max_step_rows - plan.size.decode_rows,
+            logit_rows: self.limits.prompt_logit_rows,
+        };
+        self.fill_chunks(room, &mut plan);
+        plan.predicted = self.cost.predict(&plan.size);
+        plan
+    }
+
+    /// The oldest prompt of the highest class may use at least half of the room, so that it never starves; then come those
+    /// with least left to compute, for they are done soonest; what they leave is the oldest's too.
+    fn fill_chunks(&self, mut room: StepRoom, plan: &mut Plan) {
+        let mut behind: Vec<usize> =
+            (0..self.running.len()).filter(|&index| self.running[index].pending() > 1).collect();
+        let Some(&oldest) = behind
+            .iter()
+            .min_by_key(|&&index| (Reverse(self.running[index].priority()), self.running[index].admitted))
+        else {
+            return;
+        };
+        behind.retain(|&index| index != oldest);
+        behind.sort_by_key(|&index| {
+            let sequence = &self.running[index];
+            (Reverse(sequence.priority()), sequence.pending(), sequence.admitted)
+        });
+
+        let half = if behind.is_empty() { room } else { room.half() };
+        // However little time there is, a prompt advances: the fewest rows worth a step.
+        let least = self.limits.chunk_min.min(self.running[oldest].pending()).min(room.rows);
+        let reserved = self.chunk(oldest, half).max(least);
+        let mut rest = self.take(oldest, reserved, room);
+        for index in behind {
+            let rows = self.chunk(index, rest);
+            if rows > 0 {
+                rest = self.take(index, rows, rest);
+                room = self.take(index, rows, room);
+                plan.add(index, self.running[index].computed(), rows);
+            }
+        }
+        let rows = self.chunk(oldest, room).max(reserved);
+        plan.add(oldest, self.running[oldest].computed(), rows);
+    }
+
+    /// Returns how many rows of a sequence fit in the room: all that are left, or whole grains.
+    fn chunk(&self, index: usize, room: StepRoom) -> usize {
+        let sequence = &self.running[index];
+        let mut rows = sequence.pending().min(room.rows).min(self.limits.chunk_max);
+        if sequence.wants_prompt_logprobs() {
+            rows = rows.min(room.logit_rows);
+        }
+        if room.seconds.is_finite() {
+            rows = rows.min(self.cost.prefill_rows_within(room.seconds, sequence.computed()));
+        }
+        if rows == sequence.pending() { rows } else { rows - rows % self.limits.chunk_min }
+    }
+
+    fn take(&self, index: usize, rows: usize, room: StepRoom) -> StepRoom {
+        let sequence = &self.running[index];
+        let logit_rows = if sequence.wants_prompt_logprobs() { rows } else { 0 };
+        StepRoom {
+            seconds: room.seconds - self.cost.chunk_seconds(sequence.computed(), rows),
+            rows: room.rows - rows,
+            logit_rows: room.logit_rows.saturating_sub(logit_rows),
+        }
+    }
+}
+
+impl Plan {
+    fn add(&mut self, index: usize, computed: usize, rows: usize) {
+        self.spans.push(PlannedSpan { index, rows });
+        self.size.add(computed, rows);
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.size.prefill_rows + self.size.decode_rows
+    }
+}
+
+/// What is left of a step.
+#[derive(Clone, Copy, Debug)]
+struct StepRoom {
+    seconds: f64,
+    rows: usize,
+    logit_rows: usize,
+}
+
+impl StepRoom {
+    fn half(self) -> Self {
+        Self { seconds: self.seconds / 2.0, rows: self.rows / 2, logit_rows: self.logit_rows.div_ceil(2) }
+    }
+}
+
+fn note_names(names: &mut HashMap<ChainHash, Priority>, sequence: &Sequence, block_tokens: usize) {
+    let (from, to) = (sequence.computed() / block_tokens, sequence.prompt_tokens() / block_tokens);
+    for name in sequence.hashes().iter().take(to).skip(from) {
+        let class = names.entry(*name).or_insert(sequence.priority());
+        *class = (*class).max(sequence.priority());
+    }
+}

@@ -1,0 +1,410 @@
+//! What happens in one step?
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use domain::{EngineStatus, StepEvent, Work, WorkEnd, WorkEvent, WorkKey, WorkUsage};
+use model::{Batch, Forward, Span};
+
+use crate::config::{EngineConfig, StartError};
+use crate::events;
+use crate::kv::{ChainHash, prompt_hashes};
+use crate::sampler::{Draw, Sampler, mix};
+use crate::scheduler::{Plan, PlannedSpan, Scheduler};
+use crate::sequence::Sequence;
+
+/// Returns the time since some fixed moment. Passed in, so that tests can let it pass as they like.
+pub type Clock = Box<dyn Fn() -> Duration + Send>;
+
+/// The engine without its thread: whoever owns it drives it step by step.
+pub struct EngineCore {
+    scheduler: Scheduler,
+    forward: Box<dyn Forward>,
+    sampler: Sampler,
+    clock: Clock,
+    entropy: u64,
+    prefix_cache: bool,
+    block_tokens: usize,
+    vocabulary: usize,
+    context_tokens: usize,
+    arrivals: u64,
+    /// What happened since it was last asked.
+    events: Vec<StepEvent>,
+    dequeued: usize,
+    status: EngineStatus,
+    /// Reused from step to step.
+    batch: Batch,
+    logits: Vec<f32>,
+}
+
+/// How a sequence leaves a step.
+enum Verdict {
+    GoesOn,
+    Ends(WorkEnd),
+}
+
+impl EngineCore {
+    /// Checks the settings and reserves the key-value memory.
+    pub fn new(
+        mut forward: Box<dyn Forward>,
+        config: EngineConfig,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let shape = forward.shape().clone();
+        let blocks = config.blocks_for(&shape)?;
+        forward.reserve(blocks)?;
+        let context_tokens = shape.context_tokens.min(blocks * shape.block_tokens);
+        if context_tokens < shape.context_tokens {
+            events::ContextCut { model_tokens: shape.context_tokens, context_tokens }.emit();
+        }
+        let status = EngineStatus {
+            blocks_total: blocks as u64,
+            block_tokens: shape.block_tokens as u64,
+            kv_bytes: (blocks * shape.block_bytes) as u64,
+            ..EngineStatus::default()
+        };
+        Ok(Self {
+            scheduler: Scheduler::new(&config, &shape, blocks),
+            forward,
+            sampler: Sampler::default(),
+            clock,
+            entropy: config.entropy,
+            prefix_cache: config.prefix_cache,
+            block_tokens: shape.block_tokens,
+            vocabulary: shape.vocabulary,
+            context_tokens,
+            arrivals: 0,
+            events: Vec::new(),
+            dequeued: 0,
+            status,
+            batch: Batch::default(),
+            logits: Vec::new(),
+        })
+    }
+
+    /// Returns the longest sequence, prompt and answer together, that fits.
+    pub fn context_tokens(&self) -> usize {
+        self.context_tokens
+    }
+    pub(crate) fn block_tokens(&self) -> usize {
+        self.block_tokens
+    }
+
+    /// Lets a work wait for its turn.
+    pub fn submit(&mut self, work: Work) {
+        let hashes = match self.prefix_cache {
+            true => prompt_hashes(&work.tenant, &work.prompt, self.block_tokens),
+            false => Vec::new(),
+        };
+        self.submit_hashed(work, hashes);
+    }
+
+    pub(crate) fn submit_hashed(&mut self, work: Work, hashes: Vec<ChainHash>) {
+        self.arrivals += 1;
+        if let Some(reason) = self.impossible(&work) {
+            self.dequeued += 1;
+            self.end(&work.key, WorkEnd::Failed(reason), WorkUsage::default());
+            return;
+        }
+        // Choices of one request share its seed, and still differ.
+        let seed = work.sampling.seed.unwrap_or_else(|| mix(self.entropy, self.arrivals));
+        let seed = mix(seed, u64::from(work.key.choice));
+        self.scheduler.queue.push(Sequence::new(work, hashes, seed));
+    }
+
+    /// Ends every work of that key, at once.
+    pub fn cancel(&mut self, key: &WorkKey) {
+        for sequence in self.scheduler.queue.remove(key) {
+            self.dequeued += usize::from(!sequence.has_started());
+            self.end(sequence.key(), WorkEnd::Cancelled, sequence.usage());
+        }
+        for index in (0..self.scheduler.running.len()).rev() {
+            if self.scheduler.running[index].key() == key {
+                self.conclude(index, WorkEnd::Cancelled);
+            }
+        }
+    }
+
+    pub fn cancel_all(&mut self) {
+        for sequence in self.scheduler.queue.remove_all() {
+            self.dequeued += usize::from(!sequence.has_started());
+            self.end(sequence.key(), WorkEnd::Cancelled, sequence.usage());
+        }
+        for index in (0..self.scheduler.running.len()).rev() {
+            self.conclude(index, WorkEnd::Cancelled);
+        }
+    }
+
+    /// Whether there is nothing to compute and nothing to tell.
+    pub fn is_idle(&self) -> bool {
+        self.scheduler.running.is_empty() && self.scheduler.queue.is_empty() && self.events.is_empty()
+    }
+
+    /// Plans, computes, draws, advances.
+    pub fn step(&mut self) {
+        let start = (self.clock)();
+        let plan = self.scheduler.plan(start);
+        self.announce();
+        if plan.spans.is_empty() {
+            let waiting = self.scheduler.queue.len();
+            assert!(waiting == 0, "{waiting} sequences wait, and nothing runs that they could wait for");
+            return;
+        }
+        let (verdicts, sound) = self.compute(&plan);
+        self.settle(&plan, verdicts);
+        let took = (self.clock)().saturating_sub(start);
+        if sound {
+            self.scheduler.cost.observe(&plan.size, took);
+        }
+        self.status.steps += 1;
+        self.status.step_seconds = took.as_secs_f64();
+        self.status.step_predicted_seconds = plan.predicted.as_secs_f64();
+        self.status.batch_rows = plan.rows() as u64;
+    }
+
+    /// Returns what happened since this was last asked, in order.
+    pub fn take_events(&mut self) -> Vec<StepEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Returns how many works have left the queue for the first time since this was last asked.
+    pub(crate) fn take_dequeued(&mut self) -> usize {
+        std::mem::take(&mut self.dequeued)
+    }
+
+    pub fn status(&self) -> EngineStatus {
+        let Scheduler { queue, running, blocks, counters, .. } = &self.scheduler;
+        EngineStatus {
+            waiting: queue.len() as u64,
+            running: running.len() as u64,
+            blocks_in_use: blocks.in_use() as u64,
+            blocks_cached: blocks.cached() as u64,
+            prefix_queries: counters.prefix_queries,
+            prefix_hits: counters.prefix_hits,
+            preemptions: counters.preemptions,
+            ..self.status.clone()
+        }
+    }
+
+    /// Asserts that no block is lost or held twice.
+    pub fn check_integrity(&mut self) {
+        let holders = self.scheduler.running.iter().map(Sequence::blocks);
+        if let Err(error) = self.scheduler.blocks.check_integrity(holders) {
+            panic!("{error}");
+        }
+        self.status.integrity_checks += 1;
+    }
+
+    // === before ===
+
+    fn impossible(&self, work: &Work) -> Option<String> {
+        let (prompt, context) = (work.prompt.len(), self.context_tokens);
+        let first_token = usize::from(work.max_output_tokens > 0);
+        if prompt + first_token > context {
+            return Some(format!(
+                "the prompt has {prompt} tokens, and the context of {context} leaves no room for an answer"
+            ));
+        }
+        let stranger = work.prompt.iter().find(|&&token| token as usize >= self.vocabulary)?;
+        Some(format!("the prompt has token {stranger}, outside the vocabulary of {}", self.vocabulary))
+    }
+
+    fn announce(&mut self) {
+        for sequence in &mut self.scheduler.running {
+            if let Some(cached_tokens) = sequence.announce() {
+                self.dequeued += 1;
+                let key = sequence.key().clone();
+                self.events.push(StepEvent { key, event: WorkEvent::Started { cached_tokens } });
+            }
+        }
+    }
+
+    // === the forward pass ===
+
+    /// Computes all spans at once; if that fails, one by one, so that only the guilty fail. Returns whether all went well.
+    fn compute(&mut self, plan: &Plan) -> (Vec<Verdict>, bool) {
+        match self.run(&plan.spans) {
+            Ok(()) => (self.advance(&plan.spans), true),
+            Err(reason) if plan.spans.len() == 1 => (vec![Verdict::Ends(WorkEnd::Failed(reason))], false),
+            Err(reason) => {
+                events::BatchFailed { sequences: plan.spans.len(), reason: &reason }.emit();
+                let verdicts = plan.spans.iter().map(|span| self.compute_alone(*span)).collect();
+                (verdicts, false)
+            }
+        }
+    }
+
+    fn compute_alone(&mut self, span: PlannedSpan) -> Verdict {
+        // Computing a row again writes the same keys and values into the same places.
+        match self.run(&[span]) {
+            Ok(()) => self.advance(&[span]).remove(0),
+            Err(reason) => Verdict::Ends(WorkEnd::Failed(reason)),
+        }
+    }
+
+    fn run(&mut self, spans: &[PlannedSpan]) -> Result<(), String> {
+        self.lay_out(spans);
+        let Self { forward, batch, logits, .. } = self;
+        let result = catch_unwind(AssertUnwindSafe(|| forward.run(batch, logits)));
+        let wanted = self.batch.logit_rows.len() * self.vocabulary;
+        match result {
+            Ok(Ok(())) if self.logits.len() == wanted => Ok(()),
+            Ok(Ok(())) => Err(format!("the model gave {} scores instead of {wanted}", self.logits.len())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(panic) => Err(format!("the forward pass panicked: {}", panic_text(&*panic))),
+        }
+    }
+
+    fn lay_out(&mut self, spans: &[PlannedSpan]) {
+        let batch = &mut self.batch;
+        batch.tokens.clear();
+        batch.spans.clear();
+        batch.logit_rows.clear();
+        for span in spans {
+            let sequence = &self.scheduler.running[span.index];
+            let (first_row, from) = (batch.tokens.len(), sequence.computed());
+            batch.tokens.extend_from_slice(&sequence.tokens()[from..from + span.rows]);
+            let rows = scored_rows(sequence, span.rows).map(|row| (first_row + row) as u32);
+            batch.logit_rows.extend(rows);
+            let blocks = (from + span.rows).div_ceil(self.block_tokens);
+            batch.spans.push(Span {
+                first_row: first_row as u32,
+                rows: span.rows as u32,
+                first_position: from as u32,
+                blocks: sequence.blocks()[..blocks].to_vec(),
+            });
+        }
+    }
+
+    // === after ===
+
+    /// Draws and advances each sequence of the batch that was just computed, each behind its own wall.
+    fn advance(&mut self, spans: &[PlannedSpan]) -> Vec<Verdict> {
+        let mut logits = std::mem::take(&mut self.logits);
+        let mut scores = &mut logits[..];
+        let mut verdicts = Vec::with_capacity(spans.len());
+        for &span in spans {
+            let rows = scored_rows(&self.scheduler.running[span.index], span.rows).count();
+            let (own, rest) = scores.split_at_mut(rows * self.vocabulary);
+            scores = rest;
+            let verdict = catch_unwind(AssertUnwindSafe(|| self.advance_one(span, own)));
+            verdicts.push(verdict.unwrap_or_else(|panic| {
+                let reason = format!("the engine panicked over this sequence: {}", panic_text(&*panic));
+                Verdict::Ends(WorkEnd::Failed(reason))
+            }));
+        }
+        self.logits = logits;
+        verdicts
+    }
+
+    fn advance_one(&mut self, span: PlannedSpan, scores: &mut [f32]) -> Verdict {
+        let mut rows = scores.chunks_exact_mut(self.vocabulary);
+        let wanted = scored_rows(&self.scheduler.running[span.index], span.rows).count();
+        let draws = usize::from(draws(&self.scheduler.running[span.index], span.rows));
+        for row in rows.by_ref().take(wanted - draws) {
+            if let Err(error) = self.scheduler.running[span.index].note_prompt_logprob(row) {
+                return Verdict::Ends(WorkEnd::Failed(error.to_string()));
+            }
+        }
+        self.scheduler.advance(span);
+        let sequence = &mut self.scheduler.running[span.index];
+        if let Some(logprobs) = sequence.take_prompt_logprobs() {
+            let key = sequence.key().clone();
+            self.events.push(StepEvent { key, event: WorkEvent::PromptLogprobs(logprobs) });
+        }
+        match rows.next() {
+            Some(row) => self.draw(span.index, row),
+            None if sequence.pending() == 0 => Verdict::Ends(WorkEnd::Length),
+            None => Verdict::GoesOn,
+        }
+    }
+
+    fn draw(&mut self, index: usize, scores: &mut [f32]) -> Verdict {
+        let sequence = &mut self.scheduler.running[index];
+        let work = sequence.work();
+        let draw = Draw {
+            sampling: &work.sampling,
+            history: &sequence.history,
+            seed: sequence.seed,
+            output_index: sequence.output_tokens(),
+            logprobs: work.logprobs,
+        };
+        let out = match self.sampler.draw(scores, &draw) {
+            Ok(out) => out,
+            Err(error) => return Verdict::Ends(WorkEnd::Failed(error.to_string())),
+        };
+        self.status.output_tokens += 1;
+        if work.stop_tokens.contains(&out.token) {
+            sequence.count_stop_token();
+            return Verdict::Ends(WorkEnd::Stop);
+        }
+        sequence.push(out.token);
+        let is_full = sequence.tokens().len() >= self.context_tokens;
+        let is_long = sequence.output_tokens() >= sequence.work().max_output_tokens;
+        let key = sequence.key().clone();
+        self.events.push(StepEvent { key, event: WorkEvent::Produced(vec![out]) });
+        let Scheduler { queue, running, .. } = &mut self.scheduler;
+        queue.charge_output(&running[index]);
+        if is_full || is_long { Verdict::Ends(WorkEnd::Length) } else { Verdict::GoesOn }
+    }
+
+    fn settle(&mut self, plan: &Plan, verdicts: Vec<Verdict>) {
+        let mut ended: Vec<(usize, WorkEnd)> = plan
+            .spans
+            .iter()
+            .zip(verdicts)
+            .filter_map(|(span, verdict)| match verdict {
+                Verdict::GoesOn => None,
+                Verdict::Ends(end) => Some((span.index, end)),
+            })
+            .collect();
+        // From the back, so that the places before stay what they were.
+        ended.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+        for (index, end) in ended {
+            if matches!(end, WorkEnd::Failed(_)) {
+                // What made it fail may be in its blocks: nobody else shall find them.
+                let Scheduler { running, blocks, .. } = &mut self.scheduler;
+                running[index].blocks().iter().for_each(|&block| blocks.forget(block));
+            }
+            self.conclude(index, end);
+        }
+    }
+
+    /// Ends a running sequence.
+    fn conclude(&mut self, index: usize, end: WorkEnd) {
+        let sequence = self.scheduler.retire(index);
+        self.end(sequence.key(), end, sequence.usage());
+    }
+
+    fn end(&mut self, key: &WorkKey, end: WorkEnd, usage: WorkUsage) {
+        if let WorkEnd::Failed(reason) = &end {
+            self.status.failures += 1;
+            events::Failed { key, reason }.emit();
+        }
+        self.status.prompt_tokens += u64::from(usage.prompt_tokens);
+        self.events.push(StepEvent { key: key.clone(), event: WorkEvent::Ended { end, usage } });
+    }
+}
+
+/// Whether the last of these rows is one to draw from: it is the last known token's, and more is wanted.
+fn draws(sequence: &Sequence, rows: usize) -> bool {
+    rows == sequence.pending() && sequence.wants_output()
+}
+
+/// Returns the rows, of the next `rows`, whose scores are needed: the prompt's as far as they are asked for, then the one
+/// to draw from.
+fn scored_rows(sequence: &Sequence, rows: usize) -> impl Iterator<Item = usize> {
+    let from = sequence.computed();
+    let last = draws(sequence, rows).then(|| rows - 1);
+    sequence
+        .prompt_logprob_positions(rows)
+        .map(move |position| position - from)
+        // The prompt's last row tells about no prompt token, so that it is never both.
+        .chain(last)
+}
+
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason given".to_owned())
+}
