@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::families::{self, Family};
 
+#[cfg(test)]
+mod tests;
+
 /// Larger numbers of layers are a damaged file: the deepest models known have about 130.
 const LAYERS_MAX: usize = 4096;
 /// Larger counts are a damaged file: vocabularies and contexts end at a few millions. Bounds every product below 2^64.

@@ -20,6 +20,12 @@ pub struct LoadOptions {
     pub threads: usize,
 }
 
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { precision: None, threads: std::thread::available_parallelism().map_or(1, usize::from) }
+    }
+}
+
 /// A tensor was read and packed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LoadProgress<'a> {

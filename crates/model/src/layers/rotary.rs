@@ -167,3 +167,75 @@ fn yarn(rope: &Rope, frequencies: &mut [f64]) {
         *frequency = *frequency / factor * stretched + *frequency * (1.0 - stretched);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::config::ModelConfig;
+
+    fn rope(scaling: RopeScaling) -> Rope {
+        Rope { theta: 10_000.0, rotary_dim: 16, scaling }
+    }
+
+    fn fill(rotary: &mut Rotary, first_position: usize, rows: usize) -> (Vec<f32>, Vec<f32>) {
+        let (mut cos, mut sin) = (vec![0.0; rows * 8], vec![0.0; rows * 8]);
+        rotary.fill(first_position, &mut cos, &mut sin);
+        (cos, sin)
+    }
+
+    #[test]
+    fn every_scaling_has_the_frequencies_of_transformers() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/families/rope.json");
+        let fixture: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let rows = fixture["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 12);
+        for row in rows {
+            let rotary = Rotary::new(&ModelConfig::parse(&row["config"]).unwrap().rope, None);
+            let expected: Vec<f64> = serde_json::from_value(row["frequencies"].clone()).unwrap();
+            assert_eq!(rotary.frequencies.len(), expected.len());
+            for (found, expected) in rotary.frequencies.iter().zip(expected) {
+                // Transformers computes in floats, each operation off by up to 6e-8. In the power, the exponent's error
+                // is multiplied by ln(theta) < 14; about five operations follow, and the mixtures of Llama 3 multiply
+                // what has gathered by at most 4 / (4 - 1): together less than 2e-6.
+                assert!((found / expected - 1.0).abs() < 2e-6, "{}: {found} against {expected}", row["name"]);
+            }
+            let magnitude = row["magnitude"].as_f64().unwrap();
+            assert!((rotary.magnitude - magnitude).abs() < 1e-12, "{}", row["name"]);
+        }
+    }
+
+    #[test]
+    fn positions_in_the_table_and_past_it_turn_alike() {
+        let mut rotary = Rotary::new(&rope(RopeScaling::None), None);
+        let end = TABLE_BYTES_MAX / (16 * size_of::<f32>());
+        let (cos, sin) = fill(&mut rotary, end - 2, 4);
+        assert_eq!(size_of_val(&*rotary.table), TABLE_BYTES_MAX);
+        for (i, (cos, sin)) in cos.iter().zip(&sin).enumerate() {
+            let angle = (end - 2 + i / 8) as f64 * 10_000f64.powf(-((i % 8) as f64) / 8.0);
+            assert_eq!((*cos, *sin), (angle.cos() as f32, angle.sin() as f32));
+        }
+    }
+
+    #[test]
+    fn a_position_turns_alike_in_every_chunk() {
+        let mut whole = Rotary::new(&rope(RopeScaling::Dynamic { factor: 4.0, original: 24.0 }), None);
+        let mut parts = Rotary::new(&rope(RopeScaling::Dynamic { factor: 4.0, original: 24.0 }), None);
+        let (cos, sin) = fill(&mut whole, 0, 64);
+        for position in [63, 0, 24, 23, 25] {
+            let at = position * 8..(position + 1) * 8;
+            assert_eq!(fill(&mut parts, position, 1), (cos[at.clone()].to_vec(), sin[at].to_vec()));
+        }
+    }
+
+    #[test]
+    fn divisors_from_a_file_divide_each_frequency() {
+        let divisors = [1.0, 1.0, 1.0, 2.0, 3.0, 8.0, 8.0, 8.0];
+        let plain = Rotary::new(&rope(RopeScaling::None), None);
+        let divided = Rotary::new(&rope(RopeScaling::Divisors), Some(&divisors));
+        for ((plain, divided), divisor) in plain.frequencies.iter().zip(&divided.frequencies).zip(divisors) {
+            assert_eq!(*divided, plain / f64::from(divisor));
+        }
+    }
+}

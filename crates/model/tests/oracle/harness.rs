@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use model::{Batch, BlockId, Forward, LoadOptions, Model, Span, weights};
 use safetensors::SafeTensors;
+use serde_json::Value;
+use tempfile::TempDir;
 
 pub const FAMILIES: [&str; 10] = [
     "llama2",
@@ -26,9 +28,25 @@ pub fn folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families").join(family)
 }
 
+/// Copies a fixture and changes fields of its configuration.
+pub fn altered(family: &str, changes: &[(&str, Value)]) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(folder(family)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    let path = copy.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (field, value) in changes {
+        config[*field] = value.clone();
+    }
+    fs::write(&path, config.to_string()).unwrap();
+    copy
+}
+
 pub fn load(folder: &Path) -> Model {
     let checkpoint = weights::open(folder).unwrap();
-    let options = LoadOptions { precision: None, threads: 2 };
+    let options = LoadOptions { threads: 2, ..LoadOptions::default() };
     let mut model = Model::load(&checkpoint, &options, &mut |_| {}).unwrap();
     model.reserve(BLOCKS).unwrap();
     model

@@ -1,12 +1,13 @@
 //! Do scores and hidden states agree with transformers, and would the comparison notice if they did not?
 
-use std::fs;
 use std::path::Path;
 
 use model::Forward;
 use serde_json::{Value, json};
 
-use crate::harness::{Expected, FAMILIES, Gap, Piece, batch, folder, load, log_probabilities, run_in_one_go};
+use crate::harness::{
+    Expected, FAMILIES, Gap, Piece, altered, batch, folder, load, log_probabilities, run_in_one_go,
+};
 
 #[test]
 fn every_family_scores_as_transformers_does() {
@@ -68,17 +69,7 @@ fn the_gate_notices_each_rule_of_a_family() {
         ("qwen3-window", &[("layer_types", Value::Null), ("max_window_layers", json!(2))]),
     ];
     for (family, changes) in rows {
-        let copy = tempfile::tempdir().unwrap();
-        for file in fs::read_dir(folder(family)).unwrap() {
-            let file = file.unwrap();
-            fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-        }
-        let path = copy.path().join("config.json");
-        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        for (field, value) in *changes {
-            config[*field] = value.clone();
-        }
-        fs::write(&path, config.to_string()).unwrap();
+        let copy = altered(family, changes);
         let gap = gap(family, copy.path());
         println!("{family:14} with {changes:?}: {gap:?}");
         assert!(!gap.passes(), "{family} without {changes:?} passes unnoticed: {gap:?}");
