@@ -223,7 +223,9 @@ pub fn entries(position: &Position) -> Vec<Entry> {
     }
 }
 
-fn open(hold: Hold, price: Option<PriceVersion>) -> Result<Decision<HoldOutcome>, LedgerError> {
+fn open(mut hold: Hold, price: Option<PriceVersion>) -> Result<Decision<HoldOutcome>, LedgerError> {
+    // Which part of the output will be reasoning is nothing to reserve.
+    hold.estimate.reasoning = 0;
     let held = Held { hold, price };
     check_size(&held.hold.request, "the estimate", &held.hold.estimate, held.amount())?;
     Ok(Decision {
@@ -305,7 +307,7 @@ fn check_size(
     money: Option<Money>,
 ) -> Result<(), LedgerError> {
     let too_large = |value: String, limit: String| {
-        Err(LedgerError::TooLarge { request: request.clone(), what, value, limit })
+        Err(LedgerError::TooLarge { what: format!("{what} of request {request}"), value, limit })
     };
     for (dimension, tokens) in DIMENSIONS.into_iter().zip(tokens(usage)) {
         if tokens > TOKENS_MAX {

@@ -26,8 +26,11 @@ pub enum LedgerError {
     NoHold { request: RequestId, what: &'static str },
     #[error("request {request} already has a hold for another {what}; use a new request id")]
     DifferentHold { request: RequestId, what: &'static str },
-    #[error("{what} of request {request} is {value}; one entry holds at most {limit}")]
-    TooLarge { request: RequestId, what: &'static str, value: String, limit: String },
+    #[error("{what} is {value}; at most {limit} can be booked")]
+    TooLarge { what: String, value: String, limit: String },
+    /// The handle came from [`attach`](crate::Journal::attach).
+    #[error("{doing} is the running server's own business; this process is only attached beside it")]
+    Attached { doing: &'static str },
     #[error("an active key is already named {name:?}; choose another name, or revoke that key first")]
     KeyNameTaken { name: String },
     #[error("there is no key {id:?}")]

@@ -1,11 +1,28 @@
 //! How the book reaches the disk: a handle that many tasks share, over one SQLite file with one writer.
 
-use std::path::Path;
+mod codes;
+mod integrity;
+mod keys;
+mod lock;
+mod read;
+mod rows;
+mod schema;
+mod store;
+mod writer;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::RequestId;
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqlitePoolOptions;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
+use self::store::{Store, StoreError};
+use self::writer::{Call, Input, Output, Writer};
+use crate::key;
 use crate::{
     EndOutcome, Held, Hold, HoldOutcome, Key, KeyId, KeyRecord, LedgerError, LossReason, NewKey, PriceChange,
     PriceVersion, Release, RequestRow, Settlement, Timestamp, UsageQuery, UsageRow,
@@ -59,38 +76,44 @@ impl Journal {
     }
 
     pub async fn open_with(path: &Path, options: JournalOptions) -> Result<Journal, LedgerError> {
-        let _ = (path, options);
-        Err(unavailable())
+        let lock = Some(prepare(path).and_then(|()| lock::take(path))?);
+        Self::start(path, options, lock).await
     }
 
     /// Returns the journal in this file for a tool that runs beside the server: it reads, and makes and revokes keys.
     /// It takes no lock, so it must not expire holds: they may be alive in the server.
     pub async fn attach(path: &Path) -> Result<Journal, LedgerError> {
-        let _ = path;
-        Err(unavailable())
+        prepare(path)?;
+        Self::start(path, JournalOptions::default(), None).await
     }
 
     /// Reserves the estimate. Repeating a hold is answered with the first.
     pub async fn hold(&self, hold: Hold) -> Result<HoldOutcome, LedgerError> {
-        let _ = hold;
-        Err(unavailable())
+        match self.call(Input::Hold(hold)).await? {
+            Output::Hold(outcome) => Ok(outcome),
+            other => unexpected(other),
+        }
     }
 
     /// Books what was used and gives the rest of the hold back. After an end, answers with that end.
     pub async fn settle(&self, settlement: Settlement) -> Result<EndOutcome, LedgerError> {
-        let _ = settlement;
-        Err(unavailable())
+        match self.call(Input::Settle(settlement)).await? {
+            Output::End(outcome) => Ok(outcome),
+            other => unexpected(other),
+        }
     }
 
     /// Gives the whole hold back. After an end, answers with that end.
     pub async fn release(&self, release: Release) -> Result<EndOutcome, LedgerError> {
-        let _ = release;
-        Err(unavailable())
+        match self.call(Input::Release(release)).await? {
+            Output::End(outcome) => Ok(outcome),
+            other => unexpected(other),
+        }
     }
 
     /// Returns every hold that has not ended, oldest first.
     pub async fn open_holds(&self) -> Result<Vec<Held>, LedgerError> {
-        Err(unavailable())
+        self.told("reading open holds", read::open_holds(&self.shared.readers).await)
     }
 
     /// Closes these holds as lost, with their usage unknown; returns those that were still open.
@@ -100,78 +123,185 @@ impl Journal {
         reason: LossReason,
         at: Timestamp,
     ) -> Result<Vec<Held>, LedgerError> {
-        let _ = (requests, reason, at);
-        Err(unavailable())
+        if !self.shared.is_server {
+            return Err(LedgerError::Attached { doing: "expiring holds" });
+        }
+        match self.call(Input::Expire { requests, reason, at }).await? {
+            Output::Expired(holds) => Ok(holds),
+            other => unexpected(other),
+        }
     }
 
     /// Records the prices that differ from those already in force at their time; returns the versions it recorded.
     /// Later holds use them; a hold that is open keeps the version it began with.
     pub async fn set_prices(&self, changes: Vec<PriceChange>) -> Result<Vec<PriceVersion>, LedgerError> {
-        let _ = changes;
-        Err(unavailable())
+        match self.call(Input::SetPrices(changes)).await? {
+            Output::Prices(versions) => Ok(versions),
+            other => unexpected(other),
+        }
     }
 
     /// Returns every price version that was recorded, oldest first.
     pub async fn prices(&self) -> Result<Vec<PriceVersion>, LedgerError> {
-        Err(unavailable())
+        self.told("reading prices", read::prices(&self.shared.readers).await)
     }
 
     /// Makes a key; its secret is in the answer and nowhere else.
     pub async fn create_key(&self, new: NewKey) -> Result<Key, LedgerError> {
-        let _ = new;
-        Err(unavailable())
+        let secret = key::secret(&new.random);
+        let hash = key::hash(secret.reveal());
+        let NewKey { name, account, random: _, at } = new;
+        let record = KeyRecord { id: key::id(&hash), name, account, created_at: at, revoked_at: None };
+        match self.call(Input::AddKey { record, hash }).await? {
+            Output::Key(record) => Ok(Key { record, secret }),
+            other => unexpected(other),
+        }
     }
 
     /// Revokes a key at once, for every process on this file; revoking twice keeps the first time.
     pub async fn revoke_key(&self, id: KeyId, at: Timestamp) -> Result<KeyRecord, LedgerError> {
-        let _ = (id, at);
-        Err(unavailable())
+        match self.call(Input::RevokeKey { id, at }).await? {
+            Output::Key(record) => Ok(record),
+            other => unexpected(other),
+        }
     }
 
+    /// Returns every key that was ever made, oldest first.
     pub async fn list_keys(&self) -> Result<Vec<KeyRecord>, LedgerError> {
-        Err(unavailable())
+        self.told("listing keys", keys::list(&self.shared.readers).await)
     }
 
     /// Returns the active key with this secret, if there is one.
     pub async fn find_key(&self, secret: &str) -> Result<Option<KeyRecord>, LedgerError> {
-        let _ = secret;
-        Err(unavailable())
+        self.timely("finding a key", keys::find(&self.shared.readers, &key::hash(secret))).await
     }
 
     /// Whether any key is active: without one, only callers on the loopback address may be served.
     pub async fn any_key_exists(&self) -> Result<bool, LedgerError> {
-        Err(unavailable())
+        self.timely("looking for keys", keys::any_active(&self.shared.readers)).await
     }
 
+    /// Returns the sums of each group that has requests, ordered by day, account, model and end.
     pub async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
-        let _ = query;
-        Err(unavailable())
+        self.told("reading usage", read::usage(&self.shared.readers, query).await)
     }
 
     /// Returns the latest requests, newest first.
     pub async fn recent_requests(&self, limit: usize) -> Result<Vec<RequestRow>, LedgerError> {
-        let _ = limit;
-        Err(unavailable())
+        self.told("reading requests", read::recent(&self.shared.readers, limit).await)
     }
 
     /// Returns those of these requests that the journal knows, in the order asked.
     pub async fn requests(&self, ids: &[RequestId]) -> Result<Vec<RequestRow>, LedgerError> {
-        let _ = ids;
-        Err(unavailable())
+        self.told("reading requests", read::by_id(&self.shared.readers, ids).await)
     }
 
     /// Checks the whole book against itself: entries, holds, endings, money.
     pub async fn check_integrity(&self) -> Result<Integrity, LedgerError> {
-        Err(unavailable())
+        self.told("checking", integrity::check(&self.shared.readers).await)
     }
 
     /// Books what is queued, then closes the file and gives up the lock. Later calls fail as unavailable.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        // However long the queue is, it is booked first; so this call alone has no time limit.
+        let (reply, closed) = oneshot::channel();
+        if self.shared.calls.send(Call { input: Input::Close, reply }).await.is_ok() {
+            let _ = closed.await;
+        }
+        self.shared.readers.close().await;
+    }
+
+    async fn start(
+        path: &Path,
+        options: JournalOptions,
+        lock: Option<lock::ServerLock>,
+    ) -> Result<Journal, LedgerError> {
+        let is_server = lock.is_some();
+        let store = open_store(path, &options).await.map_err(|error| open_error(path, error))?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .acquire_timeout(options.call_wait_max)
+            .connect_lazy_with(store::connect_options(path, options.busy()).read_only(true));
+        let (calls, queue) = mpsc::channel(options.queue_max);
+        let call_wait_max = options.call_wait_max;
+        let writer = Writer { path: path.to_owned(), options, store: Some(store), lock, failing: false };
+        tokio::spawn(writer.run(queue));
+        let shared = Shared { path: path.to_owned(), call_wait_max, is_server, calls, readers };
+        Ok(Journal { shared: Arc::new(shared) })
+    }
+
+    /// Asks the writer and waits until its answer is durable, or the time is up.
+    async fn call(&self, input: Input) -> Result<Output, LedgerError> {
+        let doing = input.doing();
+        let stopped = || LedgerError::Unavailable { doing, why: "the ledger's writer has stopped".into() };
+        let (reply, answer) = oneshot::channel();
+        let exchange = async {
+            self.shared.calls.send(Call { input, reply }).await.map_err(|_| stopped())?;
+            answer.await.map_err(|_| stopped())?
+        };
+        let late = |_| self.late(doing);
+        timeout(self.shared.call_wait_max, exchange).await.map_err(late)?
+    }
+
+    /// A read that a request waits for has a time limit, as a write has.
+    async fn timely<T>(
+        &self,
+        doing: &'static str,
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, LedgerError> {
+        let result = timeout(self.shared.call_wait_max, read).await.map_err(|_| self.late(doing))?;
+        self.told(doing, result)
+    }
+
+    fn told<T>(&self, doing: &'static str, result: Result<T, StoreError>) -> Result<T, LedgerError> {
+        result.map_err(|error| error.tell(doing, &self.shared.path))
+    }
+
+    fn late(&self, doing: &'static str) -> LedgerError {
+        let why = format!("the store did not answer within {} ms", self.shared.call_wait_max.as_millis());
+        LedgerError::Unavailable { doing, why }
+    }
 }
 
-#[derive(Debug)]
-struct Shared {}
+/// Reading connections: keys are looked up by index in microseconds, and reports are few.
+const READERS_MAX: u32 = 4;
 
-fn unavailable() -> LedgerError {
-    LedgerError::Unavailable { doing: "opening", why: "the store is not there yet".into() }
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    call_wait_max: Duration,
+    is_server: bool,
+    calls: mpsc::Sender<Call>,
+    readers: SqlitePool,
+}
+
+/// Makes the folder that the ledger lies in.
+fn prepare(path: &Path) -> Result<(), LedgerError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|error| LedgerError::Open {
+        path: path.to_owned(),
+        why: format!("cannot make the folder {}: {error}", folder.display()),
+        advice: "choose a data folder that this user may write",
+    })
+}
+
+async fn open_store(path: &Path, options: &JournalOptions) -> Result<Store, StoreError> {
+    let mut store = Store::connect(path, options.busy(), options.size_bytes_max).await?;
+    schema::migrate(store.connection(), path).await?;
+    Ok(store)
+}
+
+fn open_error(path: &Path, error: StoreError) -> LedgerError {
+    match error {
+        StoreError::Told(error) => error,
+        StoreError::Sqlite(error) => LedgerError::Open {
+            path: path.to_owned(),
+            why: error.to_string(),
+            advice: "check that it is a ledger and that this user may write it and its folder",
+        },
+    }
+}
+
+fn unexpected<T>(output: Output) -> T {
+    unreachable!("the writer answers what was asked, not {output:?}")
 }

@@ -1,0 +1,111 @@
+//! Which small integer stands for which word on disk. A number, once released, keeps its meaning.
+
+use domain::{RequestId, UsageEnd, UsageSource};
+
+use crate::{LossReason, ReleaseReason, Side};
+
+pub const SETTLED: i64 = 1;
+pub const RELEASED: i64 = 2;
+pub const LOST: i64 = 3;
+
+pub const HELD_ACCOUNT: i64 = 1;
+pub const EARNED_ACCOUNT: i64 = 2;
+
+/// Two-way tables: the word, its number.
+const USAGE_ENDS: [(UsageEnd, i64); 6] = [
+    (UsageEnd::Complete, 1),
+    (UsageEnd::Truncated, 2),
+    (UsageEnd::CancelledDrained, 3),
+    (UsageEnd::CancelledAborted, 4),
+    (UsageEnd::ErrorBilled, 5),
+    (UsageEnd::Unknown, 6),
+];
+const USAGE_SOURCES: [(UsageSource, i64); 3] =
+    [(UsageSource::Measured, 1), (UsageSource::Provider, 2), (UsageSource::Estimated, 3)];
+const RELEASE_REASONS: [(ReleaseReason, i64); 3] =
+    [(ReleaseReason::Refused, 1), (ReleaseReason::ClientLeft, 2), (ReleaseReason::Failed, 3)];
+const LOSS_REASONS: [(LossReason, i64); 2] = [(LossReason::ProcessLost, 1), (LossReason::Forgotten, 2)];
+
+pub trait Code: Copy + PartialEq + Sized + 'static {
+    const TABLE: &'static [(Self, i64)];
+
+    fn code(self) -> i64 {
+        let row = Self::TABLE.iter().find(|(word, _)| *word == self);
+        row.expect("every word has a number").1
+    }
+    fn from_code(code: i64) -> Option<Self> {
+        Self::TABLE.iter().find(|(_, number)| *number == code).map(|(word, _)| *word)
+    }
+}
+impl Code for UsageEnd {
+    const TABLE: &'static [(Self, i64)] = &USAGE_ENDS;
+}
+impl Code for UsageSource {
+    const TABLE: &'static [(Self, i64)] = &USAGE_SOURCES;
+}
+impl Code for ReleaseReason {
+    const TABLE: &'static [(Self, i64)] = &RELEASE_REASONS;
+}
+impl Code for LossReason {
+    const TABLE: &'static [(Self, i64)] = &LOSS_REASONS;
+}
+
+/// A request's name as it is stored. Names of our own making are random and long; as bytes they take 16 instead of 36,
+/// twice, because the unique index repeats them.
+pub enum StoredRequest {
+    Bytes(Vec<u8>),
+    Text(String),
+}
+
+impl StoredRequest {
+    pub fn of(request: &RequestId) -> Self {
+        let name = request.as_str();
+        let number = name.strip_prefix("req-").and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        match number {
+            // Only what comes back the same may be shortened: not capitals, not a missing zero.
+            Some(number) if RequestId::from_random(number) == *request => {
+                Self::Bytes(number.to_be_bytes().to_vec())
+            }
+            _ => Self::Text(name.to_owned()),
+        }
+    }
+}
+
+pub fn side_account(side: Side, payer: i64) -> i64 {
+    match side {
+        Side::Payer => payer,
+        Side::Held => HELD_ACCOUNT,
+        Side::Earned => EARNED_ACCOUNT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_come_back_the_same_are_shortened() {
+        let short = |name: &str| matches!(StoredRequest::of(&name.into()), StoredRequest::Bytes(_));
+        assert!(short("req-0123456789abcdef0123456789abcdef"));
+        assert!(!short("req-0123456789ABCDEF0123456789ABCDEF"));
+        assert!(!short("req-123456789abcdef0123456789abcdef"));
+        assert!(!short("req-+123456789abcdef0123456789abcde"));
+        assert!(!short("chatcmpl-1"));
+        assert!(!short(""));
+    }
+
+    #[test]
+    fn every_word_comes_back_from_its_number() {
+        fn check<T: Code + std::fmt::Debug>() {
+            for (word, number) in T::TABLE {
+                assert_eq!(T::from_code(*number), Some(*word));
+                assert_eq!(word.code(), *number);
+            }
+            assert_eq!(T::from_code(99), None);
+        }
+        check::<UsageEnd>();
+        check::<UsageSource>();
+        check::<ReleaseReason>();
+        check::<LossReason>();
+    }
+}

@@ -1,0 +1,260 @@
+//! Holds, settlements and releases, as the gateway calls them.
+
+use domain::Money;
+use ledger::{HoldOutcome, How, Journal, LedgerError, LossReason, PriceChange, Prices};
+use sqlx::{Connection, Executor};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_request_is_held_settled_and_still_there_after_a_restart() {
+    let home = Home::new();
+    let journal = home.open().await;
+    assert!(matches!(journal.hold(hold(request(1))).await.unwrap(), HoldOutcome::Opened(_)));
+    let settled = journal.settle(settlement(request(1), used(100, 0, 20))).await.unwrap();
+    assert!(!settled.repeated);
+    journal.close().await;
+
+    let journal = home.open().await;
+    let rows = journal.requests(&[request(1)]).await.unwrap();
+    assert_eq!(rows[0].held.hold, hold(request(1)));
+    assert_eq!(rows[0].ending, Some(settled.ending));
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn repeating_a_call_changes_nothing_and_is_answered_with_what_is_booked() {
+    let home = Home::new();
+    let journal = home.open().await;
+    journal.hold(hold(request(1))).await.unwrap();
+    assert!(matches!(journal.hold(hold(request(1))).await.unwrap(), HoldOutcome::AlreadyOpen(_)));
+    let first = journal.settle(settlement(request(1), used(100, 0, 20))).await.unwrap();
+    let again = journal.settle(settlement(request(1), used(1, 1, 1))).await.unwrap();
+    let released = journal.release(release(request(1))).await.unwrap();
+    assert!(again.repeated && released.repeated);
+    assert_eq!((&again.ending, &released.ending), (&first.ending, &first.ending));
+    assert!(matches!(journal.hold(hold(request(1))).await.unwrap(), HoldOutcome::AlreadyEnded(..)));
+    let integrity = journal.check_integrity().await.unwrap();
+    // One request: held, used, given back.
+    assert_eq!((integrity.requests, integrity.entries, integrity.open_holds), (1, 3, 0));
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn settling_what_was_never_held_is_an_error_that_names_the_request() {
+    let home = Home::new();
+    let journal = home.open().await;
+    let error = journal.settle(settlement("lost".into(), used(1, 0, 1))).await.unwrap_err();
+    assert_eq!(error, LedgerError::NoHold { request: "lost".into(), what: "settled" });
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn the_same_request_from_64_tasks_at_once_is_one_hold() {
+    let home = Home::new();
+    let journal = home.open().await;
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let journal = journal.clone();
+            tokio::spawn(async move { journal.hold(hold(request(7))).await.unwrap() })
+        })
+        .collect();
+    let mut opened = 0;
+    for task in tasks {
+        opened += usize::from(matches!(task.await.unwrap(), HoldOutcome::Opened(_)));
+    }
+    assert_eq!(opened, 1);
+    assert_eq!(journal.open_holds().await.unwrap().len(), 1);
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn many_different_requests_at_once_are_all_booked() {
+    let home = Home::new();
+    let journal = home.open().await;
+    let tasks: Vec<_> = (0..500)
+        .map(|number| {
+            let journal = journal.clone();
+            tokio::spawn(async move {
+                journal.hold(hold(request(number))).await.unwrap();
+                journal.settle(settlement(request(number), used(100, 0, 10))).await.unwrap();
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let integrity = journal.check_integrity().await.unwrap();
+    assert_eq!((integrity.requests, integrity.open_holds), (500, 0));
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn a_request_is_settled_at_the_price_of_its_hold() {
+    let home = Home::new();
+    let journal = home.open().await;
+    let change = |prices, millis| vec![PriceChange { model: "tiny".into(), prices, valid_from: at(millis) }];
+    assert_eq!(journal.set_prices(change(prices(), 0)).await.unwrap().len(), 1);
+    journal.hold(hold(request(1))).await.unwrap();
+    // Twice the price from 1,500 ms on: between this hold and its settlement.
+    let price = |text: &str| text.parse().unwrap();
+    let dearer = Prices::per_token(price("2"), price("0.2"), price("8"));
+    journal.set_prices(change(dearer, 1_500)).await.unwrap();
+    let settled = journal.settle(settlement(request(1), used(100, 900, 10))).await.unwrap();
+    // 100 × 1 + 900 × 0.1 + 10 × 4 = 230 millionths of a dollar.
+    assert_eq!(settled.ending.cost.unwrap().to_string(), "0.00023");
+
+    let mut later = hold(request(2));
+    later.at = at(1_600);
+    journal.hold(later).await.unwrap();
+    let settled = journal.settle(settlement(request(2), used(100, 900, 10))).await.unwrap();
+    assert_eq!(settled.ending.cost.unwrap().to_string(), "0.00046");
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn an_unchanged_price_makes_no_new_version_and_a_withdrawn_one_is_unpriced() {
+    let home = Home::new();
+    let journal = home.open().await;
+    let change = |prices, millis| vec![PriceChange { model: "tiny".into(), prices, valid_from: at(millis) }];
+    assert_eq!(journal.set_prices(change(Prices::UNPRICED, 0)).await.unwrap().len(), 0);
+    assert_eq!(journal.set_prices(change(prices(), 10)).await.unwrap().len(), 1);
+    assert_eq!(journal.set_prices(change(prices(), 20)).await.unwrap().len(), 0);
+    assert_eq!(journal.set_prices(change(Prices::UNPRICED, 500)).await.unwrap().len(), 1);
+    assert_eq!(journal.prices().await.unwrap().len(), 2);
+    journal.hold(hold(request(1))).await.unwrap();
+    let settled = journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap();
+    assert_eq!(settled.ending.cost, None);
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn a_released_request_costs_nothing_even_when_unpriced() {
+    let home = Home::new();
+    let journal = home.open().await;
+    journal.hold(hold(request(1))).await.unwrap();
+    let released = journal.release(release(request(1))).await.unwrap();
+    assert_eq!(released.ending.cost, Some(Money::ZERO));
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn holds_of_a_lost_process_are_closed_as_unknown() {
+    let home = Home::new();
+    let journal = home.open().await;
+    journal.hold(hold(request(1))).await.unwrap();
+    journal.hold(hold(request(2))).await.unwrap();
+    journal.settle(settlement(request(2), used(1, 0, 1))).await.unwrap();
+    let asked = vec![request(1), request(2), request(3)];
+    let expired = journal.expire_holds(asked.clone(), LossReason::ProcessLost, at(9_000)).await.unwrap();
+    assert_eq!(expired.iter().map(|held| held.hold.request.clone()).collect::<Vec<_>>(), [request(1)]);
+    assert!(journal.expire_holds(asked, LossReason::ProcessLost, at(9_001)).await.unwrap().is_empty());
+    let row = journal.requests(&[request(1)]).await.unwrap().remove(0);
+    let ending = row.ending.unwrap();
+    assert_eq!((ending.how, ending.cost), (How::Lost { reason: LossReason::ProcessLost }, None));
+    assert!(journal.open_holds().await.unwrap().is_empty());
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn a_request_id_of_any_shape_comes_back_as_it_was_given() {
+    let home = Home::new();
+    let journal = home.open().await;
+    let names = ["", "req-", "req-0123456789ABCDEF0123456789ABCDEF", "ünïcode 'quoted'", "held"];
+    for name in names {
+        journal.hold(hold(name.into())).await.unwrap();
+        assert_eq!(journal.requests(&[name.into()]).await.unwrap()[0].held.hold.request.as_str(), name);
+    }
+    let recent = journal.recent_requests(2).await.unwrap();
+    assert_eq!(
+        recent.iter().map(|row| row.held.hold.request.as_str()).collect::<Vec<_>>(),
+        ["held", "ünïcode 'quoted'"]
+    );
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn a_payer_may_have_the_name_of_a_side_of_the_book() {
+    let home = Home::new();
+    let journal = home.open().await;
+    for (number, account) in ["held", "earned"].into_iter().enumerate() {
+        let mut hold = hold(request(number as u128));
+        hold.account = account.into();
+        journal.hold(hold).await.unwrap();
+        journal.settle(settlement(request(number as u128), used(9, 9, 99))).await.unwrap();
+    }
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn nobody_changes_or_deletes_what_is_booked() {
+    let home = Home::new();
+    let journal = home.open().await;
+    let change = PriceChange { model: "tiny".into(), prices: prices(), valid_from: at(0) };
+    journal.set_prices(vec![change]).await.unwrap();
+    journal.hold(hold(request(1))).await.unwrap();
+    journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap();
+    let mut stranger = home.stranger().await;
+    for sql in [
+        "UPDATE entry SET money = 0",
+        "DELETE FROM entry",
+        "UPDATE ending SET cost = 0",
+        "DELETE FROM ending",
+        "UPDATE hold SET account = 1",
+        "DELETE FROM hold",
+        "UPDATE price SET output = 0",
+        "DELETE FROM price",
+    ] {
+        let error = stranger.execute(sql).await.unwrap_err().to_string();
+        assert!(error.contains("the book is append-only"), "{sql}: {error}");
+    }
+    stranger.close().await.unwrap();
+    assert_sound(&journal).await;
+}
+
+#[tokio::test]
+async fn the_integrity_check_finds_what_was_tampered_with() {
+    for (sql, finding) in [
+        (
+            "DROP TRIGGER entry_keeps; UPDATE entry SET output = output + 1 WHERE line = 1",
+            "its entries are not those",
+        ),
+        ("DROP TRIGGER entry_stays; DELETE FROM entry WHERE line = 2", "its entries are not those"),
+        ("DROP TRIGGER ending_keeps; UPDATE ending SET cost = 1", "its cost is written as"),
+        (
+            "DROP TRIGGER entry_keeps; UPDATE entry SET from_account = 2 WHERE line = 0",
+            "its entries are not those",
+        ),
+        ("DROP TRIGGER ending_stays; DELETE FROM ending", "are listed as open"),
+        ("INSERT INTO open_hold VALUES (1)", "have ended"),
+        (
+            "PRAGMA foreign_keys = off; INSERT INTO entry VALUES (77, 0, 1, 2, 0, 0, 0, 0, 0, 0)",
+            "entries are written",
+        ),
+    ] {
+        let home = Home::new();
+        let journal = home.open().await;
+        journal.hold(hold(request(1))).await.unwrap();
+        journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap();
+        assert_sound(&journal).await;
+        sqlx::raw_sql(sql).execute(&mut home.stranger().await).await.unwrap();
+        let faults = journal.check_integrity().await.unwrap().faults;
+        assert!(faults.iter().any(|fault| fault.contains(finding)), "{sql}: {faults:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_queued_before_a_close_is_booked_and_what_comes_after_is_refused() {
+    let home = Home::new();
+    let journal = home.open().await;
+    journal.hold(hold(request(1))).await.unwrap();
+    let last = journal.settle(settlement(request(1), used(1, 0, 1)));
+    let ((), last) = tokio::join!(journal.close(), last);
+    let after = journal.hold(hold(request(2))).await.unwrap_err();
+    assert!(matches!(after, LedgerError::Unavailable { doing: "holding", .. }), "{after}");
+    // The join polled the close first, so whichever the queue took, the file must say the same.
+    let reopened: Journal = home.open().await;
+    let ending = reopened.requests(&[request(1)]).await.unwrap().remove(0).ending;
+    assert_eq!(ending.is_some(), last.is_ok());
+    assert_sound(&reopened).await;
+}

@@ -1,0 +1,65 @@
+//! Short words for what the tests say often.
+
+use std::path::PathBuf;
+
+use domain::{RequestId, Usage, UsageEnd, UsageSource};
+use ledger::{Hold, Journal, Prices, Release, ReleaseReason, Settlement, Timestamp};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, SqliteConnection};
+use tempfile::TempDir;
+
+/// A folder of its own, gone when the test ends.
+pub struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("data").join("ledger.sqlite")
+    }
+    pub async fn open(&self) -> Journal {
+        Journal::open(&self.path()).await.unwrap()
+    }
+    /// A connection that knows nothing of the ledger, as a stranger's tool would open.
+    pub async fn stranger(&self) -> SqliteConnection {
+        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(self.path())).await.unwrap()
+    }
+}
+
+pub fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+pub fn request(number: u128) -> RequestId {
+    RequestId::from_random(number)
+}
+
+pub fn used(input_uncached: u64, cache_read: u64, output: u64) -> Usage {
+    Usage { input_uncached, cache_read, output, ..Usage::default() }
+}
+
+pub fn hold(request: RequestId) -> Hold {
+    Hold { request, account: "local".into(), model: "tiny".into(), estimate: used(100, 0, 50), at: at(1_000) }
+}
+
+pub fn settlement(request: RequestId, usage: Usage) -> Settlement {
+    Settlement { request, usage, end: UsageEnd::Complete, source: UsageSource::Measured, at: at(2_000) }
+}
+
+pub fn release(request: RequestId) -> Release {
+    Release { request, reason: ReleaseReason::Refused, at: at(2_000) }
+}
+
+/// 1 USD a million for input, a tenth of it cached, 4 USD for output.
+pub fn prices() -> Prices {
+    let price = |text: &str| text.parse().unwrap();
+    Prices::per_token(price("1"), price("0.1"), price("4"))
+}
+
+pub async fn assert_sound(journal: &Journal) {
+    let integrity = journal.check_integrity().await.unwrap();
+    assert!(integrity.is_sound(), "{:#?}", integrity.faults);
+}
