@@ -104,7 +104,7 @@ pub fn read_trace(path: &Path) -> Result<Vec<Arrival>, PlanError> {
     let mut arrivals = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let arrival: Arrival = serde_json::from_str(line).map_err(|error| fail(index + 1, error.to_string()))?;
-        if !(arrival.arrival_ms >= 0.0) || arrival.input_tokens == 0 || arrival.output_tokens == 0 {
+        if arrival.arrival_ms.is_nan() || arrival.arrival_ms < 0.0 || arrival.input_tokens == 0 || arrival.output_tokens == 0 {
             return Err(fail(index + 1, "arrival_ms must not be negative, and lengths must be at least 1".into()));
         }
         arrivals.push(arrival);
