@@ -54,7 +54,8 @@ const SWEEPS: usize = 32;
 pub struct CostModel {
     /// Seconds per unit of each feature.
     cost: [f64; FEATURES],
-    /// Weighted sum of `xᵢ·xⱼ`, in relative error: every step counts alike, short or long.
+    /// Weighted sum of `xᵢ·xⱼ`. A step weighs one over its rows, so that the few long steps do not drown the many short
+    /// ones; not one over its time, or a machine that became slower would hardly be believed.
     information: [[f64; FEATURES]; FEATURES],
     measurements: u32,
     prefill_measurements: u32,
@@ -112,17 +113,18 @@ impl CostModel {
 
     fn learn(&mut self, features: &[f64; FEATURES], took: f64) {
         // Only what this step tells about is forgotten: hours of decoding do not erase what a prompt row costs.
+        let rows: f64 = features[..CONTEXT].iter().sum();
         let keep = features.map(|feature| if feature == 0.0 { 1.0 } else { MEMORY.sqrt() });
         let mut target = [0.0; FEATURES];
         for i in 0..FEATURES {
             for j in 0..FEATURES {
                 let old = self.information[i][j] * keep[i] * keep[j];
-                let new = features[i] * features[j] / (took * took);
+                let new = features[i] * features[j] / rows;
                 // The old measurements are represented by the solution they led to.
                 target[i] += old * self.cost[j];
                 self.information[i][j] = old + new;
             }
-            target[i] += features[i] / took;
+            target[i] += features[i] * took / rows;
         }
         for _ in 0..SWEEPS {
             for i in 0..FEATURES {
@@ -159,7 +161,8 @@ mod tests {
     fn taught(steps: usize) -> CostModel {
         let mut model = CostModel::default();
         for step in 0..steps {
-            let mut size = size(&[(step * 7 % 900, 1), (step * 31 % 2000, 1)]);
+            let mut size = size(&[(step * 7 % 900, 1)]);
+            (0..step % 5).for_each(|other| size.add((step + other) * 31 % 2000, 1));
             if step % 3 == 0 {
                 size.add(step * 64 % 4096, 32 + step * 16 % 256);
             }
