@@ -24,5 +24,5 @@ pub use journal::{Integrity, Journal, JournalOptions};
 pub use key::{Key, KeyId, KeyRecord, NewKey, Secret};
 pub use price::{PriceChange, PriceId, PriceVersion, Prices};
 pub use quantity::{DIMENSIONS, Quantities};
-pub use statement::{Dimension, RequestEnd, RequestRow, UsageQuery, UsageRow};
+pub use statement::{Dimension, RequestEnd, RequestRow, UnknownDimension, UsageQuery, UsageRow};
 pub use time::{Day, Timestamp};

@@ -1,7 +1,12 @@
 //! What was used and what it cost, as rows that people and programs can read.
 
+mod text;
+
+use std::fmt;
+
 use domain::{Account, ModelName, Money, Usage, UsageEnd};
 
+pub use self::text::{csv, json, table};
 use crate::time::Day;
 use crate::{Ending, Held, ReleaseReason, Timestamp};
 
@@ -63,4 +68,70 @@ pub struct UsageRow {
 pub struct RequestRow {
     pub held: Held,
     pub ending: Option<Ending>,
+}
+
+/// Returns the sums of all rows, in no group.
+pub fn total(rows: &[UsageRow]) -> UsageRow {
+    rows.iter().fold(UsageRow::default(), |total, row| UsageRow {
+        requests: total.requests + row.requests,
+        open_requests: total.open_requests + row.open_requests,
+        unknown_requests: total.unknown_requests + row.unknown_requests,
+        unpriced_requests: total.unpriced_requests + row.unpriced_requests,
+        usage: Usage {
+            input_uncached: total.usage.input_uncached + row.usage.input_uncached,
+            cache_read: total.usage.cache_read + row.usage.cache_read,
+            cache_write_5m: total.usage.cache_write_5m + row.usage.cache_write_5m,
+            cache_write_1h: total.usage.cache_write_1h + row.usage.cache_write_1h,
+            output: total.usage.output + row.usage.output,
+            reasoning: total.usage.reasoning + row.usage.reasoning,
+        },
+        cost: total.cost + row.cost,
+        ..UsageRow::default()
+    })
+}
+
+/// The request's end in one word, as the statements print it.
+impl fmt::Display for RequestEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RequestEnd::Open => "open",
+            RequestEnd::Settled(UsageEnd::Complete) => "complete",
+            RequestEnd::Settled(UsageEnd::Truncated) => "truncated",
+            RequestEnd::Settled(UsageEnd::CancelledDrained) => "cancelled_drained",
+            RequestEnd::Settled(UsageEnd::CancelledAborted) => "cancelled_aborted",
+            RequestEnd::Settled(UsageEnd::ErrorBilled) => "error_billed",
+            RequestEnd::Settled(UsageEnd::Unknown) => "unknown",
+            RequestEnd::Released(ReleaseReason::Refused) => "refused",
+            RequestEnd::Released(ReleaseReason::ClientLeft) => "client_left",
+            RequestEnd::Released(ReleaseReason::Failed) => "failed",
+            RequestEnd::Lost => "lost",
+        })
+    }
+}
+
+/// The name that the columns of reports and the command line use.
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dimension::Account => "account",
+            Dimension::Model => "model",
+            Dimension::Day => "day",
+            Dimension::End => "end",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("usage is grouped by account, model, day or end; got {0:?}")]
+pub struct UnknownDimension(String);
+
+impl std::str::FromStr for Dimension {
+    type Err = UnknownDimension;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        [Self::Account, Self::Model, Self::Day, Self::End]
+            .into_iter()
+            .find(|dimension| dimension.to_string() == name)
+            .ok_or_else(|| UnknownDimension(name.to_owned()))
+    }
 }
