@@ -152,14 +152,13 @@ impl Default for LimitSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HubSettings {
+    /// Scheme and host; `HF_ENDPOINT` wins. A model that is there already needs no network.
     pub endpoint: String,
-    /// Never reach for the network.
-    pub offline: bool,
 }
 
 impl Default for HubSettings {
     fn default() -> Self {
-        Self { endpoint: "https://huggingface.co".into(), offline: false }
+        Self { endpoint: "https://huggingface.co".into() }
     }
 }
 

@@ -1,1 +1,49 @@
-fn main() {}
+//! How everything is joined and started: one binary, one role a command.
+#![forbid(unsafe_code)]
+
+mod bundled;
+mod cli;
+mod config;
+mod models;
+mod place;
+mod roles;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command, ConfigCommand};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    if let Command::Completions { shell } = command {
+        clap_complete::generate(shell, &mut Cli::command(), "baseload", &mut std::io::stdout());
+        return Ok(());
+    }
+    // TLS for the client roles; a second installation would only repeat the first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve(args) => roles::serve::serve(args).await,
+            Command::Chat(args) => roles::talk::chat(args).await,
+            Command::Run(args) => roles::talk::run(args).await,
+            Command::Bench(args) => roles::bench::bench(*args).await,
+            Command::Models(args) => roles::models::models(args).await,
+            Command::Usage(args) => roles::usage::usage(args).await,
+            Command::Keys(command) => roles::keys::keys(command).await,
+            Command::Config(ConfigCommand::Check { file }) => roles::config::check(&file),
+            Command::Completions { .. } => unreachable!("completions need no runtime and were printed above"),
+        }
+    })
+}

@@ -1,0 +1,293 @@
+//! `baseload serve`: the gateway and the engines, joined in one process.
+//!
+//! This is the only place where the two sides meet: an engine's outbox is the upstream's inbox.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use domain::ModelName;
+use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
+use gateway::{App, KeysPolicy, Limits, LocalUpstream, ServedModel, exchange};
+use ledger::{Journal, PriceChange, Prices, Timestamp};
+use model::{Forward, LoadReport};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Loading, Place, ServeArgs};
+use crate::config::{Config, LimitSettings, LogSettings, ModelConfig, PriceSetting};
+use crate::models::{self, LoadedModel};
+use crate::roles::models::size;
+use crate::{place, telemetry};
+
+pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let mut config = place::config(&args.place)?;
+    override_by_flags(&mut config, &args.loading);
+    config.listen = args.listen.unwrap_or(config.listen);
+    config.log.format = args.log_format.unwrap_or(config.log.format);
+    config.log.filter = args.log.unwrap_or(config.log.filter);
+    telemetry::start(&config.log)?;
+    let wanted = models::wanted(&config, &args.loading.model, args.loading.precision);
+    let process = Process::start(&args.place, config, wanted).await?;
+    process.greet();
+    process.run(stop_signal()).await
+}
+
+/// A server for one command of this process, on a free loopback port.
+pub struct LocalServer {
+    address: SocketAddr,
+    stop: CancellationToken,
+    served: JoinHandle<anyhow::Result<()>>,
+}
+
+impl LocalServer {
+    pub async fn start(place: &Place, loading: &Loading) -> anyhow::Result<Self> {
+        let mut config = place::config(place)?;
+        override_by_flags(&mut config, loading);
+        config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        telemetry::start(&LogSettings { filter: "error".into(), ..config.log.clone() })?;
+        let mut wanted = models::wanted(&config, &loading.model, loading.precision);
+        wanted.truncate(1);
+        let process = Process::start(place, config, wanted)
+            .await
+            .context("if a server is running already, talk to it with --url http://127.0.0.1:8080")?;
+        let (address, stop) = (process.address, CancellationToken::new());
+        let served = tokio::spawn(process.run(stop.clone().cancelled_owned()));
+        Ok(Self { address, stop, served })
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let _ = self.served.await;
+    }
+}
+
+/// Everything that runs while a server does.
+struct Process {
+    address: SocketAddr,
+    listener: TcpListener,
+    app: Arc<App>,
+    journal: Journal,
+    engines: Vec<EngineHandle>,
+    greeting: Greeting,
+}
+
+impl Process {
+    async fn start(place: &Place, config: Config, wanted: Vec<ModelConfig>) -> anyhow::Result<Self> {
+        let data = place::data_folder(place, &config)?;
+        let path = data.join("ledger.sqlite");
+        let journal = Journal::open(&path).await?;
+        let policy = keys_policy(&config, &journal).await?;
+        // Before the models: a taken port is told at once, and early callers wait in the backlog.
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}; choose another address with --listen", config.listen))?;
+        let address = listener.local_addr()?;
+        let lost = control::jobs::expire_holds::close_those_of_the_dead(&journal, now()).await?;
+        let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+        for wanted in wanted {
+            let (settings, hub, data) = (config.engine.clone(), config.hub.clone(), data.clone());
+            let one = wanted.clone();
+            let loaded = tokio::task::spawn_blocking(move || models::load(&one, &settings, &data, &hub)).await??;
+            record_price(&journal, &loaded.name, wanted.price).await?;
+            let (model, engine, line) = start_engine(loaded, &wanted, &config)?;
+            served.push(model);
+            engines.push(engine);
+            lines.push(line);
+        }
+        let first = served.first().map(|model| model.name.clone()).context("there is no model to serve")?;
+        let app = Arc::new(App::new(served, journal.clone(), policy, limits(&config.limits))?);
+        let greeting = Greeting { address, first, lines, ledger: path.display().to_string(), policy, lost: lost.len() };
+        Ok(Self { address, listener, app, journal, engines, greeting })
+    }
+
+    fn greet(&self) {
+        self.greeting.print();
+    }
+
+    /// Serves until `stop`, drains, and leaves everything booked.
+    async fn run(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+        let served = gateway::serve(self.listener, self.app, stop).await;
+        let engines = self.engines;
+        tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::stop)).await?;
+        self.journal.close().await;
+        Ok(served?)
+    }
+}
+
+fn override_by_flags(config: &mut Config, loading: &Loading) {
+    let engine = &mut config.engine;
+    engine.threads = loading.threads.unwrap_or(engine.threads);
+    engine.kv_mib = loading.kv_mib.unwrap_or(engine.kv_mib);
+    engine.step_target_ms = loading.step_target_ms.unwrap_or(engine.step_target_ms);
+    engine.batch_invariant |= loading.batch_invariant;
+}
+
+/// Elsewhere than on loopback everybody could call, so a key must exist.
+async fn keys_policy(config: &Config, journal: &Journal) -> anyhow::Result<KeysPolicy> {
+    if journal.any_key_exists().await? {
+        return Ok(KeysPolicy::KeysRequired);
+    }
+    anyhow::ensure!(
+        config.listen.ip().is_loopback(),
+        "{} can be reached from other machines, and there is no key yet; make one with `baseload keys create --name alice` \
+         (with the same --data), or listen on 127.0.0.1",
+        config.listen
+    );
+    Ok(KeysPolicy::LoopbackOpen)
+}
+
+async fn record_price(journal: &Journal, model: &ModelName, price: Option<PriceSetting>) -> anyhow::Result<()> {
+    let prices = price.map_or(Prices::UNPRICED, |price| {
+        Prices::per_token(price.input, price.cached.unwrap_or(price.input), price.output)
+    });
+    journal.set_prices(vec![PriceChange { model: model.clone(), prices, valid_from: now() }]).await?;
+    Ok(())
+}
+
+fn start_engine(
+    loaded: LoadedModel,
+    wanted: &ModelConfig,
+    config: &Config,
+) -> anyhow::Result<(ServedModel, EngineHandle, ModelLine)> {
+    let settings = &config.engine;
+    let defaults = EngineConfig::default();
+    let kv_bytes = (wanted.kv_mib.unwrap_or(settings.kv_mib) as u64) << 20;
+    let engine_config = EngineConfig {
+        kv: KvBudget::Bytes(kv_bytes),
+        max_running: settings.max_running,
+        max_waiting: settings.max_waiting,
+        max_step_rows: defaults.max_step_rows.max(settings.max_running + defaults.chunk_tokens_min),
+        step_target: Duration::from_millis(settings.step_target_ms),
+        prefix_cache: settings.prefix_cache,
+        ..defaults
+    };
+    let shape = loaded.model.shape().clone();
+    let report = loaded.model.report().clone();
+    let (outbox, inbox) = exchange();
+    let deliver = Box::new(move |events| outbox.deliver(events));
+    let engine = Engine::start(Box::new(loaded.model), engine_config, deliver)
+        .with_context(|| format!("starting the engine of {}", loaded.name))?;
+    let kv_tokens = kv_bytes as usize / shape.block_bytes * shape.block_tokens;
+    let context_tokens = wanted.context_tokens.unwrap_or(usize::MAX).min(shape.context_tokens).min(kv_tokens);
+    let line = ModelLine { name: loaded.name.clone(), file_bytes: loaded.file_bytes, report, context_tokens, kv_tokens };
+    let model = ServedModel {
+        name: loaded.name,
+        aliases: wanted.aliases.clone(),
+        text: Arc::new(loaded.text),
+        upstream: Arc::new(LocalUpstream::new(Arc::new(engine.clone()), inbox)),
+        context_tokens,
+        sampling_defaults: loaded.sampling_defaults,
+        created: now().millis() as u64 / 1_000,
+    };
+    Ok((model, engine, line))
+}
+
+fn limits(settings: &LimitSettings) -> Limits {
+    let seconds = Duration::from_secs;
+    Limits {
+        connections: settings.connections,
+        body_bytes: settings.body_mib << 20,
+        header_timeout: seconds(settings.header_timeout_seconds),
+        body_timeout: seconds(settings.body_timeout_seconds),
+        request_timeout: seconds(settings.request_timeout_seconds),
+        slow_reader_timeout: seconds(settings.slow_reader_timeout_seconds),
+        drain: seconds(settings.drain_seconds),
+        ..Limits::default()
+    }
+}
+
+/// Completes at the first SIGTERM or Ctrl-C; the second one ends the process at once.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    let mut any = async || tokio::select! { _ = term.recv() => (), _ = interrupt.recv() => () };
+    any().await;
+    eprintln!("stopping: running answers may finish; once more to stop at once");
+    tokio::spawn(async move {
+        tokio::select! { _ = term.recv() => (), _ = interrupt.recv() => () };
+        std::process::exit(130);
+    });
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(since.as_millis() as i64)
+}
+
+/// What a person reads at the start.
+struct Greeting {
+    address: SocketAddr,
+    first: ModelName,
+    lines: Vec<ModelLine>,
+    ledger: String,
+    policy: KeysPolicy,
+    lost: usize,
+}
+
+struct ModelLine {
+    name: ModelName,
+    file_bytes: u64,
+    report: LoadReport,
+    context_tokens: usize,
+    kv_tokens: usize,
+}
+
+impl Greeting {
+    fn print(&self) {
+        println!("baseload {} listens on http://{}", env!("CARGO_PKG_VERSION"), self.address);
+        for line in &self.lines {
+            line.print();
+        }
+        println!("  ledger {}", self.ledger);
+        if self.lost > 0 {
+            println!("  {} open hold(s) of a process that died were closed; what they used is unknown", self.lost);
+        }
+        let key = match self.policy {
+            KeysPolicy::LoopbackOpen => {
+                println!("  no key is needed on this machine; requests are booked to the account `local`");
+                ""
+            }
+            KeysPolicy::KeysRequired => {
+                println!("  every request needs a key");
+                "-H 'authorization: Bearer YOUR-KEY' "
+            }
+        };
+        println!(
+            "try:\n  curl -s http://{}/v1/chat/completions {key}-H 'content-type: application/json' -d \
+             '{{\"model\":\"{}\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is a KV cache?\"}}]}}'",
+            self.address, self.first
+        );
+    }
+}
+
+impl ModelLine {
+    fn print(&self) {
+        let report = &self.report;
+        let paths: Vec<String> = report.paths.iter().map(|(what, path)| format!("{what} {path}")).collect();
+        println!(
+            "  {}: {:.1} M parameters, {} on disk, {} resident at {:.2} bits per weight; {}",
+            self.name,
+            report.parameters as f64 / 1e6,
+            size(self.file_bytes),
+            size(report.resident_bytes),
+            report.bits_per_weight,
+            paths.join(", "),
+        );
+        println!(
+            "  {}  context {} tokens; room for {} tokens of keys and values ({} bytes each)",
+            " ".repeat(self.name.as_str().len()),
+            self.context_tokens,
+            self.kv_tokens,
+            report.kv_bytes_per_token,
+        );
+    }
+}
