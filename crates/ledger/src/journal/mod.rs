@@ -80,8 +80,8 @@ impl Journal {
         Self::start(path, options, lock).await
     }
 
-    /// Returns the journal in this file for a tool that runs beside the server: it reads, and makes and revokes keys.
-    /// It takes no lock, so it must not expire holds: they may be alive in the server.
+    /// Returns the journal in this file for a tool that runs beside the server: it reads, sets prices, and makes and revokes
+    /// keys. It takes no lock, so it cannot book: the holds may be alive in the server.
     pub async fn attach(path: &Path) -> Result<Journal, LedgerError> {
         prepare(path)?;
         Self::start(path, JournalOptions::default(), None).await
@@ -123,9 +123,6 @@ impl Journal {
         reason: LossReason,
         at: Timestamp,
     ) -> Result<Vec<Held>, LedgerError> {
-        if !self.shared.is_server {
-            return Err(LedgerError::Attached { doing: "expiring holds" });
-        }
         match self.call(Input::Expire { requests, reason, at }).await? {
             Output::Expired(holds) => Ok(holds),
             other => unexpected(other),
@@ -233,6 +230,9 @@ impl Journal {
     /// Asks the writer and waits until its answer is durable, or the time is up.
     async fn call(&self, input: Input) -> Result<Output, LedgerError> {
         let doing = input.doing();
+        if input.books() && !self.shared.is_server {
+            return Err(LedgerError::Attached { doing });
+        }
         let stopped = || LedgerError::Unavailable { doing, why: "the ledger's writer has stopped".into() };
         let (reply, answer) = oneshot::channel();
         let exchange = async {

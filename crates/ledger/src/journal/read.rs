@@ -7,9 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 use super::codes;
-use super::codes::StoredRequest;
 use super::rows::{self, Columns, select_positions, word};
-use super::store::StoreError;
+use super::store::{StoreError, bind_request};
 use crate::time::Day;
 use crate::{
     Dimension, Held, LedgerError, Position, PriceVersion, RequestEnd, RequestRow, UsageQuery, UsageRow,
@@ -41,11 +40,7 @@ pub async fn by_id(readers: &SqlitePool, ids: &[RequestId]) -> Result<Vec<Reques
     const SQL: &str = select_positions!("WHERE h.request = ?");
     let mut found = Vec::new();
     for id in ids {
-        let query = match StoredRequest::of(id) {
-            StoredRequest::Bytes(bytes) => sqlx::query(SQL).bind(bytes),
-            StoredRequest::Text(text) => sqlx::query(SQL).bind(text),
-        };
-        if let Some(row) = query.fetch_optional(readers).await? {
+        if let Some(row) = bind_request(SQL, id).fetch_optional(readers).await? {
             found.push(request(&row)?);
         }
     }

@@ -33,6 +33,7 @@ macro_rules! select_positions {
 pub(super) use select_positions;
 
 /// A request's row number, its payer's row number, and what the book knows of it.
+#[derive(Clone)]
 pub struct Known {
     pub hold: i64,
     pub payer: i64,

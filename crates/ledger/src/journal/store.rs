@@ -1,17 +1,21 @@
 //! What the writer says to SQLite: one connection, inside one transaction at a time.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::path::Path;
 use std::time::Duration;
 
-use domain::{Account, ModelName, Money, Price, RequestId};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{Connection, SqliteConnection};
+use domain::{Account, ModelName, Money, Price, RequestId, Usage};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use super::codes::{self, Code, StoredRequest};
 use super::rows::{self, Columns, Known, select_positions};
 use crate::quantity::tokens;
-use crate::{Ending, Entry, Held, How, LedgerError, PriceChange, PriceVersion, Timestamp};
+use crate::{
+    DIMENSIONS, Ending, Entry, Held, How, LedgerError, Position, PriceChange, PriceVersion, Timestamp,
+};
 
 /// What failed below the book.
 #[derive(Debug)]
@@ -79,15 +83,26 @@ pub fn connect_options(path: &Path, busy: Duration) -> SqliteConnectOptions {
         .pragma("journal_size_limit", "67108864")
 }
 
-/// The writing connection. Ids that were looked up once are remembered; they never change, but a rollback may take back
-/// those that it had added, so every rollback forgets them all.
+/// The writing connection, with what it need not ask twice. All of it can be read again, so it is forgotten whenever it may
+/// no longer be true: after a rollback, and after another process has written.
 pub struct Store {
     connection: SqliteConnection,
-    accounts: HashMap<Account, i64>,
-    models: HashMap<ModelName, i64>,
+    memory: Memory,
+    /// SQLite's count of what other connections have written.
+    data_version: i64,
 }
 
-/// Ids remembered per table; past this the memory starts afresh.
+#[derive(Default)]
+struct Memory {
+    accounts: HashMap<Account, i64>,
+    models: HashMap<ModelName, i64>,
+    /// Every version of a model, in the order of (start, record).
+    prices: HashMap<ModelName, Vec<PriceVersion>>,
+    /// Holds that this connection opened and that are open.
+    open: HashMap<RequestId, Known>,
+}
+
+/// Things remembered of each kind, some hundred bytes each; past this the memory starts afresh.
 const REMEMBERED_MAX: usize = 10_000;
 
 impl Store {
@@ -103,7 +118,7 @@ impl Store {
             let pragma = format!("PRAGMA max_page_count = {}", bytes / page_bytes.unsigned_abs());
             sqlx::raw_sql(sqlx::AssertSqlSafe(pragma)).execute(&mut connection).await?;
         }
-        Ok(Self { connection, accounts: HashMap::new(), models: HashMap::new() })
+        Ok(Self { connection, memory: Memory::default(), data_version: 0 })
     }
 
     pub fn connection(&mut self) -> &mut SqliteConnection {
@@ -113,6 +128,10 @@ impl Store {
     pub async fn begin(&mut self) -> Result<(), StoreError> {
         // Immediate: the right to write is had at the start, or the batch fails before it has done anything.
         sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
+        let data_version = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection).await?;
+        if std::mem::replace(&mut self.data_version, data_version) != data_version {
+            self.memory = Memory::default();
+        }
         Ok(())
     }
     pub async fn commit(&mut self) -> Result<(), StoreError> {
@@ -120,8 +139,7 @@ impl Store {
         Ok(())
     }
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
-        self.accounts.clear();
-        self.models.clear();
+        self.memory = Memory::default();
         sqlx::query("ROLLBACK").execute(&mut self.connection).await?;
         Ok(())
     }
@@ -132,11 +150,11 @@ impl Store {
 
     pub async fn known(&mut self, request: &RequestId) -> Result<Option<Known>, StoreError> {
         const SQL: &str = select_positions!("WHERE h.request = ?");
-        let query = match StoredRequest::of(request) {
-            StoredRequest::Bytes(bytes) => sqlx::query(SQL).bind(bytes),
-            StoredRequest::Text(text) => sqlx::query(SQL).bind(text),
-        };
-        query.fetch_optional(&mut self.connection).await?.as_ref().map(rows::position).transpose()
+        if let Some(known) = self.memory.open.get(request) {
+            return Ok(Some(known.clone()));
+        }
+        let row = bind_request(SQL, request).fetch_optional(&mut self.connection).await?;
+        row.as_ref().map(rows::position).transpose()
     }
 
     /// Returns the model's price version in force at this time: the latest start wins, then the latest record.
@@ -145,19 +163,29 @@ impl Store {
         model: &ModelName,
         at: Timestamp,
     ) -> Result<Option<PriceVersion>, StoreError> {
+        if !self.memory.prices.contains_key(model) {
+            let versions = self.versions(model).await?;
+            remember(&mut self.memory.prices, model.clone(), versions);
+        }
+        let versions = &self.memory.prices[model];
+        let begun = versions.partition_point(|version| version.valid_from <= at);
+        Ok(begun.checked_sub(1).map(|last| versions[last].clone()))
+    }
+
+    async fn versions(&mut self, model: &ModelName) -> Result<Vec<PriceVersion>, StoreError> {
         let model_id = self.model(model).await?;
-        let row = sqlx::query(
+        let rows = sqlx::query(
             "SELECT id, valid_from, input_uncached, cache_read, cache_write_5m, cache_write_1h, output \
-             FROM price WHERE model = ? AND valid_from <= ? ORDER BY valid_from DESC, id DESC LIMIT 1",
+             FROM price WHERE model = ? ORDER BY valid_from, id",
         )
         .bind(model_id)
-        .bind(at.millis())
-        .fetch_optional(&mut self.connection)
+        .fetch_all(&mut self.connection)
         .await?;
-        match row {
-            Some(row) => Columns { row: &row, next: 0 }.price(model),
-            None => Ok(None),
+        let mut versions = Vec::new();
+        for row in &rows {
+            versions.extend(Columns { row, next: 0 }.price(model)?);
         }
+        Ok(versions)
     }
 
     pub async fn add_price(&mut self, change: &PriceChange) -> Result<i64, StoreError> {
@@ -171,32 +199,34 @@ impl Store {
         for price in change.prices.by_dimension() {
             query = query.bind(price.map(|price| price_pico(change, price)).transpose()?);
         }
+        self.memory.prices.remove(&change.model);
         Ok(query.execute(&mut self.connection).await?.last_insert_rowid())
     }
 
     pub async fn add_hold(&mut self, held: &Held, entries: &[Entry]) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO hold (request, account, model, price, at) VALUES (?1, ?2, ?3, ?4, ?5); \
-             INSERT INTO open_hold (hold) VALUES (last_insert_rowid())";
+        const SQL: &str = "INSERT INTO hold (request, account, model, price, at) VALUES (?, ?, ?, ?, ?); \
+             INSERT INTO open_hold (hold) VALUES (last_insert_rowid()); \
+             INSERT INTO entry VALUES (last_insert_rowid(), ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let [entry] = entries else { unreachable!("a hold opens with one entry") };
         let payer = self.account(&held.hold.account).await?;
         let model = self.model(&held.hold.model).await?;
-        let query = match StoredRequest::of(&held.hold.request) {
-            StoredRequest::Bytes(bytes) => sqlx::query(SQL).bind(bytes),
-            StoredRequest::Text(text) => sqlx::query(SQL).bind(text),
-        };
-        let hold = query
+        let query = bind_request(SQL, &held.hold.request)
             .bind(payer)
             .bind(model)
             .bind(held.price.as_ref().map(|version| version.id.0))
-            .bind(held.hold.at.millis())
-            .execute(&mut self.connection)
-            .await?
-            .last_insert_rowid();
-        self.add_entries(hold, payer, 0, entries).await
+            .bind(held.hold.at.millis());
+        let written = bind_entry(query, 0, payer, entry).execute(&mut self.connection).await?;
+        let known =
+            Known { hold: written.last_insert_rowid(), payer, position: Position::Open(held.clone()) };
+        remember(&mut self.memory.open, held.hold.request.clone(), known);
+        Ok(())
     }
 
+    /// Each statement that is sent costs a change of threads, so an end with all its entries is one.
     pub async fn add_ending(
         &mut self,
         known: &Known,
+        request: &RequestId,
         ending: &Ending,
         entries: &[Entry],
     ) -> Result<(), StoreError> {
@@ -204,58 +234,31 @@ impl Store {
             How::Settled { usage, end, source } => {
                 (codes::SETTLED, end.code(), Some(source.code()), Some(usage))
             }
-            How::Released { reason } => (codes::RELEASED, reason.code(), None, Some(Default::default())),
+            How::Released { reason } => (codes::RELEASED, reason.code(), None, Some(Usage::default())),
             How::Lost { reason } => (codes::LOST, reason.code(), None, None),
         };
-        let mut query = sqlx::query(
-            "INSERT INTO ending (hold, at, how, reason, source, cost, \
-             input_uncached, cache_read, cache_write_5m, cache_write_1h, output, reasoning) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12); \
-             DELETE FROM open_hold WHERE hold = ?1",
-        )
-        .bind(known.hold)
-        .bind(ending.at.millis())
-        .bind(how)
-        .bind(reason)
-        .bind(source)
-        .bind(ending.cost.map(entry_pico));
+        let mut query = sqlx::query(END_WITH_ENTRIES[entries.len()])
+            .bind(known.hold)
+            .bind(ending.at.millis())
+            .bind(how)
+            .bind(reason)
+            .bind(source)
+            .bind(ending.cost.map(entry_pico));
         let dimensions = usage.map(|usage| tokens(&usage));
-        for dimension in 0..crate::DIMENSIONS.len() {
+        for dimension in 0..DIMENSIONS.len() {
             query = query.bind(dimensions.map(|tokens| integer(tokens[dimension])));
         }
-        query = query.bind(usage.map(|usage| integer(usage.reasoning)));
-        query.execute(&mut self.connection).await?;
-        self.add_entries(known.hold, known.payer, 1, entries).await
-    }
-
-    /// `line`: the number of the first of these entries within its hold.
-    async fn add_entries(
-        &mut self,
-        hold: i64,
-        payer: i64,
-        line: i64,
-        entries: &[Entry],
-    ) -> Result<(), StoreError> {
-        for (line, entry) in (line..).zip(entries) {
-            let mut query = sqlx::query(
-                "INSERT INTO entry (hold, line, from_account, to_account, \
-                 input_uncached, cache_read, cache_write_5m, cache_write_1h, output, money) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(hold)
-            .bind(line)
-            .bind(codes::side_account(entry.from, payer))
-            .bind(codes::side_account(entry.to, payer));
-            for tokens in entry.quantities.tokens {
-                query = query.bind(integer(tokens));
-            }
-            query.bind(entry_pico(entry.quantities.money)).execute(&mut self.connection).await?;
+        query = query.bind(usage.map(|usage| integer(usage.reasoning))).bind(known.hold);
+        for (line, entry) in (1..).zip(entries) {
+            query = bind_entry(query.bind(known.hold), line, known.payer, entry);
         }
+        query.execute(&mut self.connection).await?;
+        self.memory.open.remove(request);
         Ok(())
     }
 
     pub async fn account(&mut self, account: &Account) -> Result<i64, StoreError> {
-        if let Some(id) = self.accounts.get(account) {
+        if let Some(id) = self.memory.accounts.get(account) {
             return Ok(*id);
         }
         sqlx::query("INSERT INTO account (name) VALUES (?) ON CONFLICT DO NOTHING")
@@ -266,12 +269,12 @@ impl Store {
             .bind(account.as_str())
             .fetch_one(&mut self.connection)
             .await?;
-        remember(&mut self.accounts, account.clone(), id);
+        remember(&mut self.memory.accounts, account.clone(), id);
         Ok(id)
     }
 
     async fn model(&mut self, model: &ModelName) -> Result<i64, StoreError> {
-        if let Some(id) = self.models.get(model) {
+        if let Some(id) = self.memory.models.get(model) {
             return Ok(*id);
         }
         sqlx::query("INSERT INTO model (name) VALUES (?) ON CONFLICT DO NOTHING")
@@ -282,16 +285,59 @@ impl Store {
             .bind(model.as_str())
             .fetch_one(&mut self.connection)
             .await?;
-        remember(&mut self.models, model.clone(), id);
+        remember(&mut self.memory.models, model.clone(), id);
         Ok(id)
     }
 }
 
-fn remember<K: std::hash::Hash + Eq>(ids: &mut HashMap<K, i64>, name: K, id: i64) {
-    if ids.len() >= REMEMBERED_MAX {
-        ids.clear();
+macro_rules! ending_sql {
+    ($($entries:literal)?) => {
+        concat!(
+            "INSERT INTO ending (hold, at, how, reason, source, cost, \
+             input_uncached, cache_read, cache_write_5m, cache_write_1h, output, reasoning) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?); \
+             DELETE FROM open_hold WHERE hold = ?" $(, "; INSERT INTO entry VALUES ", $entries)?
+        )
+    };
+}
+
+/// An end moves its hold in at most three entries: used, unused, and beyond the hold.
+const END_WITH_ENTRIES: [&str; 4] = [
+    ending_sql!(),
+    ending_sql!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+    ending_sql!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+    ending_sql!(
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ),
+];
+
+type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// Returns the query with the request's stored name as its first value.
+pub fn bind_request<'q>(sql: &'static str, request: &RequestId) -> Bound<'q> {
+    match StoredRequest::of(request) {
+        StoredRequest::Bytes(bytes) => sqlx::query(sql).bind(bytes),
+        StoredRequest::Text(text) => sqlx::query(sql).bind(text),
     }
-    ids.insert(name, id);
+}
+
+/// Binds an entry's columns after its hold, in the order of the table.
+fn bind_entry<'q>(query: Bound<'q>, line: i64, payer: i64, entry: &Entry) -> Bound<'q> {
+    let mut query = query
+        .bind(line)
+        .bind(codes::side_account(entry.from, payer))
+        .bind(codes::side_account(entry.to, payer));
+    for tokens in entry.quantities.tokens {
+        query = query.bind(integer(tokens));
+    }
+    query.bind(entry_pico(entry.quantities.money))
+}
+
+fn remember<K: Hash + Eq, V>(memory: &mut HashMap<K, V>, name: K, value: V) {
+    if memory.len() >= REMEMBERED_MAX {
+        memory.clear();
+    }
+    memory.insert(name, value);
 }
 
 /// The book bounds its counts well below this. One that does not fit was never decided by it, and the writer stops rather

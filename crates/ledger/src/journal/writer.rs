@@ -169,6 +169,14 @@ impl JournalOptions {
 }
 
 impl Input {
+    /// Whether it writes to the book itself, which only the server does.
+    pub fn books(&self) -> bool {
+        match self {
+            Input::Hold(_) | Input::Settle(_) | Input::Release(_) | Input::Expire { .. } => true,
+            Input::SetPrices(_) | Input::AddKey { .. } | Input::RevokeKey { .. } | Input::Close => false,
+        }
+    }
+
     pub fn doing(&self) -> &'static str {
         match self {
             Input::Hold(_) => "holding",
@@ -255,7 +263,7 @@ async fn finish(
     let absent = Position::Absent;
     let decision = decide(known.as_ref().map_or(&absent, |known| &known.position))?;
     if let (Some(known), false) = (&known, decision.outcome.repeated) {
-        store.add_ending(known, &decision.outcome.ending, &decision.entries).await?;
+        store.add_ending(known, request, &decision.outcome.ending, &decision.entries).await?;
     }
     Ok(decision.outcome)
 }

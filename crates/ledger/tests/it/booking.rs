@@ -129,6 +129,22 @@ async fn an_unchanged_price_makes_no_new_version_and_a_withdrawn_one_is_unpriced
 }
 
 #[tokio::test]
+async fn a_price_set_by_a_tool_beside_the_server_counts_from_the_next_hold_on() {
+    let home = Home::new();
+    let server = home.open().await;
+    server.hold(hold(request(1))).await.unwrap();
+    let tool = Journal::attach(&home.path()).await.unwrap();
+    let change = PriceChange { model: "tiny".into(), prices: prices(), valid_from: at(0) };
+    tool.set_prices(vec![change]).await.unwrap();
+    server.hold(hold(request(2))).await.unwrap();
+    for (number, cost) in [(1, None), (2, Some("0.00001"))] {
+        let settled = server.settle(settlement(request(number), used(10, 0, 0))).await.unwrap();
+        assert_eq!(settled.ending.cost.map(|cost| cost.to_string()).as_deref(), cost);
+    }
+    assert_sound(&server).await;
+}
+
+#[tokio::test]
 async fn a_released_request_costs_nothing_even_when_unpriced() {
     let home = Home::new();
     let journal = home.open().await;

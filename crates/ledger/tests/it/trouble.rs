@@ -34,7 +34,7 @@ async fn a_dropped_journal_gives_up_its_lock() {
 }
 
 #[tokio::test]
-async fn a_tool_attached_beside_the_server_may_not_expire_its_holds() {
+async fn a_tool_attached_beside_the_server_reads_but_may_not_book() {
     let home = Home::new();
     let server = home.open().await;
     server.hold(hold(request(1))).await.unwrap();
@@ -43,6 +43,8 @@ async fn a_tool_attached_beside_the_server_may_not_expire_its_holds() {
     let error =
         tool.expire_holds(vec![request(1)], ledger::LossReason::ProcessLost, at(3_000)).await.unwrap_err();
     assert_eq!(error, LedgerError::Attached { doing: "expiring holds" });
+    let error = tool.settle(settlement(request(1), used(1, 0, 1))).await.unwrap_err();
+    assert_eq!(error, LedgerError::Attached { doing: "settling" });
 }
 
 #[tokio::test]
