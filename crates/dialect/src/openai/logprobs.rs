@@ -1,0 +1,159 @@
+//! How are log-probabilities written, in the chat and in the older completions shape?
+
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A token that could stand at some place, and how likely it was there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The token's text; bytes that are no UTF-8 by themselves show as U+FFFD.
+    pub text: String,
+    pub bytes: Vec<u8>,
+    pub logprob: f32,
+}
+
+/// One place of an answer: the token there and its likeliest rivals.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenScore {
+    pub text: String,
+    pub bytes: Vec<u8>,
+    /// `None` for the first token of an echoed prompt: nothing came before it.
+    pub logprob: Option<f32>,
+    pub top: Vec<Scored>,
+}
+
+/// What JSON says for −∞ (it has no infinity); OpenAI's own choice.
+const LEAST_LOGPROB: f32 = -9999.0;
+
+fn finite(logprob: f32) -> f32 {
+    if logprob.is_nan() { LEAST_LOGPROB } else { logprob.max(LEAST_LOGPROB) }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ChatLogprobs {
+    pub content: Vec<ChatPlace>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ChatPlace {
+    token: String,
+    logprob: f32,
+    bytes: Vec<u8>,
+    top_logprobs: Vec<ChatRival>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct ChatRival {
+    token: String,
+    logprob: f32,
+    bytes: Vec<u8>,
+}
+
+impl ChatLogprobs {
+    pub fn new(scores: &[TokenScore]) -> Self {
+        let rival = |rival: &Scored| ChatRival {
+            token: rival.text.clone(),
+            logprob: finite(rival.logprob),
+            bytes: rival.bytes.clone(),
+        };
+        let place = |score: &TokenScore| ChatPlace {
+            token: score.text.clone(),
+            logprob: finite(score.logprob.unwrap_or(LEAST_LOGPROB)),
+            bytes: score.bytes.clone(),
+            top_logprobs: score.top.iter().map(rival).collect(),
+        };
+        Self { content: scores.iter().map(place).collect() }
+    }
+    pub fn scores(self) -> Vec<TokenScore> {
+        let scored =
+            |rival: ChatRival| Scored { text: rival.token, bytes: rival.bytes, logprob: rival.logprob };
+        let place = |place: ChatPlace| TokenScore {
+            text: place.token,
+            bytes: place.bytes,
+            logprob: Some(place.logprob),
+            top: place.top_logprobs.into_iter().map(scored).collect(),
+        };
+        self.content.into_iter().map(place).collect()
+    }
+}
+
+/// Four lists of equal length; `text_offset` counts characters from the start of the choice's text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct CompletionLogprobs {
+    pub tokens: Vec<String>,
+    pub token_logprobs: Vec<Option<f32>>,
+    pub top_logprobs: Vec<Option<Rivals>>,
+    pub text_offset: Vec<u64>,
+}
+
+impl CompletionLogprobs {
+    /// Writes `scores`, the first of which stands `offset` characters into the text.
+    pub fn new(scores: &[TokenScore], mut offset: u64) -> Self {
+        let mut lists = Self::default();
+        for score in scores {
+            lists.tokens.push(score.text.clone());
+            lists.token_logprobs.push(score.logprob.map(finite));
+            lists.top_logprobs.push(score.logprob.map(|_| Rivals::new(&score.top)));
+            lists.text_offset.push(offset);
+            offset += score.text.chars().count() as u64;
+        }
+        lists
+    }
+    /// Reads them back. This shape has no bytes: they are those of the text.
+    pub fn scores(self) -> Vec<TokenScore> {
+        let scored =
+            |(text, logprob): (String, f32)| Scored { bytes: text.clone().into_bytes(), text, logprob };
+        let rest = self.token_logprobs.into_iter().zip(self.top_logprobs);
+        let score = |(text, (logprob, top)): (String, (Option<f32>, Option<Rivals>))| TokenScore {
+            bytes: text.clone().into_bytes(),
+            text,
+            logprob,
+            top: top.map_or_else(Vec::new, |top| top.0.into_iter().map(scored).collect()),
+        };
+        self.tokens.into_iter().zip(rest).map(score).collect()
+    }
+}
+
+/// An object from token text to log-probability, best first. Of two tokens with the same text the better one is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rivals(Vec<(String, f32)>);
+
+impl Rivals {
+    fn new(top: &[Scored]) -> Self {
+        let mut rivals: Vec<(String, f32)> = Vec::with_capacity(top.len());
+        for rival in top {
+            if rivals.iter().all(|(text, _)| *text != rival.text) {
+                rivals.push((rival.text.clone(), finite(rival.logprob)));
+            }
+        }
+        Self(rivals)
+    }
+}
+
+impl Serialize for Rivals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(text, logprob)| (text, logprob)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Rivals {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Rivals;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object from token to log-probability")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rivals, A::Error> {
+                let mut rivals = Vec::new();
+                while let Some(rival) = map.next_entry()? {
+                    rivals.push(rival);
+                }
+                Ok(Rivals(rivals))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
