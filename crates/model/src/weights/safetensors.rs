@@ -8,13 +8,12 @@
 //! Read by hand rather than by the `safetensors` crate, because a refusal must name the tensor with both numbers,
 //! and because an encoding that we do not know must not spoil the tensors beside it.
 
-use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::WeightsError;
-use super::tensor::{Encoding, Entry, RowOrder, Stored};
+use super::tensor::{Encoding, Entry, RowOrder, Stored, refuse_overlaps};
 
 /// As in the reference implementation: headers of the largest models are below 10 MB.
 const HEADER_BYTES_MAX: usize = 100_000_000;
@@ -37,7 +36,7 @@ pub(crate) fn entries(file: usize, path: &Path, bytes: &[u8]) -> Result<Vec<(Str
         let entry = entry(file, path, &name, &description, header_end, data_bytes)?;
         entries.push((name, entry));
     }
-    refuse_overlaps(path, &entries, header_end..bytes.len())?;
+    refuse_overlaps(path, &entries, header_end)?;
     Ok(entries)
 }
 
@@ -116,23 +115,4 @@ fn stored(dtype: &str) -> Stored {
 
 fn sizes(value: &Value) -> Option<Vec<usize>> {
     value.as_array()?.iter().map(|size| usize::try_from(size.as_u64()?).ok()).collect()
-}
-
-/// Two tensors in the same bytes mean that at least one of them is wrong. Gaps are harmless.
-fn refuse_overlaps(path: &Path, entries: &[(String, Entry)], data: Range<usize>) -> Result<(), WeightsError> {
-    let mut places: Vec<(&Range<usize>, &str)> =
-        entries.iter().map(|(name, entry)| (&entry.bytes, name.as_str())).collect();
-    places.sort_by_key(|(bytes, _)| (bytes.start, bytes.end));
-    for pair in places.windows(2) {
-        let ((first, first_name), (second, second_name)) = (pair[0], pair[1]);
-        if first.end > second.start {
-            return Err(WeightsError::damaged(
-                path,
-                format!("place of tensor {second_name:?}"),
-                format!("a start at or after {}, where {first_name:?} ends", first.end - data.start),
-                second.start - data.start,
-            ));
-        }
-    }
-    Ok(())
 }

@@ -131,6 +131,29 @@ pub(crate) struct Entry {
     pub(crate) order: RowOrder,
 }
 
+/// Two tensors in the same bytes mean that at least one of them is wrong. Gaps are harmless.
+pub(crate) fn refuse_overlaps(
+    path: &Path,
+    entries: &[(String, Entry)],
+    data_start: usize,
+) -> Result<(), WeightsError> {
+    let mut places: Vec<(&Range<usize>, &str)> =
+        entries.iter().map(|(name, entry)| (&entry.bytes, name.as_str())).collect();
+    places.sort_by_key(|(bytes, _)| (bytes.start, bytes.end));
+    for pair in places.windows(2) {
+        let ((first, first_name), (second, second_name)) = (pair[0], pair[1]);
+        if first.end > second.start {
+            return Err(WeightsError::damaged(
+                path,
+                format!("place of tensor {second_name:?}"),
+                format!("a start at or after {}, where {first_name:?} ends", first.end - data_start),
+                second.start - data_start,
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// One tensor, still in its file. A tensor of one dimension is a single row.
 #[derive(Clone, Copy)]
 pub struct Tensor<'a> {

@@ -1,5 +1,10 @@
 //! Which tokens does a GGUF file bring, and how are they joined?
 
+use std::path::Path;
+
+use super::value::Metadata;
+use crate::weights::WeightsError;
+
 /// The tokenizer as `tokenizer.ggml.*` describes it, nothing interpreted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GgufVocabulary {
@@ -25,4 +30,54 @@ pub struct GgufVocabulary {
     pub add_bos: Option<bool>,
     pub add_eos: Option<bool>,
     pub add_space_prefix: Option<bool>,
+}
+
+impl GgufVocabulary {
+    pub(crate) fn read(metadata: &Metadata) -> Result<GgufVocabulary, WeightsError> {
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        let vocabulary = GgufVocabulary {
+            // A file without this key is as old as the time when there was only one kind.
+            model: metadata.text(&key("model"))?.unwrap_or("llama").to_string(),
+            pre: metadata.text(&key("pre"))?.map(str::to_string),
+            tokens: metadata.texts(&key("tokens"))?,
+            scores: metadata.floats(&key("scores"))?,
+            token_types: metadata.integers(&key("token_type"))?,
+            merges: metadata.texts(&key("merges"))?,
+            bos: metadata.token(&key("bos_token_id"))?,
+            eos: metadata.token(&key("eos_token_id"))?,
+            eot: metadata.token(&key("eot_token_id"))?,
+            unk: metadata.token(&key("unknown_token_id"))?,
+            pad: metadata.token(&key("padding_token_id"))?,
+            add_bos: metadata.flag(&key("add_bos_token"))?,
+            add_eos: metadata.flag(&key("add_eos_token"))?,
+            add_space_prefix: metadata.flag(&key("add_space_prefix"))?,
+        };
+        vocabulary.check(metadata.path())?;
+        Ok(vocabulary)
+    }
+
+    /// What is said of each token is said of all, and tokens with a role exist.
+    fn check(&self, file: &Path) -> Result<(), WeightsError> {
+        let count = self.tokens.len();
+        for (name, length) in [("scores", self.scores.len()), ("token_type", self.token_types.len())] {
+            if length != 0 && length != count {
+                let what = format!("key \"tokenizer.ggml.{name}\"");
+                return Err(WeightsError::damaged(file, what, format!("{count}, one a token"), length));
+            }
+        }
+        let roles = [
+            ("bos", self.bos),
+            ("eos", self.eos),
+            ("eot", self.eot),
+            ("unknown", self.unk),
+            ("padding", self.pad),
+        ];
+        for (name, id) in roles {
+            if let Some(id) = id.filter(|id| *id as usize >= count) {
+                let what = format!("key \"tokenizer.ggml.{name}_token_id\"");
+                return Err(WeightsError::damaged(file, what, format!("an id below {count}"), id));
+            }
+        }
+        Ok(())
+    }
 }

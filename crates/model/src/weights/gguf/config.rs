@@ -1,0 +1,209 @@
+//! Which `config.json` would the model of a GGUF file have had?
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::value::Metadata;
+use crate::weights::WeightsError;
+use crate::weights::tensor::Entry;
+
+pub(crate) const SUPPORTED: &str = "llama (Mistral included), qwen2 and qwen3 are";
+
+/// The keys of one architecture, `llama.block_count` and so on.
+struct Keys<'a> {
+    metadata: &'a Metadata,
+    architecture: &'a str,
+}
+
+impl Keys<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    fn count(&self, name: &str) -> Result<Option<u64>, WeightsError> {
+        self.metadata.count(&self.key(name))
+    }
+
+    fn required(&self, name: &str) -> Result<u64, WeightsError> {
+        self.metadata.required_count(&self.key(name))
+    }
+
+    fn float(&self, name: &str) -> Result<Option<f64>, WeightsError> {
+        self.metadata.float(&self.key(name))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&str>, WeightsError> {
+        self.metadata.text(&self.key(name))
+    }
+
+    fn unsupported(&self, what: String, advice: &str) -> WeightsError {
+        WeightsError::Unsupported {
+            file: self.metadata.path().to_path_buf(),
+            what,
+            advice: advice.to_string(),
+        }
+    }
+}
+
+/// Returns the configuration; `tensors` have Hugging Face names already.
+pub(crate) fn config(
+    metadata: &Metadata,
+    architecture: &str,
+    tensors: &BTreeMap<String, Entry>,
+) -> Result<Json, WeightsError> {
+    let keys = Keys { metadata, architecture };
+    if keys.count("expert_count")?.is_some_and(|experts| experts > 0) {
+        return Err(keys.unsupported("a mixture of experts".into(), "use a dense model"));
+    }
+    let window = keys.count("attention.sliding_window")?.filter(|window| *window > 0);
+    let (model_type, class) = family(&keys, window)?;
+    let heads = keys.required("attention.head_count")?;
+    let hidden = keys.required("embedding_length")?;
+    let head_dim = keys.count("attention.key_length")?.unwrap_or(hidden / heads);
+
+    let mut config = Map::new();
+    let mut set = |name: &str, value: Json| config.insert(name.to_string(), value);
+    set("architectures", json!([class]));
+    set("model_type", json!(model_type));
+    set("hidden_size", json!(hidden));
+    set("num_hidden_layers", json!(keys.required("block_count")?));
+    set("num_attention_heads", json!(heads));
+    set("num_key_value_heads", json!(keys.count("attention.head_count_kv")?.unwrap_or(heads)));
+    set("head_dim", json!(head_dim));
+    set("intermediate_size", json!(keys.required("feed_forward_length")?));
+    set("vocab_size", json!(vocabulary(&keys, tensors)?));
+    set("max_position_embeddings", json!(keys.required("context_length")?));
+    set("hidden_act", json!("silu"));
+    set("rms_norm_eps", json!(norm_epsilon(&keys)?));
+    set("tie_word_embeddings", json!(!tensors.contains_key("lm_head.weight")));
+    set("rope_theta", json!(keys.float("rope.freq_base")?.unwrap_or(10_000.0)));
+    if let Some(scaling) = rope_scaling(&keys, tensors)? {
+        set("rope_scaling", scaling);
+    }
+    if let Some(rotated) = keys.count("rope.dimension_count")?.filter(|rotated| *rotated != head_dim) {
+        set("partial_rotary_factor", json!(rotated as f64 / head_dim as f64));
+    }
+    if let Some(window) = window {
+        set("sliding_window", json!(window));
+        if architecture != "llama" {
+            set("use_sliding_window", json!(true));
+            set("max_window_layers", json!(0));
+        }
+    }
+    // Qwen 2 always has these biases and says nothing of them in its configuration.
+    if architecture != "qwen2" {
+        set("attention_bias", json!(tensors.contains_key("model.layers.0.self_attn.q_proj.bias")));
+        set("mlp_bias", json!(tensors.contains_key("model.layers.0.mlp.up_proj.bias")));
+    }
+    special_tokens(metadata, &mut set)?;
+    Ok(Json::Object(config))
+}
+
+/// Returns what stands in a `generation_config.json`: the tokens that begin and end.
+pub(crate) fn generation_config(metadata: &Metadata) -> Result<Option<Json>, WeightsError> {
+    let mut config = Map::new();
+    special_tokens(metadata, &mut |name, value| config.insert(name.to_string(), value))?;
+    Ok((!config.is_empty()).then_some(Json::Object(config)))
+}
+
+fn special_tokens(
+    metadata: &Metadata,
+    set: &mut impl FnMut(&str, Json) -> Option<Json>,
+) -> Result<(), WeightsError> {
+    if let Some(bos) = metadata.token("tokenizer.ggml.bos_token_id")? {
+        set("bos_token_id", json!(bos));
+    }
+    let mut ends: Vec<u32> = Vec::new();
+    for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
+        if let Some(end) = metadata.token(&format!("tokenizer.ggml.{key}"))?
+            && !ends.contains(&end)
+        {
+            ends.push(end);
+        }
+    }
+    match ends[..] {
+        [] => {}
+        [only] => drop(set("eos_token_id", json!(only))),
+        _ => drop(set("eos_token_id", json!(ends))),
+    }
+    if let Some(pad) = metadata.token("tokenizer.ggml.padding_token_id")? {
+        set("pad_token_id", json!(pad));
+    }
+    Ok(())
+}
+
+/// GGUF calls Mistral `llama`; what sets it apart is the sliding window.
+fn family(keys: &Keys<'_>, window: Option<u64>) -> Result<(&'static str, &'static str), WeightsError> {
+    match (keys.architecture, window) {
+        ("llama", None) => Ok(("llama", "LlamaForCausalLM")),
+        ("llama", Some(_)) => Ok(("mistral", "MistralForCausalLM")),
+        ("qwen2", _) => Ok(("qwen2", "Qwen2ForCausalLM")),
+        ("qwen3", _) => Ok(("qwen3", "Qwen3ForCausalLM")),
+        (other, _) => Err(keys.unsupported(format!("architecture {other:?}"), SUPPORTED)),
+    }
+}
+
+/// The embedding is the truth; the key is often missing and sometimes counts without padding.
+fn vocabulary(keys: &Keys<'_>, tensors: &BTreeMap<String, Entry>) -> Result<u64, WeightsError> {
+    match tensors.get("model.embed_tokens.weight").map(|entry| &entry.shape[..]) {
+        Some([rows, _]) => Ok(*rows as u64),
+        _ => keys.required("vocab_size"),
+    }
+}
+
+fn norm_epsilon(keys: &Keys<'_>) -> Result<f64, WeightsError> {
+    let name = "attention.layer_norm_rms_epsilon";
+    keys.float(name)?.ok_or_else(|| {
+        WeightsError::damaged(
+            keys.metadata.path(),
+            format!("key {:?}", keys.key(name)),
+            "a number",
+            "no such key",
+        )
+    })
+}
+
+fn rope_scaling(keys: &Keys<'_>, tensors: &BTreeMap<String, Entry>) -> Result<Option<Json>, WeightsError> {
+    let factors = tensors.contains_key("rope_freqs.weight");
+    let factor = keys.float("rope.scaling.factor")?.or(keys.float("rope.scale_linear")?);
+    let kind = match (keys.text("rope.scaling.type")?, factor) {
+        (Some(kind), _) => kind,
+        (None, Some(factor)) if factor != 0.0 && factor != 1.0 => "linear",
+        _ => "none",
+    };
+    let missing = || {
+        let key = keys.key("rope.scaling.factor");
+        WeightsError::damaged(keys.metadata.path(), format!("key {key:?}"), "a number", "no such key")
+    };
+    match kind {
+        "none" if factors => Ok(Some(json!({ "rope_type": "llama3-factors" }))),
+        "none" => Ok(None),
+        _ if factors => {
+            let what = format!("{kind:?} RoPE scaling together with frequency factors");
+            Err(keys.unsupported(what, "convert the original model again"))
+        }
+        "linear" => Ok(Some(json!({ "rope_type": "linear", "factor": factor.ok_or_else(missing)? }))),
+        "yarn" => yarn(keys, factor.ok_or_else(missing)?).map(Some),
+        other => Err(keys.unsupported(format!("{other:?} RoPE scaling"), "none, linear and yarn are")),
+    }
+}
+
+fn yarn(keys: &Keys<'_>, factor: f64) -> Result<Json, WeightsError> {
+    let mut scaling = Map::new();
+    scaling.insert("rope_type".into(), json!("yarn"));
+    scaling.insert("factor".into(), json!(factor));
+    if let Some(original) = keys.count("rope.scaling.original_context_length")? {
+        scaling.insert("original_max_position_embeddings".into(), json!(original));
+    }
+    for (key, name) in [("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow")] {
+        if let Some(beta) = keys.float(&format!("rope.scaling.{key}"))? {
+            scaling.insert(name.into(), json!(beta));
+        }
+    }
+    // Here it multiplies what YaRN prescribes; in config.json it stands in its place.
+    if let Some(attention) = keys.float("rope.scaling.attn_factor")?.filter(|attention| *attention != 1.0) {
+        scaling.insert("attention_factor".into(), json!(attention * (0.1 * factor.ln() + 1.0)));
+    }
+    Ok(Json::Object(scaling))
+}
