@@ -53,4 +53,6 @@ pub struct EngineStatus {
     pub batch_rows: u64,
     /// Times that an idle integrity check ran; it panics in tests and fails the engine otherwise if a block is lost.
     pub integrity_checks: u64,
+    /// Why the engine will never take another step; nothing while it lives.
+    pub dead: Option<String>,
 }

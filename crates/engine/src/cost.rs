@@ -116,15 +116,15 @@ impl CostModel {
         let rows: f64 = features[..CONTEXT].iter().sum();
         let keep = features.map(|feature| if feature == 0.0 { 1.0 } else { MEMORY.sqrt() });
         let mut target = [0.0; FEATURES];
-        for i in 0..FEATURES {
+        for (i, target) in target.iter_mut().enumerate() {
             for j in 0..FEATURES {
                 let old = self.information[i][j] * keep[i] * keep[j];
                 let new = features[i] * features[j] / rows;
                 // The old measurements are represented by the solution they led to.
-                target[i] += old * self.cost[j];
+                *target += old * self.cost[j];
                 self.information[i][j] = old + new;
             }
-            target[i] += features[i] * took / rows;
+            *target += features[i] * took / rows;
         }
         for _ in 0..SWEEPS {
             for i in 0..FEATURES {

@@ -85,14 +85,6 @@ impl EngineHandle {
     pub fn context_tokens(&self) -> usize {
         self.0.context_tokens
     }
-
-    /// Returns why the engine died, if it did.
-    pub fn death(&self) -> Option<String> {
-        match &*self.0.board.gate.read() {
-            Gate::Dead(reason) => Some(reason.clone()),
-            Gate::Open | Gate::Stopping => None,
-        }
-    }
 }
 
 impl EnginePort for EngineHandle {
@@ -285,7 +277,11 @@ impl Worker {
             }
         }
         let ends = self.promises.break_all(&format!("the engine has died: {reason}"));
-        self.board.status.lock().failures += ends.len() as u64;
+        {
+            let mut status = self.board.status.lock();
+            status.failures += ends.len() as u64;
+            status.dead = Some(reason.to_owned());
+        }
         // The outbox may be what panicked; there is nobody left to tell.
         let _ = catch_unwind(AssertUnwindSafe(|| (self.outbox)(ends)));
     }

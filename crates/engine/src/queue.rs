@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use domain::{Priority, Tenant, WorkKey};
+use domain::{Tenant, WorkKey};
 
 use crate::sequence::Sequence;
 
@@ -202,7 +202,7 @@ impl Lane {
 mod tests {
     use std::sync::Arc;
 
-    use domain::{RequestId, Sampling, Tokens, Work};
+    use domain::{Priority, RequestId, Sampling, Tokens, Work};
 
     use super::*;
 

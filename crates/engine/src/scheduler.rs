@@ -20,6 +20,8 @@ use crate::sequence::Sequence;
 /// How long a sequence may wait for another that computes the prefix both have. Waiting is nearly always the faster way; the
 /// bound is for a leader that itself gets no turn.
 const PREFIX_WAIT_MAX: Duration = Duration::from_secs(10);
+/// The share of the target that is planned for; the rest is for predictions that fall short.
+const TARGET_SHARE: f64 = 0.9;
 /// Memory for the scores of prompt rows whose log-probabilities are asked for: 110 rows of 151,936 scores.
 const PROMPT_LOGIT_BYTES_MAX: usize = 64 << 20;
 
@@ -56,7 +58,7 @@ pub(crate) struct Scheduler {
 struct Limits {
     max_running: usize,
     max_step_rows: usize,
-    step_target_seconds: f64,
+    step_seconds: f64,
     chunk_min: usize,
     chunk_max: usize,
     prefix_cache: bool,
@@ -78,7 +80,7 @@ impl Scheduler {
             max_running: config.max_running,
             // Decode rows are always in, and a prompt must still advance beside them.
             max_step_rows: config.max_step_rows.max(config.max_running + config.chunk_tokens_min),
-            step_target_seconds: config.step_target.as_secs_f64(),
+            step_seconds: TARGET_SHARE * config.step_target.as_secs_f64(),
             chunk_min: config.chunk_tokens_min,
             chunk_max: config.chunk_tokens_max,
             prefix_cache: config.prefix_cache,
@@ -283,7 +285,7 @@ impl Scheduler {
         }
         let streams = self.running.iter().any(Sequence::is_streaming);
         let seconds = if streams {
-            self.limits.step_target_seconds - self.cost.predict(&plan.size).as_secs_f64()
+            self.limits.step_seconds - self.cost.predict(&plan.size).as_secs_f64()
         } else {
             f64::INFINITY
         };

@@ -1,1 +1,8 @@
-//! (see ARCHITECTURE.md)
+//! Development only: a toy model and a world in which the real engine can be driven, watched and hurt, on virtual time.
+
+#![forbid(unsafe_code)]
+
+pub mod random;
+pub mod toy;
+pub mod watch;
+pub mod world;
