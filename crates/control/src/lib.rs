@@ -1,1 +1,5 @@
-//! (see ARCHITECTURE.md)
+//! The caretaker: work that nobody asked for in a request, but that must be done for the service to stay right.
+#![forbid(unsafe_code)]
+
+mod events;
+pub mod jobs;
