@@ -1,1 +1,35 @@
-//! (see ARCHITECTURE.md)
+//! How does a request pass the door: who → read → guard → hold → choose → start → reply (and settle)?
+//!
+//! Each verb has its file, named as in the list; `endpoints` are the lists themselves. The door knows HTTP, and text and
+//! dialects through their crates. It does not know what an engine is: work goes out through [`domain::EnginePort`].
+//!
+//! ```text
+//! server ─▶ router ─▶ endpoints ─▶ who ─▶ body ─▶ guard ─▶ place ─▶ reply ─▶ admit (hold, settle)
+//!                                                                     └────▶ upstream
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod admit;
+mod app;
+mod body;
+mod endpoints;
+mod events;
+mod guard;
+mod limits;
+mod metrics;
+mod place;
+mod pulse;
+mod refusal;
+mod reply;
+mod router;
+mod server;
+mod upstream;
+mod visit;
+mod who;
+
+pub use app::{App, AppError, ServedModel};
+pub use limits::Limits;
+pub use server::serve;
+pub use upstream::{Inbox, LocalUpstream, Outbox, exchange};
+pub use who::{KeysPolicy, LOCAL_ACCOUNT};

@@ -1,0 +1,151 @@
+//! Is there room for one more request, and is it in the book before it starts?
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use domain::{Account, ModelName, RequestId, Usage, UsageEnd, UsageSource};
+use ledger::{Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason, Settlement, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::app::App;
+use crate::events;
+use crate::metrics::LevelGuard;
+use crate::refusal::Refusal;
+
+/// A place among the requests under way, held until this is dropped.
+pub struct Place(#[expect(dead_code, reason = "its drop is its purpose")] OwnedSemaphorePermit);
+
+/// Returns a place, or refuses at once: waiting here would only hide a queue.
+pub fn place(app: &App) -> Result<Place, Refusal> {
+    let retry_after = app.limits.retry_after;
+    if app.drain.is_cancelled() {
+        return Err(Refusal::Draining { retry_after });
+    }
+    let full = |_| Refusal::RequestsFull { limit: app.limits.requests, retry_after };
+    app.places.clone().try_acquire_owned().map(Place).map_err(full)
+}
+
+/// A hold that is open in the book. It must be settled or released; dropping it does neither, and only the expiry of
+/// holds would find it.
+#[must_use]
+pub struct OpenHold {
+    app: Arc<App>,
+    request: RequestId,
+    _open: LevelGuard,
+}
+
+/// Books what the request may use, durably; fails closed, because what is not booked is not started.
+pub async fn hold(
+    app: &Arc<App>,
+    request: RequestId,
+    account: Account,
+    model: ModelName,
+    estimate: Usage,
+) -> Result<OpenHold, Refusal> {
+    let open = OpenHold { app: app.clone(), request: request.clone(), _open: app.metrics.holds_open.enter() };
+    let hold = Hold { request: request.clone(), account, model, estimate, at: now() };
+    let began = Instant::now();
+    let outcome = app.journal.hold(hold).await;
+    app.metrics.ledger_took("hold", began.elapsed());
+    match outcome {
+        Ok(HoldOutcome::Opened(_)) => Ok(open),
+        Ok(HoldOutcome::AlreadyOpen(_) | HoldOutcome::AlreadyEnded(..)) => Err(Refusal::Internal),
+        Err(error) => {
+            events::LedgerFailed {
+                request: request.as_str(),
+                doing: "hold",
+                error: &error,
+                is_last_try: false,
+            }
+            .emit();
+            // A call that timed out may have been booked all the same.
+            if error.is_retryable() {
+                open.retry(Ending::Release(ReleaseReason::Failed));
+            }
+            Err(Refusal::LedgerUnavailable { retry_after: app.limits.retry_after })
+        }
+    }
+}
+
+impl OpenHold {
+    /// Books what was used; durable on `Ok`. On an error the call is tried again behind the caller's back.
+    pub async fn settle(self, usage: Usage, end: UsageEnd) -> Result<(), Refusal> {
+        self.end(Ending::Settle(usage, end)).await
+    }
+
+    /// Gives the hold back, because nothing was used.
+    pub async fn release(self, reason: ReleaseReason) -> Result<(), Refusal> {
+        self.end(Ending::Release(reason)).await
+    }
+
+    async fn end(self, ending: Ending) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let ended = ending.book(&self.app.journal, &self.request).await;
+        self.app.metrics.ledger_took(ending.verb(), began.elapsed());
+        let Err(error) = ended else { return Ok(()) };
+        let refusal = Refusal::NotBooked { retry_after: self.app.limits.retry_after };
+        let is_last_try = !error.is_retryable();
+        self.report(&ending, &error, is_last_try);
+        if !is_last_try {
+            self.retry(ending);
+        }
+        Err(refusal)
+    }
+
+    /// Tries again until the ledger takes it or [`crate::Limits::settle_retry`] is over. Every call is idempotent.
+    fn retry(self, ending: Ending) {
+        let app = self.app.clone();
+        app.generations.spawn(async move {
+            let give_up = Instant::now() + self.app.limits.settle_retry;
+            loop {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                match ending.book(&self.app.journal, &self.request).await {
+                    Ok(()) => return,
+                    // A hold that timed out was never booked: there is nothing to give back.
+                    Err(LedgerError::NoHold { .. }) => return,
+                    Err(error) if error.is_retryable() && Instant::now() < give_up => {}
+                    Err(error) => return self.report(&ending, &error, true),
+                }
+            }
+        });
+    }
+
+    fn report(&self, ending: &Ending, error: &LedgerError, is_last_try: bool) {
+        let request = self.request.as_str();
+        events::LedgerFailed { request, doing: ending.verb(), error, is_last_try }.emit();
+    }
+}
+
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Copy)]
+enum Ending {
+    Settle(Usage, UsageEnd),
+    Release(ReleaseReason),
+}
+
+impl Ending {
+    async fn book(&self, journal: &Journal, request: &RequestId) -> Result<(), LedgerError> {
+        let (request, at) = (request.clone(), now());
+        match *self {
+            Self::Settle(usage, end) => {
+                let source = UsageSource::Measured;
+                journal.settle(Settlement { request, usage, end, source, at }).await?;
+            }
+            Self::Release(reason) => {
+                journal.release(Release { request, reason, at }).await?;
+            }
+        }
+        Ok(())
+    }
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Settle(..) => "settle",
+            Self::Release(_) => "release",
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}

@@ -1,0 +1,103 @@
+//! What does the door serve, and what do all its requests share?
+
+use std::sync::Arc;
+
+use domain::{ModelName, Sampling};
+use ledger::Journal;
+use text::TextModel;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::upstream::LocalUpstream;
+use crate::who::{KeyCache, KeysPolicy};
+
+/// One model, as clients may ask for it.
+pub struct ServedModel {
+    pub name: ModelName,
+    /// Other names that mean the same model; answers and the ledger say `name`.
+    pub aliases: Vec<ModelName>,
+    pub text: Arc<TextModel>,
+    pub upstream: Arc<LocalUpstream>,
+    /// The longest sequence, prompt and answer together, that is offered.
+    pub context_tokens: usize,
+    /// What a request that says nothing is sampled with.
+    pub sampling_defaults: Sampling,
+    /// When it was loaded, in seconds since 1970.
+    pub created: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppError {
+    #[error("two models answer to the name {name:?}; give one of them another name or alias")]
+    NameTaken { name: ModelName },
+}
+
+/// Everything that requests share. Prices are not here: the ledger has them, by model name.
+pub struct App {
+    pub(crate) models: Vec<Arc<ServedModel>>,
+    pub(crate) journal: Journal,
+    pub(crate) keys_policy: KeysPolicy,
+    pub(crate) keys: KeyCache,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Places for generations under way.
+    pub(crate) places: Arc<Semaphore>,
+    /// Bytes for bodies.
+    pub(crate) bodies: Semaphore,
+    /// Places for long texts to be tokenized.
+    pub(crate) tokenizers: Semaphore,
+    /// The tasks that own answers and their settlements; they outlive connections.
+    pub(crate) generations: TaskTracker,
+    /// New work is refused from here on.
+    pub(crate) drain: CancellationToken,
+    /// Running work ends here.
+    pub(crate) cut: CancellationToken,
+}
+
+impl App {
+    /// Returns the door to these models, or which name is taken twice.
+    pub fn new(
+        models: Vec<ServedModel>,
+        journal: Journal,
+        keys_policy: KeysPolicy,
+        limits: Limits,
+    ) -> Result<App, AppError> {
+        check_names(&models)?;
+        let measured: Vec<_> =
+            models.iter().map(|model| (model.name.to_string(), model.upstream.clone())).collect();
+        Ok(App {
+            models: models.into_iter().map(Arc::new).collect(),
+            journal,
+            keys_policy,
+            keys: KeyCache::new(&limits),
+            metrics: Arc::new(Metrics::new(&measured)),
+            places: Arc::new(Semaphore::new(limits.requests)),
+            bodies: Semaphore::new(limits.bodies_bytes),
+            tokenizers: Semaphore::new(limits.tokenizers),
+            generations: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            limits,
+        })
+    }
+}
+
+impl ServedModel {
+    pub(crate) fn answers_to(&self, name: &ModelName) -> bool {
+        self.name == *name || self.aliases.contains(name)
+    }
+}
+
+fn check_names(models: &[ServedModel]) -> Result<(), AppError> {
+    let mut seen: Vec<&ModelName> = Vec::new();
+    for name in models.iter().flat_map(|model| model.aliases.iter().chain([&model.name])) {
+        if seen.contains(&name) {
+            return Err(AppError::NameTaken { name: name.clone() });
+        }
+        seen.push(name);
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! How is a request's body read, within its bounds of bytes and time?
+
+use axum::body::{Body, Bytes};
+use bytes::BytesMut;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body_util::BodyExt;
+use tokio::sync::SemaphorePermit;
+
+use crate::app::App;
+use crate::refusal::Refusal;
+
+/// A whole body, and its share of the memory for bodies, which is given back when this is dropped.
+pub struct WholeBody<'a> {
+    pub bytes: Bytes,
+    _share: SemaphorePermit<'a>,
+}
+
+/// Returns the whole body, or why it cannot be had.
+pub async fn read<'a>(app: &'a App, headers: &HeaderMap, body: Body) -> Result<WholeBody<'a>, Refusal> {
+    let limit = app.limits.body_timeout;
+    let reading = async {
+        let announced =
+            headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|bytes| bytes > app.limits.body_bytes as u64) {
+            return Err(too_large(app, body).await);
+        }
+        collect(app, body, announced.unwrap_or(0) as usize).await
+    };
+    tokio::time::timeout(limit, reading).await.unwrap_or(Err(Refusal::BodyTooSlow { limit }))
+}
+
+async fn collect(app: &App, mut body: Body, announced_bytes: usize) -> Result<WholeBody<'_>, Refusal> {
+    let mut share = share(app, announced_bytes)?;
+    let mut paid_bytes = announced_bytes;
+    // Paid in advance, taken as it comes: an announced length alone must not take memory.
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Refusal::BodyBroken)?.into_data() else { continue };
+        if bytes.len() + data.len() > app.limits.body_bytes {
+            return Err(too_large(app, body).await);
+        }
+        bytes.extend_from_slice(&data);
+        if bytes.len() > paid_bytes {
+            share.merge(self::share(app, bytes.len() - paid_bytes)?);
+            paid_bytes = bytes.len();
+        }
+    }
+    Ok(WholeBody { bytes: bytes.freeze(), _share: share })
+}
+
+fn share(app: &App, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
+    let full = |_| Refusal::BodiesFull { retry_after: app.limits.retry_after };
+    app.bodies.try_acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX)).map_err(full)
+}
+
+/// Throws the rest away, as far as is bearable: most clients hear an answer only after they have sent everything.
+async fn too_large(app: &App, mut body: Body) -> Refusal {
+    let mut thrown_bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        thrown_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if thrown_bytes > app.limits.discarded_bytes {
+            break;
+        }
+    }
+    Refusal::BodyTooLarge { limit_bytes: app.limits.body_bytes }
+}

@@ -1,0 +1,40 @@
+//! `POST /v1/chat/completions`: how does a chat go on?
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use dialect::openai::chat::Request;
+use http::HeaderMap;
+
+use super::priority;
+use crate::app::App;
+use crate::guard::{self, Draft};
+use crate::refusal::Refusal;
+use crate::reply::{self, Surface};
+use crate::visit::CurrentVisit;
+use crate::{admit, body, place, who};
+
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Extension(visit): CurrentVisit,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let caller = who::caller(&app, &headers).await?;
+    visit.account(&caller.account);
+    let place = admit::place(&app)?;
+    let priority = priority::read(&headers)?;
+    let body = body::read(&app, &headers, body).await?;
+    let request = Request::read(&body.bytes)?;
+    let model = place::model(&app, request.model())?;
+    visit.model(&model.name);
+    let ignored = request.ignored().to_vec();
+    let ask = request.into_ask(&model.sampling_defaults);
+    let draft = Draft { surface: Surface::Chat, model, caller, priority, ask, ignored };
+    let order = guard::check(&app, draft).await?;
+    drop(body);
+    reply::answer(app, visit, order, place).await
+}

@@ -1,0 +1,32 @@
+//! `POST /detokenize`: which text do tokens stand for?
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use dialect::openai::tokenize::{DetokenizeRequest, detokenized_to_json};
+use http::HeaderMap;
+use text::PromptError;
+
+use super::{json, only_model};
+use crate::app::App;
+use crate::guard::{bad_prompt, off_thread};
+use crate::refusal::Refusal;
+use crate::{body, who};
+
+pub async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+    who::caller(&app, &headers).await?;
+    let body = body::read(&app, &headers, body).await?;
+    let request = DetokenizeRequest::read(&body.bytes)?;
+    let model = only_model(&app, request.model.as_ref())?;
+    let vocabulary_size = model.text.tokenizer().vocabulary_size();
+    if let Some(token) = request.tokens.iter().copied().find(|token| *token as usize >= vocabulary_size) {
+        return Err(bad_prompt(PromptError::UnknownToken { token, vocabulary_size }));
+    }
+    let text = model.text.clone();
+    let bytes = size_of_val(request.tokens.as_slice());
+    let detokenize = move || text.tokenizer().decode(&request.tokens, true);
+    let prompt = off_thread(&app, bytes, detokenize).await?;
+    Ok(json(detokenized_to_json(&prompt)))
+}

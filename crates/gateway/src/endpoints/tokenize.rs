@@ -1,0 +1,62 @@
+//! `POST /tokenize`: which tokens does a text or a chat become?
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use dialect::openai::tokenize::{Source, TokenizeReply, TokenizeRequest};
+use domain::{Input, TokenId};
+use http::HeaderMap;
+use text::{PromptError, RenderInput, Special, TextModel};
+
+use super::{json, only_model};
+use crate::app::App;
+use crate::guard::{self, bad_prompt, off_thread};
+use crate::refusal::Refusal;
+use crate::{body, who};
+
+pub async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+    who::caller(&app, &headers).await?;
+    let body = body::read(&app, &headers, body).await?;
+    let request = TokenizeRequest::read(&body.bytes)?;
+    let model = only_model(&app, request.model.as_ref())?;
+    let bytes = match &request.source {
+        Source::Text(text) => text.len(),
+        Source::Chat { chat, .. } => guard::input_bytes(chat),
+    };
+    let (text, max_model_len) = (model.text.clone(), model.context_tokens as u64);
+    let reply = off_thread(&app, bytes, move || reply(&text, &request, max_model_len)).await?;
+    Ok(json(reply.map_err(bad_prompt)?.to_json()))
+}
+
+fn reply(
+    text: &TextModel,
+    request: &TokenizeRequest,
+    max_model_len: u64,
+) -> Result<TokenizeReply, PromptError> {
+    let tokens = tokens(text, request)?;
+    let tokenizer = text.tokenizer();
+    let token_strs = || tokens.iter().map(|token| tokenizer.token_text(*token)).collect();
+    let token_strs = request.return_token_strs.then(token_strs);
+    Ok(TokenizeReply { count: tokens.len(), max_model_len, tokens, token_strs })
+}
+
+fn tokens(text: &TextModel, request: &TokenizeRequest) -> Result<Vec<TokenId>, PromptError> {
+    let encode = |source: &str| text.tokenizer().encode(source, Special::Parsed, request.add_special_tokens);
+    match &request.source {
+        Source::Text(source) => Ok(encode(source)?),
+        Source::Chat { chat: Input::Chat { messages, tools, template_variables }, add_generation_prompt } => {
+            let input = RenderInput {
+                messages,
+                tools,
+                variables: template_variables,
+                add_generation_prompt: *add_generation_prompt,
+                now_seconds: guard::unix_seconds() as i64,
+            };
+            let prompt = text.chat_prompt(&input)?;
+            if request.add_special_tokens { Ok(encode(&prompt.text)?) } else { Ok(prompt.tokens) }
+        }
+        Source::Chat { .. } => unreachable!("the dialect reads only chats as chats"),
+    }
+}

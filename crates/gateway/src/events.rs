@@ -1,0 +1,117 @@
+//! What is worth knowing of the door, as structured lines: never a prompt, an answer or a secret.
+
+use std::fmt::Display;
+use std::io;
+
+/// The one line that every request leaves, when nothing of it is under way any more.
+pub struct Access<'a> {
+    pub request: &'a str,
+    /// What the client called it, as far as that is printable.
+    pub client_request: Option<&'a str>,
+    pub method: &'a str,
+    pub path: &'a str,
+    pub status: u16,
+    pub model: Option<&'a str>,
+    pub account: Option<&'a str>,
+    pub prompt_tokens: Option<u64>,
+    pub cached_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    pub ttft_ms: Option<u64>,
+    pub e2e_ms: u64,
+    /// How it ended: a usage end, or the reason of a refusal.
+    pub end: Option<&'a str>,
+}
+
+impl Access<'_> {
+    pub fn emit(self) {
+        tracing::info!(
+            request = self.request,
+            client_request = self.client_request,
+            method = self.method,
+            path = self.path,
+            status = self.status,
+            model = self.model,
+            account = self.account,
+            prompt_tokens = self.prompt_tokens,
+            cached_tokens = self.cached_tokens,
+            output_tokens = self.output_tokens,
+            ttft_ms = self.ttft_ms,
+            e2e_ms = self.e2e_ms,
+            end = self.end,
+            "request ended"
+        );
+    }
+}
+
+pub struct AcceptFailed<'a> {
+    pub error: &'a io::Error,
+}
+
+impl AcceptFailed<'_> {
+    pub fn emit(self) {
+        tracing::warn!(error = %self.error, "a connection could not be accepted");
+    }
+}
+
+pub struct DrainBegan {
+    pub open: usize,
+}
+
+impl DrainBegan {
+    pub fn emit(self) {
+        tracing::info!(open_answers = self.open, "draining: new work is refused, running answers go on");
+    }
+}
+
+pub struct DrainEnded {
+    pub cut: usize,
+}
+
+impl DrainEnded {
+    pub fn emit(self) {
+        match self.cut {
+            0 => tracing::info!("drained: every answer has ended by itself"),
+            cut => tracing::warn!(
+                cut_answers = cut,
+                "the time to drain is over: what still runs is cut and booked"
+            ),
+        }
+    }
+}
+
+/// The ledger did not take something.
+pub struct LedgerFailed<'a> {
+    pub request: &'a str,
+    pub doing: &'static str,
+    pub error: &'a dyn Display,
+    pub is_last_try: bool,
+}
+
+impl LedgerFailed<'_> {
+    pub fn emit(self) {
+        let (request, doing, error) = (self.request, self.doing, self.error);
+        if self.is_last_try {
+            tracing::error!(request, doing, %error, "the ledger failed; the hold stays open until it is expired");
+        } else {
+            tracing::warn!(request, doing, %error, "the ledger failed; trying again");
+        }
+    }
+}
+
+/// An engine could not go on with one request.
+pub struct WorkFailed<'a> {
+    pub request: &'a str,
+    pub model: &'a str,
+    pub why: &'a str,
+}
+
+impl WorkFailed<'_> {
+    pub fn emit(self) {
+        tracing::error!(
+            request = self.request,
+            model = self.model,
+            why = self.why,
+            "the engine failed a request"
+        );
+    }
+}

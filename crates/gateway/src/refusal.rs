@@ -1,0 +1,224 @@
+//! What does a client hear when it is not served? The only file that knows HTTP status codes.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use dialect::BadRequest;
+use dialect::openai::{ErrorBody, ErrorType};
+use domain::{ModelName, SubmitError};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
+
+/// Every reason for which a request gets no answer, or a begun answer no good end.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is nothing at {path}; see /v1/models for what is served")]
+    NoSuchPath { path: String },
+    #[error("{path} does not take {method}")]
+    NoSuchMethod { method: Method, path: String },
+    #[error("{0}")]
+    BadRequest(#[from] BadRequest),
+    #[error("the body has more than {limit_bytes} bytes; this server takes no larger one")]
+    BodyTooLarge { limit_bytes: usize },
+    #[error("the body was not complete within {} s", .limit.as_secs_f32())]
+    BodyTooSlow { limit: Duration },
+    #[error("the body ended before its announced length, or its encoding is broken")]
+    BodyBroken,
+    #[error("all memory for request bodies is in use; try again")]
+    BodiesFull { retry_after: Duration },
+    #[error("no API key; send it as `Authorization: Bearer <key>`")]
+    KeyMissing,
+    #[error("this API key is unknown or revoked")]
+    KeyUnknown,
+    #[error("the model {asked:?} does not exist; this server has {}", list(known))]
+    ModelUnknown { asked: ModelName, known: Vec<ModelName> },
+    #[error(
+        "this model's context holds {context_tokens} tokens; the request asks for {} ({prompt_tokens} of prompt{})",
+        prompt_tokens + max_output_tokens.unwrap_or(1) as usize,
+        answer(*max_output_tokens)
+    )]
+    ContextOverflow { prompt_tokens: usize, max_output_tokens: Option<u32>, context_tokens: usize },
+    #[error("the text has {bytes} bytes; this server tokenizes at most {limit_bytes} for one request")]
+    PromptTooLarge { bytes: usize, limit_bytes: usize },
+    #[error(
+        "the request asks for {works} sequences (prompts times choices); at most {limit} may be asked for at once"
+    )]
+    TooManyWorks { works: usize, limit: usize },
+    #[error("{limit} requests are under way, as many as there may be; try again")]
+    RequestsFull { limit: usize, retry_after: Duration },
+    #[error("the queue is full: {waiting} requests wait, {limit} may; try again")]
+    QueueFull { waiting: usize, limit: usize, retry_after: Duration },
+    #[error("the server is shutting down; try again, another one may answer")]
+    Draining { retry_after: Duration },
+    #[error("the engine of model {model} is not running: {why}")]
+    EngineDown { model: ModelName, why: String },
+    /// The engine gave this one request up.
+    #[error("the engine could not go on with this request: {why}")]
+    WorkFailed { why: String },
+    #[error("the ledger is unavailable, and nothing is answered unmetered; try again")]
+    LedgerUnavailable { retry_after: Duration },
+    /// The ledger took the hold and not the settlement.
+    #[error("the answer could not be booked, so it is not finished; try again")]
+    NotBooked { retry_after: Duration },
+    #[error("the answer took longer than {} s, the longest that this server lets one take", .limit.as_secs_f32())]
+    TooLong { limit: Duration },
+    /// The client did not take what was sent; it hears this only if it reads on after all.
+    #[error("the client did not read for {} s", .limit.as_secs_f32())]
+    SlowReader { limit: Duration },
+    #[error("something broke inside the server; it is logged under this request's id")]
+    Internal,
+}
+
+impl Refusal {
+    /// Returns what the engine's own refusal means here.
+    pub fn of_engine(error: SubmitError, model: &ModelName, retry_after: Duration) -> Self {
+        match error {
+            SubmitError::QueueFull { waiting, limit } => Self::QueueFull { waiting, limit, retry_after },
+            SubmitError::ContextOverflow { prompt_tokens, max_output_tokens, context_tokens } => {
+                let max_output_tokens = u32::try_from(max_output_tokens).ok();
+                Self::ContextOverflow { prompt_tokens, max_output_tokens, context_tokens }
+            }
+            SubmitError::Stopping => Self::Draining { retry_after },
+            SubmitError::Dead(why) => Self::EngineDown { model: model.clone(), why },
+        }
+    }
+
+    /// A word for metrics, logs and the error's `code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchPath { .. } => "unknown_url",
+            Self::NoSuchMethod { .. } => "method_not_supported",
+            Self::BadRequest(_) => "invalid_request",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTooSlow { .. } => "body_timeout",
+            Self::BodyBroken => "body_incomplete",
+            Self::BodiesFull { .. } => "bodies_full",
+            Self::KeyMissing => "missing_api_key",
+            Self::KeyUnknown => "invalid_api_key",
+            Self::ModelUnknown { .. } => "model_not_found",
+            Self::ContextOverflow { .. } => "context_length_exceeded",
+            Self::PromptTooLarge { .. } => "prompt_too_large",
+            Self::TooManyWorks { .. } => "too_many_sequences",
+            Self::RequestsFull { .. } => "requests_full",
+            Self::QueueFull { .. } => "queue_full",
+            Self::Draining { .. } => "draining",
+            Self::EngineDown { .. } => "engine_down",
+            Self::WorkFailed { .. } => "engine_failed_request",
+            Self::LedgerUnavailable { .. } => "ledger_unavailable",
+            Self::NotBooked { .. } => "not_booked",
+            Self::TooLong { .. } => "request_timeout",
+            Self::SlowReader { .. } => "slow_reader",
+            Self::Internal => "internal_error",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSuchPath { .. } | Self::ModelUnknown { .. } => StatusCode::NOT_FOUND,
+            Self::NoSuchMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BadRequest(_)
+            | Self::BodyBroken
+            | Self::ContextOverflow { .. }
+            | Self::PromptTooLarge { .. }
+            | Self::TooManyWorks { .. } => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow { .. } | Self::SlowReader { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::KeyMissing | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
+            Self::RequestsFull { .. } | Self::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::BodiesFull { .. }
+            | Self::Draining { .. }
+            | Self::EngineDown { .. }
+            | Self::LedgerUnavailable { .. }
+            | Self::NotBooked { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooLong { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::WorkFailed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn kind(&self) -> ErrorType {
+        match self.status() {
+            StatusCode::UNAUTHORIZED => ErrorType::AuthenticationError,
+            StatusCode::TOO_MANY_REQUESTS => ErrorType::RateLimitError,
+            StatusCode::SERVICE_UNAVAILABLE => ErrorType::ServiceUnavailableError,
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => ErrorType::TimeoutError,
+            StatusCode::INTERNAL_SERVER_ERROR => ErrorType::ServerError,
+            _ => ErrorType::InvalidRequestError,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::BodiesFull { retry_after }
+            | Self::RequestsFull { retry_after, .. }
+            | Self::QueueFull { retry_after, .. }
+            | Self::Draining { retry_after }
+            | Self::LedgerUnavailable { retry_after }
+            | Self::NotBooked { retry_after } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    /// Whether the rest of the request may still be on its way, so that the connection cannot be used again.
+    fn leaves_body_unread(&self) -> bool {
+        matches!(
+            self,
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow { .. } | Self::BodyBroken | Self::BodiesFull { .. }
+        )
+    }
+
+    /// Returns what the client reads: the body of a refusal, or the last event of a stream that ends badly.
+    pub fn error_body(&self) -> ErrorBody {
+        if let Self::BadRequest(bad) = self {
+            return ErrorBody::from(bad.clone());
+        }
+        let body = ErrorBody::new(self.kind(), self.to_string()).code(self.code());
+        match self {
+            Self::ModelUnknown { .. } => body.param("model"),
+            _ => body,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.error_body().to_json()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = self.retry_after() {
+            // Whole seconds, rounded up: a client that comes back too early is refused again.
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000) as u64));
+        }
+        if self.kind() == ErrorType::AuthenticationError {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.leaves_body_unread() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        // For the line that this request leaves in the log.
+        response.extensions_mut().insert(Reason(self.code()));
+        response
+    }
+}
+
+/// Travels with a refusal's response to the access log and the metrics.
+#[derive(Clone, Copy)]
+pub struct Reason(pub &'static str);
+
+fn list(models: &[ModelName]) -> String {
+    /// An error is read by people: the first few names help, a hundred do not.
+    const TOLD: usize = 20;
+    let told: Vec<&str> = models.iter().take(TOLD).map(ModelName::as_str).collect();
+    match models.len().saturating_sub(TOLD) {
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
+    }
+}
+
+fn answer(max_output_tokens: Option<u32>) -> String {
+    match max_output_tokens {
+        Some(tokens) => format!(", {tokens} of answer"),
+        None => ", at least 1 of answer".to_owned(),
+    }
+}

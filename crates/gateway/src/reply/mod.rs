@@ -1,0 +1,539 @@
+//! How does started work become the client's answer, booked before its end is told?
+//!
+//! ```text
+//! WorkEvent ─▶ Choice (text, stops) ─▶ Voice (dialect) ─▶ Outlet (SSE) or one whole body
+//!                                                   the end: stop work ─▶ count ─▶ settle, durably ─▶ tell
+//! ```
+//! An answer is owned by a task of its own, which outlives the connection. It ends in exactly one way, an [`End`], and only
+//! [`End::Complete`] is told as an end that is good: finish reasons, usage, `[DONE]`. Any other is an error event without
+//! `[DONE]`, or an error status when nothing was sent yet.
+
+mod choice;
+mod outlet;
+mod tally;
+mod voice;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::response::Response;
+use dialect::openai::{FinishReason, Head};
+use domain::{StepEvent, TokenOut, Usage, UsageEnd, WorkEnd, WorkEvent, WorkKey};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use ledger::ReleaseReason;
+use tokio::sync::oneshot;
+use tokio::time::{Instant as TokioInstant, Interval, MissedTickBehavior};
+
+use crate::admit::{self, OpenHold, Place};
+use crate::app::App;
+use crate::events;
+use crate::guard::Order;
+use crate::metrics::{Finished, ModelMetrics};
+use crate::refusal::Refusal;
+use crate::upstream::WorkStream;
+use crate::visit::Visit;
+use choice::Choice;
+use outlet::{Deaf, Outlet};
+use tally::Tally;
+use voice::{Growing, Whole};
+
+pub use voice::Surface;
+
+/// A comment of SSE: clients skip it, proxies see that the stream lives.
+const PING: &[u8] = b": ping\n\n";
+
+/// How long cancelled work may take to say what it used. The engine answers within a step; steps are bounded by its own
+/// budget, tenths of a second. After this the door's own count is booked.
+const LAST_COUNT_WAIT: Duration = Duration::from_secs(5);
+
+/// Starts the order in a task of its own and returns the answer's beginning (streamed) or all of it.
+pub async fn answer(
+    app: Arc<App>,
+    visit: Arc<Visit>,
+    order: Order,
+    place: Place,
+) -> Result<Response, Refusal> {
+    let (told, heard) = oneshot::channel();
+    let tasks = app.generations.clone();
+    tasks.spawn(fulfil(app, visit, order, place, told));
+    // The task ends without a word only by a panic, which the runtime has logged.
+    heard.await.unwrap_or(Err(Refusal::Internal))
+}
+
+type Told = oneshot::Sender<Result<Response, Refusal>>;
+
+/// hold → start → reply (and settle).
+async fn fulfil(app: Arc<App>, visit: Arc<Visit>, order: Order, _place: Place, told: Told) {
+    let (account, model) = (order.caller.account.clone(), order.model.name.clone());
+    let estimate = order.estimate(app.limits.hold_output_tokens);
+    let hold = match admit::hold(&app, visit.id.clone(), account, model, estimate).await {
+        Ok(hold) => hold,
+        Err(refusal) => return refuse(told, refusal),
+    };
+    if told.is_closed() {
+        visit.ended("client_left");
+        let _ = hold.release(ReleaseReason::ClientLeft).await;
+        return;
+    }
+    let works = match order.model.upstream.start(order.works(&visit.id)) {
+        Ok(works) => works,
+        Err(error) => {
+            let _ = hold.release(ReleaseReason::Refused).await;
+            return refuse(told, Refusal::of_engine(error, &order.model.name, app.limits.retry_after));
+        }
+    };
+    let listener = Listener::new(&app, &visit, &order, told);
+    Reply::new(app, visit, order, works, listener, hold).run().await;
+}
+
+fn refuse(told: Told, refusal: Refusal) {
+    // Nobody listens when the client has left; there is nothing to tell it then.
+    let _ = told.send(Err(refusal));
+}
+
+/// The one way in which an answer ended.
+#[derive(Clone, Debug, PartialEq)]
+enum End {
+    Complete,
+    ClientLeft,
+    SlowReader,
+    TooLong,
+    /// The drain is over, or the engine stops.
+    Cut,
+    Failed(String),
+    EngineLost,
+}
+
+impl End {
+    fn usage_end(&self) -> UsageEnd {
+        match self {
+            Self::Complete => UsageEnd::Complete,
+            Self::ClientLeft | Self::SlowReader => UsageEnd::CancelledAborted,
+            Self::TooLong | Self::Cut => UsageEnd::Truncated,
+            Self::Failed(_) | Self::EngineLost => UsageEnd::ErrorBilled,
+        }
+    }
+    fn release_reason(&self) -> ReleaseReason {
+        match self {
+            Self::ClientLeft | Self::SlowReader => ReleaseReason::ClientLeft,
+            _ => ReleaseReason::Failed,
+        }
+    }
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientLeft => "client_left",
+            Self::SlowReader => "slow_reader",
+            Self::TooLong => "request_timeout",
+            Self::Cut => "cut_by_shutdown",
+            Self::Failed(_) => "engine_failed_request",
+            Self::EngineLost => "engine_lost",
+        }
+    }
+    fn finished(&self) -> Finished {
+        match self {
+            Self::Failed(_) | Self::EngineLost => Finished::Error,
+            _ => Finished::Abort,
+        }
+    }
+}
+
+impl From<Deaf> for End {
+    fn from(deaf: Deaf) -> Self {
+        match deaf {
+            Deaf::Gone => Self::ClientLeft,
+            Deaf::Slow => Self::SlowReader,
+        }
+    }
+}
+
+/// One answer on its way.
+struct Reply {
+    app: Arc<App>,
+    visit: Arc<Visit>,
+    order: Order,
+    works: WorkStream,
+    listener: Listener,
+    hold: OpenHold,
+    choices: Vec<Choice>,
+    tallies: Vec<Tally>,
+    finishes: Vec<Option<FinishReason>>,
+    /// The end of the choice that ended last: told only when the answer is booked.
+    last_finish: Option<(u32, FinishReason)>,
+    metrics: ModelMetrics,
+    started: Instant,
+    last_token: Vec<Option<Instant>>,
+    deadline: TokioInstant,
+}
+
+impl Reply {
+    fn new(
+        app: Arc<App>,
+        visit: Arc<Visit>,
+        order: Order,
+        works: WorkStream,
+        listener: Listener,
+        hold: OpenHold,
+    ) -> Self {
+        let count = order.choices_total();
+        Self {
+            choices: (0..count).map(|index| Choice::new(&order, index)).collect(),
+            tallies: (0..count).map(|index| Tally::new(order.prompt_of(index).tokens.len())).collect(),
+            finishes: vec![None; count],
+            last_finish: None,
+            metrics: app.metrics.model(order.model.name.as_str()).clone(),
+            started: Instant::now(),
+            last_token: vec![None; count],
+            deadline: TokioInstant::from_std(visit.arrived + app.limits.request_timeout),
+            app,
+            visit,
+            order,
+            works,
+            listener,
+            hold,
+        }
+    }
+
+    async fn run(mut self) {
+        let end = match self.relay().await {
+            Ok(()) => End::Complete,
+            Err(end) => end,
+        };
+        let usage = self.take_stock(&end).await;
+        self.measure(&end, &usage);
+        let Self { app, visit, order, listener, hold, last_finish, works, .. } = self;
+        drop(works);
+        let booked = match usage.total() {
+            0 => hold.release(end.release_reason()).await,
+            _ => hold.settle(usage, end.usage_end()).await,
+        };
+        let refusal = match booked {
+            Ok(()) => refusal_of(&end, &app, &order),
+            Err(not_booked) => Some(not_booked),
+        };
+        listener.end(refusal, last_finish, usage).await;
+        drop(visit);
+    }
+
+    /// Passes on what the works produce until every choice has ended, or something ends them all.
+    async fn relay(&mut self) -> Result<(), End> {
+        for index in 0..self.choices.len() {
+            let opening = self.choices[index].opening();
+            self.say(index, opening).await?;
+        }
+        while self.finishes.iter().any(Option::is_none) {
+            let event = self.next_event().await?;
+            self.take(event).await?;
+            // What has arrived meanwhile leaves in the same packet.
+            while let Some(event) = self.works.next_ready() {
+                self.take(event).await?;
+            }
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn next_event(&mut self) -> Result<StepEvent, End> {
+        let cut = self.app.cut.clone();
+        loop {
+            tokio::select! {
+                biased;
+                stir = self.listener.stir() => match stir {
+                    Stir::Gone => return Err(End::ClientLeft),
+                    Stir::PingTime => self.listener.ping(),
+                },
+                () = cut.cancelled() => return Err(End::Cut),
+                () = tokio::time::sleep_until(self.deadline) => return Err(End::TooLong),
+                event = self.works.next() => return event.ok_or(End::EngineLost),
+            }
+        }
+    }
+
+    async fn take(&mut self, StepEvent { key, event }: StepEvent) -> Result<(), End> {
+        let index = key.choice as usize;
+        match event {
+            WorkEvent::Started { cached_tokens } => {
+                self.tallies[index].started(cached_tokens);
+                self.metrics.queue.observe(self.started.elapsed().as_secs_f64());
+            }
+            WorkEvent::PromptLogprobs(scores) => {
+                let piece = self.choices[index].prompt_scores(scores);
+                self.say(index, piece).await?;
+            }
+            WorkEvent::Produced(tokens) => self.produced(index, key, tokens).await?,
+            WorkEvent::Ended { end, usage } => {
+                self.tallies[index].measured(usage);
+                self.work_ended(index, end).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn produced(&mut self, index: usize, key: WorkKey, tokens: Vec<TokenOut>) -> Result<(), End> {
+        if self.finishes[index].is_some() {
+            return Ok(()); // On its way when a stop string had already ended the choice.
+        }
+        self.clock(index, tokens.len());
+        let taken = self.choices[index].take(&tokens);
+        self.tallies[index].took(taken.tokens, taken.reasoning_tokens);
+        self.say(index, taken.piece).await?;
+        if taken.is_stopped {
+            self.works.cancel(&key);
+            self.tallies[index].stopped_by_string();
+            self.finish(index, FinishReason::Stop);
+        }
+        Ok(())
+    }
+
+    async fn work_ended(&mut self, index: usize, end: WorkEnd) -> Result<(), End> {
+        if self.finishes[index].is_some() {
+            return Ok(());
+        }
+        let reason = match end {
+            WorkEnd::Stop => FinishReason::Stop,
+            WorkEnd::Length => FinishReason::Length,
+            // Not by us: whoever stops the engine cancels what runs there.
+            WorkEnd::Cancelled => return Err(End::Cut),
+            WorkEnd::Failed(why) => return Err(End::Failed(why)),
+        };
+        let rest = self.choices[index].rest();
+        self.say(index, rest).await?;
+        self.finish(index, reason);
+        Ok(())
+    }
+
+    /// Notes how a choice ended, and tells it unless it is the last: that is told when the answer is booked.
+    fn finish(&mut self, index: usize, reason: FinishReason) {
+        let reason = self.choices[index].finish_reason(reason);
+        self.finishes[index] = Some(reason);
+        self.metrics.finished(if reason == FinishReason::Length { Finished::Length } else { Finished::Stop });
+        match self.finishes.iter().all(Option::is_some) {
+            true => self.last_finish = Some((index as u32, reason)),
+            false => self.listener.finish(index as u32, reason),
+        }
+    }
+
+    async fn say(&mut self, index: usize, piece: voice::Piece) -> Result<(), End> {
+        self.listener.say(index as u32, piece);
+        match self.listener.is_loaded() {
+            true => self.flush().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        let cut = self.app.cut.clone();
+        tokio::select! {
+            flushed = self.listener.flush() => flushed.map_err(End::from),
+            () = cut.cancelled() => Err(End::Cut),
+            () = tokio::time::sleep_until(self.deadline) => Err(End::TooLong),
+        }
+    }
+
+    fn clock(&mut self, index: usize, tokens: usize) {
+        let now = Instant::now();
+        if self.last_token.iter().all(Option::is_none) {
+            self.metrics.ttft.observe(self.visit.first_token().as_secs_f64());
+        }
+        if let Some(last) = self.last_token[index].replace(now) {
+            let each = (now - last).as_secs_f64() / tokens.max(1) as f64;
+            (0..tokens).for_each(|_| self.metrics.inter_token.observe(each));
+        }
+    }
+
+    /// Stops what still runs and returns what was used, as exactly as the engine says it in time.
+    async fn take_stock(&mut self, end: &End) -> Usage {
+        if *end != End::Complete {
+            self.works.cancel_all();
+            let counted = async {
+                while let Some(StepEvent { key, event }) = self.works.next().await {
+                    match event {
+                        WorkEvent::Started { cached_tokens } => {
+                            self.tallies[key.choice as usize].started(cached_tokens);
+                        }
+                        WorkEvent::Produced(tokens) if self.finishes[key.choice as usize].is_none() => {
+                            self.tallies[key.choice as usize].took(tokens.len() as u64, 0);
+                        }
+                        WorkEvent::Ended { usage, .. } => self.tallies[key.choice as usize].measured(usage),
+                        WorkEvent::Produced(_) | WorkEvent::PromptLogprobs(_) => {}
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(LAST_COUNT_WAIT, counted).await;
+        }
+        tally::total(&self.tallies, self.order.ask.choices as usize)
+    }
+
+    fn measure(&self, end: &End, usage: &Usage) {
+        self.visit.used(*usage);
+        self.visit.ended(end.word());
+        self.metrics.e2e.observe(self.visit.arrived.elapsed().as_secs_f64());
+        self.metrics.prompt_tokens.observe(usage.input() as f64);
+        self.metrics.output_tokens.observe(usage.output as f64);
+        self.finishes
+            .iter()
+            .filter(|finish| finish.is_none())
+            .for_each(|_| self.metrics.finished(end.finished()));
+        match end {
+            End::SlowReader => {
+                self.app.metrics.slow_readers_cut.inc();
+            }
+            End::Failed(why) => {
+                let (request, model) = (self.visit.id.as_str(), self.order.model.name.as_str());
+                events::WorkFailed { request, model, why }.emit();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn refusal_of(end: &End, app: &App, order: &Order) -> Option<Refusal> {
+    let limits = &app.limits;
+    match end {
+        End::Complete => None,
+        End::ClientLeft | End::SlowReader => Some(Refusal::SlowReader { limit: limits.slow_reader_timeout }),
+        End::TooLong => Some(Refusal::TooLong { limit: limits.request_timeout }),
+        End::Cut => Some(Refusal::Draining { retry_after: limits.retry_after }),
+        End::Failed(why) => Some(Refusal::WorkFailed { why: why.clone() }),
+        End::EngineLost => {
+            let model = order.model.name.clone();
+            Some(Refusal::EngineDown { model, why: "it died while it worked on this request".into() })
+        }
+    }
+}
+
+/// Whoever waits for the answer: a stream that takes it as it grows, or a single reply that takes it whole.
+enum Listener {
+    Growing { writer: Growing, outlet: Outlet, ready: Vec<u8>, ready_bytes_max: usize, ping: Box<Interval> },
+    Whole { writer: Whole, told: Told, headers: Headers },
+}
+
+enum Stir {
+    Gone,
+    /// The stream has been silent for a while.
+    PingTime,
+}
+
+type Headers = Vec<(HeaderName, HeaderValue)>;
+
+impl Listener {
+    fn new(app: &App, visit: &Visit, order: &Order, told: Told) -> Self {
+        let head = Head {
+            id: order.surface.answer_id(visit.id.as_str()),
+            created: order.created,
+            model: order.model.name.clone(),
+            system_fingerprint: None,
+        };
+        let choices = order.choices_total() as u32;
+        let headers = order.headers();
+        if !order.ask.stream {
+            return Self::Whole { writer: Whole::new(order.surface, head, choices), told, headers };
+        }
+        let (outlet, body) = outlet::open(&app.limits, app.metrics.open_streams.enter());
+        // A client that has left is noticed by the outlet: its other end went with this response.
+        let _ = told.send(Ok(events_response(body, headers)));
+        let mut ping = tokio::time::interval(app.limits.ping_interval);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ping.reset();
+        Self::Growing {
+            writer: Growing::new(order.surface, head, choices, order.ask.stream_usage),
+            outlet,
+            ready: Vec::new(),
+            ready_bytes_max: app.limits.response_buffer_bytes / 4,
+            ping: Box::new(ping),
+        }
+    }
+
+    /// Returns when something is up at the client's side.
+    async fn stir(&mut self) -> Stir {
+        match self {
+            Self::Growing { outlet, ping, .. } => tokio::select! {
+                () = outlet.gone() => Stir::Gone,
+                _ = ping.tick() => Stir::PingTime,
+            },
+            Self::Whole { told, .. } => {
+                told.closed().await;
+                Stir::Gone
+            }
+        }
+    }
+
+    fn ping(&mut self) {
+        if let Self::Growing { outlet, .. } = self {
+            outlet.offer(PING);
+        }
+    }
+
+    fn say(&mut self, choice: u32, piece: voice::Piece) {
+        match self {
+            Self::Growing { writer, ready, .. } => ready.append(&mut writer.delta(choice, piece)),
+            Self::Whole { writer, .. } => writer.delta(choice, piece),
+        }
+    }
+
+    fn finish(&mut self, choice: u32, reason: FinishReason) {
+        match self {
+            Self::Growing { writer, ready, .. } => ready.append(&mut writer.finish(choice, reason)),
+            Self::Whole { writer, .. } => writer.finish(choice, reason),
+        }
+    }
+
+    /// Whether enough waits here that it should leave before more is added.
+    fn is_loaded(&self) -> bool {
+        matches!(self, Self::Growing { ready, ready_bytes_max, .. } if ready.len() > *ready_bytes_max)
+    }
+
+    async fn flush(&mut self) -> Result<(), Deaf> {
+        match self {
+            Self::Growing { outlet, ready, ping, .. } if !ready.is_empty() => {
+                ping.reset();
+                outlet.send(std::mem::take(ready)).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the end, good or bad. Nobody may be left to hear it.
+    async fn end(mut self, refusal: Option<Refusal>, last_finish: Option<(u32, FinishReason)>, usage: Usage) {
+        if let (None, Some((choice, reason))) = (&refusal, last_finish) {
+            self.finish(choice, reason);
+        }
+        match self {
+            Self::Growing { writer, outlet, mut ready, .. } => {
+                ready.append(&mut match refusal {
+                    Some(refusal) => writer.broken(&refusal.error_body()),
+                    None => writer.end(&usage),
+                });
+                let _ = outlet.send(ready).await;
+            }
+            Self::Whole { writer, told, headers } => {
+                let answer = match refusal {
+                    Some(refusal) => Err(refusal),
+                    None => Ok(json_response(writer.end(usage), headers)),
+                };
+                let _ = told.send(answer);
+            }
+        }
+    }
+}
+
+fn events_response(body: Body, headers: Headers) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().extend(headers.into_iter().map(|(name, value)| (Some(name), value)));
+    let fixed = [
+        (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (CACHE_CONTROL, "no-cache"),
+        // Asks nginx and its kin not to collect events before they pass them on.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    response.headers_mut().extend(fixed.map(|(name, value)| (Some(name), HeaderValue::from_static(value))));
+    response
+}
+
+fn json_response(body: Vec<u8>, headers: Headers) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().extend(headers.into_iter().map(|(name, value)| (Some(name), value)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

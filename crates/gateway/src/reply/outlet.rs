@@ -1,0 +1,102 @@
+//! How do bytes reach a client that may read slowly, or no longer?
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use hyper::body::{Body as HttpBody, Frame};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::limits::Limits;
+use crate::metrics::LevelGuard;
+
+/// The near end of a streamed body. What waits inside is bounded in bytes; its end is marked by dropping it.
+pub struct Outlet {
+    chunks: UnboundedSender<Chunk>,
+    room: Arc<Semaphore>,
+    room_bytes: usize,
+    patience: Duration,
+}
+
+/// Why nothing more can be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deaf {
+    /// The client, or its connection, is gone.
+    Gone,
+    /// The client has not read for as long as it may.
+    Slow,
+}
+
+/// Bytes, with the room that they take until the connection asks for more.
+struct Chunk(Bytes, OwnedSemaphorePermit);
+
+/// Returns both ends; `open` counts the stream as long as the client's end lives.
+pub fn open(limits: &Limits, open: LevelGuard) -> (Outlet, Body) {
+    let (sender, chunks) = unbounded_channel();
+    let room_bytes = limits.response_buffer_bytes;
+    let room = Arc::new(Semaphore::new(room_bytes));
+    let outlet = Outlet { chunks: sender, room, room_bytes, patience: limits.slow_reader_timeout };
+    (outlet, Body::new(Inlet { chunks, last: None, _open: open }))
+}
+
+impl Outlet {
+    /// Sends the bytes as soon as there is room for them.
+    pub async fn send(&self, bytes: Vec<u8>) -> Result<(), Deaf> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let room = self.room.clone().acquire_many_owned(self.cost(&bytes));
+        let room = tokio::select! {
+            room = tokio::time::timeout(self.patience, room) => room.map_err(|_| Deaf::Slow)?,
+            () = self.chunks.closed() => return Err(Deaf::Gone),
+        };
+        let room = room.expect("the room is never closed");
+        self.chunks.send(Chunk(bytes.into(), room)).map_err(|_| Deaf::Gone)
+    }
+
+    /// Sends the bytes if there is room now: what is not worth waiting for.
+    pub fn offer(&self, bytes: &'static [u8]) {
+        if let Ok(room) = self.room.clone().try_acquire_many_owned(self.cost(bytes)) {
+            let _ = self.chunks.send(Chunk(Bytes::from_static(bytes), room));
+        }
+    }
+
+    /// Returns when the client is gone.
+    pub async fn gone(&self) {
+        self.chunks.closed().await;
+    }
+
+    /// A chunk larger than all the room takes all of it: it passes alone.
+    fn cost(&self, bytes: &[u8]) -> u32 {
+        bytes.len().min(self.room_bytes) as u32
+    }
+}
+
+struct Inlet {
+    chunks: UnboundedReceiver<Chunk>,
+    /// Handed to the connection, but not yet followed by a request for more: it may still be waiting there.
+    last: Option<OwnedSemaphorePermit>,
+    _open: LevelGuard,
+}
+
+impl HttpBody for Inlet {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.last = None;
+        let next = self.chunks.poll_recv(cx);
+        next.map(|chunk| {
+            chunk.map(|Chunk(bytes, room)| {
+                self.last = Some(room);
+                Ok(Frame::data(bytes))
+            })
+        })
+    }
+}
