@@ -1,18 +1,32 @@
-//! Where keys and values live, and how queries read them.
+//! Where do keys and values live, and how do queries read them?
 
 use crate::Pool;
+use crate::cpu::attention::{Reader, Tile};
+use crate::cpu::lanes::{LANES, dispatch};
+use crate::matrix::bf16_bits;
+use crate::memory::{Arena, Shared};
 
 /// Tokens in one block of the cache.
 pub const BLOCK_TOKENS: usize = 32;
 
 /// The keys and values of all layers, in blocks of `BLOCK_TOKENS` tokens: a pre-sized arena, bf16.
+///
+/// For each layer, block and kv head, the keys and then the values of 32 tokens lie together, both packed as `Matrix` packs
+/// bf16 weights (`d` is the head dimension rounded up to 16):
+///
+/// ```text
+/// keys      [32/16 tokens][d/2][16][2]       a matrix with a token for each output
+/// values    [d/16][32/2 tokens][16][2]       a matrix with a token for each input
+/// ```
+///
+/// So `q · keys` and `weights · values` are the same product as the one with weights, on registers and on tiles; each panel
+/// is one contiguous run. Memory is taken as blocks are first written.
 pub struct KvCache {
     layers: usize,
     blocks: usize,
     kv_heads: usize,
     head_dim: usize,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    halves: Arena,
 }
 
 /// Rows of one batch that belong to one sequence: consecutive positions that start at `first_position`.
@@ -25,15 +39,25 @@ pub struct AttentionSpan<'a> {
     pub blocks: &'a [u32],
 }
 
+impl AttentionSpan<'_> {
+    fn end_row(&self) -> usize {
+        self.first_row + self.rows
+    }
+    fn end_position(&self) -> usize {
+        self.first_position + self.rows
+    }
+}
+
 impl KvCache {
     pub fn new(layers: usize, blocks: usize, kv_heads: usize, head_dim: usize) -> Self {
-        let size = layers * blocks * BLOCK_TOKENS * kv_heads * head_dim;
-        Self { layers, blocks, kv_heads, head_dim, keys: vec![0.0; size], values: vec![0.0; size] }
+        assert!(kv_heads > 0 && head_dim > 0, "a cache has heads, and heads have dimensions");
+        let halves = Arena::zeroed(blocks * Self::block_bytes(layers, kv_heads, head_dim));
+        Self { layers, blocks, kv_heads, head_dim, halves }
     }
 
     /// Bytes that one block takes over all layers.
     pub fn block_bytes(layers: usize, kv_heads: usize, head_dim: usize) -> usize {
-        2 * 2 * layers * BLOCK_TOKENS * kv_heads * head_dim
+        layers * kv_heads * head_halves(head_dim) * size_of::<u16>()
     }
 
     pub fn blocks(&self) -> usize {
@@ -43,11 +67,7 @@ impl KvCache {
         self.layers
     }
     pub fn resident_bytes(&self) -> usize {
-        self.blocks * Self::block_bytes(self.layers, self.kv_heads, self.head_dim)
-    }
-
-    fn at(&self, layer: usize, block: usize, token: usize, head: usize) -> usize {
-        (((layer * self.blocks + block) * BLOCK_TOKENS + token) * self.kv_heads + head) * self.head_dim
+        self.halves.bytes()
     }
 
     /// Writes the keys and values of a batch's rows to their places. `keys` and `values` start at the first row's first
@@ -61,22 +81,43 @@ impl KvCache {
         stride: usize,
         spans: &[AttentionSpan<'_>],
     ) {
-        let _ = pool;
         let width = self.kv_heads * self.head_dim;
-        for span in spans {
-            for i in 0..span.rows {
-                let (position, row) = (span.first_position + i, (span.first_row + i) * stride);
-                let block = span.blocks[position / BLOCK_TOKENS] as usize;
-                let at = self.at(layer, block, position % BLOCK_TOKENS, 0);
-                self.keys[at..at + width].copy_from_slice(&keys[row..row + width]);
-                self.values[at..at + width].copy_from_slice(&values[row..row + width]);
-            }
+        self.check_spans(layer, spans);
+        for span in spans.iter().filter(|span| span.rows > 0) {
+            let end = (span.end_row() - 1) * stride + width;
+            assert!(
+                end <= keys.len() && end <= values.len(),
+                "keys and values reach to the last row of each span"
+            );
         }
+        let rows: usize = spans.iter().map(|span| span.rows).sum();
+        /// Fewer values than this are written sooner than a thread wakes up.
+        const VALUES_LEAST: usize = 8 << 10;
+        let heads_least = (VALUES_LEAST / (rows * self.head_dim).max(1)).max(1);
+        let (head_dim, kv_heads, start) = (self.head_dim, self.kv_heads, self.head_start(layer, 0, 0));
+        let halves = Shared::new(self.halves.start_mut().cast::<u16>());
+        pool.run_ranges(kv_heads, heads_least, &|heads| {
+            for head in heads {
+                for (row, position, block) in rows_of(spans) {
+                    let at = start + (block * kv_heads + head) * head_halves(head_dim);
+                    // SAFETY: `check_spans` saw that layer and block exist, so this head's part lies inside the arena;
+                    // each head is in one range only, so nobody else touches it.
+                    let place = unsafe {
+                        std::slice::from_raw_parts_mut(halves.get().add(at), head_halves(head_dim))
+                    };
+                    let from = row * stride + head * head_dim;
+                    let (key, value) = (&keys[from..from + head_dim], &values[from..from + head_dim]);
+                    write_token(place, position % BLOCK_TOKENS, key, value);
+                }
+            }
+        });
     }
 
     /// Causal attention of each row over its own sequence: row at position `p` reads positions `0..=p`, or the last
     /// `window` of them. `queries` rows lie `query_stride` apart, `heads * head_dim` values each; `out` is dense
     /// `[rows][heads * head_dim]`. Query head `h` reads kv head `h / (heads / kv_heads)`.
+    ///
+    /// A row's result has the same bits in a chunk of a prompt, alone, and in any batch.
     #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,
@@ -90,40 +131,128 @@ impl KvCache {
         spans: &[AttentionSpan<'_>],
         out: &mut [f32],
     ) {
-        let _ = pool;
-        let group = heads / self.kv_heads;
-        let mut scores = Vec::new();
+        let width = heads * self.head_dim;
+        assert!(
+            heads.is_multiple_of(self.kv_heads),
+            "{heads} query heads share {} kv heads evenly",
+            self.kv_heads
+        );
+        assert!(window != Some(0), "a window holds at least the row's own position");
+        self.check_spans(layer, spans);
+        for span in spans.iter().filter(|span| span.rows > 0) {
+            assert!(
+                (span.end_row() - 1) * query_stride + width <= queries.len(),
+                "queries reach to the last row"
+            );
+            assert!(span.end_row() * width <= out.len(), "out reaches to the last row of each span");
+        }
+        check_disjoint(spans);
+        let reader = Reader {
+            halves: self.halves.start().cast(),
+            layer_start: self.head_start(layer, 0, 0),
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            heads,
+            queries,
+            query_stride,
+            scale,
+            window,
+            out: Shared::new(out.as_mut_ptr()),
+        };
+        let tiles = self.tiles(heads / self.kv_heads, spans);
+        let task = |i: usize| {
+            // SAFETY: the pool holds only paths that this machine has. The checks above saw that each tile's blocks,
+            // queries and outputs exist; spans share no rows, and tiles of a span share none with equal heads.
+            unsafe { dispatch(pool.isa(), reader.read(&tiles[i])) };
+        };
+        pool.run(tiles.len(), &task);
+    }
+
+    /// Cuts the spans into tiles of rows and query heads that share one reading of one kv head. Later rows read more, so
+    /// they come first: no thread is left with a long tile at the end.
+    fn tiles<'a>(&self, group: usize, spans: &[AttentionSpan<'a>]) -> Vec<Tile<'a>> {
+        let heads_at_once = group.min(Tile::QUERIES_MAX);
+        let rows_at_once = Tile::QUERIES_MAX / heads_at_once;
+        let mut tiles = Vec::new();
         for span in spans {
-            for i in 0..span.rows {
-                let (row, position) = (span.first_row + i, span.first_position + i);
-                let start = window.map_or(0, |window| (position + 1).saturating_sub(window));
-                for head in 0..heads {
-                    let q = &queries[row * query_stride + head * self.head_dim..][..self.head_dim];
-                    let place = |p: usize| {
-                        let block = span.blocks[p / BLOCK_TOKENS] as usize;
-                        self.at(layer, block, p % BLOCK_TOKENS, head / group)
-                    };
-                    scores.clear();
-                    scores.extend((start..=position).map(|p| {
-                        let k = &self.keys[place(p)..][..self.head_dim];
-                        q.iter().zip(k).map(|(a, b)| a * b).sum::<f32>() * scale
-                    }));
-                    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    let total: f32 = scores
-                        .iter_mut()
-                        .map(|s| {
-                            *s = (*s - max).exp();
-                            *s
-                        })
-                        .sum();
-                    let out = &mut out[(row * heads + head) * self.head_dim..][..self.head_dim];
-                    out.fill(0.0);
-                    for (p, weight) in (start..=position).zip(&scores) {
-                        let v = &self.values[place(p)..][..self.head_dim];
-                        out.iter_mut().zip(v).for_each(|(out, v)| *out += weight / total * v);
+            for start in (0..span.rows).step_by(rows_at_once).rev() {
+                for kv_head in 0..self.kv_heads {
+                    for head in (0..group).step_by(heads_at_once) {
+                        tiles.push(Tile {
+                            blocks: span.blocks,
+                            first_row: span.first_row + start,
+                            first_position: span.first_position + start,
+                            rows: rows_at_once.min(span.rows - start),
+                            kv_head,
+                            first_head: kv_head * group + head,
+                            heads: heads_at_once.min(group - head),
+                        });
                     }
                 }
             }
         }
+        tiles
+    }
+
+    /// Where the keys of a head begin, in halves.
+    fn head_start(&self, layer: usize, block: usize, head: usize) -> usize {
+        ((layer * self.blocks + block) * self.kv_heads + head) * head_halves(self.head_dim)
+    }
+
+    fn check_spans(&self, layer: usize, spans: &[AttentionSpan<'_>]) {
+        assert!(layer < self.layers, "layer {layer} of a cache with {}", self.layers);
+        for span in spans.iter().filter(|span| span.rows > 0) {
+            let needed = span.end_position().div_ceil(BLOCK_TOKENS);
+            assert!(
+                span.blocks.len() >= needed,
+                "a span up to position {} has {needed} blocks",
+                span.end_position()
+            );
+            let known = |block: &u32| (*block as usize) < self.blocks;
+            assert!(span.blocks[..needed].iter().all(known), "each block number is below {}", self.blocks);
+        }
+    }
+}
+
+/// Halves (bf16 values) that the keys and values of one head take in one block.
+pub(crate) fn head_halves(head_dim: usize) -> usize {
+    2 * BLOCK_TOKENS * head_dim.next_multiple_of(LANES)
+}
+
+/// Each row of each span: its number, its position, and the block that holds it.
+fn rows_of<'a>(spans: &'a [AttentionSpan<'_>]) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
+    spans.iter().flat_map(|span| {
+        (0..span.rows).map(|i| {
+            let position = span.first_position + i;
+            (span.first_row + i, position, span.blocks[position / BLOCK_TOKENS] as usize)
+        })
+    })
+}
+
+/// Scatters one token's key and value into one head's part of a block. Padding dimensions stay zero.
+fn write_token(place: &mut [u16], token: usize, key: &[f32], value: &[f32]) {
+    let (keys, values) = place.split_at_mut(place.len() / 2);
+    let panel = &mut keys[token / LANES * (values.len() / 2)..];
+    for (pair, line) in key.chunks(2).zip(panel.chunks_exact_mut(2 * LANES)) {
+        let at = token % LANES * 2;
+        line[at..at + pair.len()].iter_mut().zip(pair).for_each(|(half, value)| *half = bf16_bits(*value));
+    }
+    for (lanes, panel) in value.chunks(LANES).zip(values.chunks_exact_mut(BLOCK_TOKENS * LANES)) {
+        let line = &mut panel[token / 2 * 2 * LANES..][..2 * LANES];
+        for (value, pair) in lanes.iter().zip(line.chunks_exact_mut(2)) {
+            pair[token % 2] = bf16_bits(*value);
+        }
+    }
+}
+
+/// Rows of `out` are written by one span each.
+fn check_disjoint(spans: &[AttentionSpan<'_>]) {
+    let ascending = spans.windows(2).all(|pair| pair[0].end_row() <= pair[1].first_row);
+    if ascending {
+        return;
+    }
+    let mut taken = vec![false; spans.iter().map(AttentionSpan::end_row).max().unwrap_or(0)];
+    for row in spans.iter().flat_map(|span| span.first_row..span.end_row()) {
+        assert!(!std::mem::replace(&mut taken[row], true), "row {row} belongs to one span");
     }
 }

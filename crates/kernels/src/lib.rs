@@ -4,11 +4,16 @@
 //! can do. Nothing here knows tensors by name, models, requests or text.
 
 mod attention;
+mod cpu;
 mod elementwise;
+mod isa;
 mod matrix;
+mod memory;
 mod pool;
+pub mod reference;
 
 pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache};
 pub use elementwise::{add, rms_norm, rope, silu_mul};
+pub use isa::{Isa, describe};
 pub use matrix::{Matrix, Precision, matmul};
-pub use pool::Pool;
+pub use pool::{Numerics, Pool, PoolOptions, available_threads};

@@ -1,0 +1,349 @@
+//! How are many rows multiplied with bf16 tiles?
+//!
+//! A tile is sixteen lines of 64 bytes. Activations are rounded to bf16 and laid out as tiles of 16 rows × 32 inputs; a panel of
+//! weights already is a row of tiles of 32 inputs × 16 outputs (int8 is widened to bf16 without loss, a pair of panels at a
+//! time). Sums are f32. The stable compiler has no intrinsics for tiles, so the innermost loop is assembly.
+
+use std::arch::asm;
+use std::cell::Cell;
+use std::ops::Range;
+
+use super::lanes::{LANES, Lanes, Operation, dispatch};
+use crate::matrix::bf16_bits;
+use crate::memory::Shared;
+use crate::{Isa, Matrix, Numerics, Pool, Precision};
+
+/// Rows from which tiles beat vector registers.
+const ROWS_LEAST: usize = 16;
+
+/// Rows, outputs, or pairs of inputs of one tile.
+const TILE: usize = 16;
+const TILE_BYTES: usize = 1024;
+/// Inputs that one step of the inner loop takes.
+const TILE_INPUTS: usize = 32;
+
+pub(crate) fn suits(pool: &Pool, rows: usize, weight: &Matrix) -> bool {
+    pool.isa() == Isa::Amx
+        && pool.numerics() == Numerics::Fast
+        && rows >= ROWS_LEAST
+        && weight.precision().has_tiles()
+        && weight.inputs() > 0
+}
+
+/// `out = bf16(x) · weightᵀ`. Lengths have been checked by the caller.
+pub(crate) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
+    let inputs = weight.inputs();
+    let (steps, row_tiles) = (inputs.div_ceil(TILE_INPUTS), rows.div_ceil(TILE));
+    let mut scratch = pool.scratch(row_tiles * steps * TILE_BYTES);
+    let activations = Shared::new(scratch.start_mut());
+    pool.run_ranges(row_tiles, 1, &|tiles| {
+        // SAFETY: a pool whose path is AMX has AVX-512; ranges of row tiles lie in the scratch and do not overlap.
+        unsafe { dispatch(Isa::Avx512, LayOut { x, rows, inputs, tiles, to: activations }) };
+    });
+    let out = Shared::new(out.as_mut_ptr());
+    pool.run_ranges(weight.panels().div_ceil(2), 1, &|pairs| {
+        let part = Part { activations: activations.get(), rows, steps, weight, pairs, out };
+        // SAFETY: a pool whose path is AMX has AVX-512 and tiles; ranges of panels have outputs of their own.
+        unsafe { dispatch(Isa::Avx512, part) };
+    });
+}
+
+/// Rounds some rows to bf16 and lays them out as tiles: `[rows/16][inputs/32][16][32]`, zeros where there are none.
+struct LayOut<'a> {
+    x: &'a [f32],
+    rows: usize,
+    inputs: usize,
+    tiles: Range<usize>,
+    to: Shared<u8>,
+}
+
+impl Operation for LayOut<'_> {
+    /// # Safety
+    /// `to` must have room for all row tiles, and nobody else may touch those in `tiles`.
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        let tiles_across = self.inputs.div_ceil(TILE_INPUTS);
+        for row in self.tiles.start * TILE..self.tiles.end * TILE {
+            for step in 0..tiles_across {
+                let at = (row / TILE * tiles_across + step) * TILE_BYTES + row % TILE * TILE_INPUTS * 2;
+                // SAFETY: the line of this row and step lies in the tiles of our range; the scratch is aligned.
+                let line = unsafe { &mut *self.to.get().add(at).cast::<[u16; TILE_INPUTS]>() };
+                line.fill(0);
+                if row < self.rows {
+                    let inputs = step * TILE_INPUTS..self.inputs.min((step + 1) * TILE_INPUTS);
+                    let values = &self.x[row * self.inputs..][inputs];
+                    line.iter_mut().zip(values).for_each(|(half, value)| *half = bf16_bits(*value));
+                }
+            }
+        }
+    }
+}
+
+/// The outputs of some pairs of panels, for all rows.
+struct Part<'a> {
+    activations: *const u8,
+    rows: usize,
+    steps: usize,
+    weight: &'a Matrix,
+    pairs: Range<usize>,
+    out: Shared<f32>,
+}
+
+/// Sums of 2 × 2 tiles.
+type Square = [[f32; 2 * TILE]; 2 * TILE];
+
+impl Operation for Part<'_> {
+    /// # Safety
+    /// The process must have permission to use tiles; `activations` must hold all rows; `out` must have room for
+    /// `rows × outputs`, and nobody else may touch the outputs of these panels.
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        /// Activations that stay in the second-level cache while panels go by.
+        const ACTIVATIONS_BYTES: usize = 1 << 20;
+        let tiles_at_once = (ACTIVATIONS_BYTES / (self.steps * TILE_BYTES)).next_multiple_of(2).max(2);
+        let row_tiles = self.rows.div_ceil(TILE);
+        let mut widened = WIDENED.take();
+        // SAFETY: as the caller promises; the configuration is released before this thread does anything else.
+        unsafe {
+            configure_tiles();
+            for first in (0..row_tiles).step_by(tiles_at_once) {
+                let tiles = first..row_tiles.min(first + tiles_at_once);
+                for pair in self.pairs.clone() {
+                    self.pair(pair, tiles.clone(), &mut widened);
+                }
+            }
+            release_tiles();
+        }
+        WIDENED.set(widened);
+    }
+}
+
+thread_local! {
+    /// Two panels of int8 as bf16.
+    static WIDENED: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+}
+
+impl Part<'_> {
+    /// Two panels (or the last one, twice) times some tiles of rows.
+    #[inline(always)]
+    unsafe fn pair(&self, pair: usize, row_tiles: Range<usize>, widened: &mut Vec<u32>) {
+        let (first, last) = (2 * pair, (2 * pair + 1).min(self.weight.panels() - 1));
+        // SAFETY: both panels exist, and row tiles lie in the activations.
+        unsafe {
+            let panels = match self.weight.precision() {
+                Precision::Int8 => self.widen([first, last], widened),
+                _ => [self.panel(first), self.panel(last)],
+            };
+            for tile in row_tiles.clone().step_by(2) {
+                let upper = self.activations.add(tile * self.steps * TILE_BYTES);
+                let lower = (tile + 1 < row_tiles.end).then(|| upper.add(self.steps * TILE_BYTES));
+                self.square([Some(upper), lower], panels, tile * TILE, first * LANES);
+            }
+        }
+    }
+
+    unsafe fn panel(&self, panel: usize) -> *const u8 {
+        // SAFETY: the caller names a panel of this matrix.
+        unsafe { self.weight.start().add(panel * self.weight.panel_bytes()) }
+    }
+
+    /// Multiplies one or two tiles of rows with two panels, and writes what exists of the result.
+    #[inline(always)]
+    unsafe fn square(
+        &self,
+        tiles: [Option<*const u8>; 2],
+        panels: [*const u8; 2],
+        row: usize,
+        output: usize,
+    ) {
+        let outputs = self.weight.outputs();
+        let (rows, columns) = ((self.rows - row).min(2 * TILE), (outputs - output).min(2 * TILE));
+        // SAFETY: the tiles hold `steps` tiles each, as do the panels, and the result goes to a square of our own, or to
+        // `out` where all of it exists there.
+        unsafe {
+            let to = self.out.get().add(row * outputs + output);
+            if rows == 2 * TILE && columns == 2 * TILE && self.weight.scales().is_none() {
+                return multiply(tiles, panels, self.steps, to, outputs);
+            }
+            let mut square: Square = [[0.0; 2 * TILE]; 2 * TILE];
+            multiply(tiles, panels, self.steps, square.as_mut_ptr().cast(), 2 * TILE);
+            for (i, sums) in square[..rows].iter_mut().enumerate() {
+                if let Some(scales) = self.weight.scales() {
+                    sums[..columns].iter_mut().zip(&scales[output..]).for_each(|(sum, scale)| *sum *= scale);
+                }
+                std::ptr::copy_nonoverlapping(sums.as_ptr(), to.add(i * outputs), columns);
+            }
+        }
+    }
+
+    /// Whole numbers up to 256 are exact in bf16, so int8 loses nothing; scales come after the sum.
+    #[inline(always)]
+    unsafe fn widen(&self, panels: [usize; 2], widened: &mut Vec<u32>) -> [*const u8; 2] {
+        let bf16 = |byte: u8| f32::from(byte as i8).to_bits() >> 16;
+        let words = self.weight.panel_bytes() / 4;
+        widened.resize(4 * words, 0);
+        for (panel, to) in panels.into_iter().zip(widened.chunks_exact_mut(2 * words)) {
+            // SAFETY: the panel has this many words; arenas are aligned for them.
+            let from = unsafe { std::slice::from_raw_parts(self.panel(panel).cast::<u32>(), words) };
+            for (to, from) in
+                to.as_chunks_mut::<{ 2 * LANES }>().0.iter_mut().zip(from.as_chunks::<LANES>().0)
+            {
+                for lane in 0..LANES {
+                    let [a, b, c, d] = from[lane].to_le_bytes();
+                    to[lane] = bf16(a) | bf16(b) << 16;
+                    to[LANES + lane] = bf16(c) | bf16(d) << 16;
+                }
+            }
+        }
+        let start = widened.as_ptr().cast::<u8>();
+        [start, start.wrapping_add(8 * words)]
+    }
+}
+
+#[inline(always)]
+unsafe fn multiply(
+    tiles: [Option<*const u8>; 2],
+    panels: [*const u8; 2],
+    steps: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match tiles {
+            [Some(upper), Some(lower)] => multiply_two(upper, lower, panels, steps, to, stride),
+            [upper, lower] => {
+                let tile = upper.or(lower).expect("there is at least one tile of rows");
+                multiply_one(tile, panels, steps, to, stride);
+            }
+        }
+    }
+}
+
+/// Two tiles of rows times two panels, over all inputs: four tiles of sums, `stride` values from row to row.
+///
+/// # Safety
+/// Tiles must be configured in this thread. Each of the four sources must hold `steps ≥ 1` tiles in a row; `to` must have
+/// room for 32 rows of 32 values.
+#[inline(always)]
+unsafe fn multiply_two(
+    upper: *const u8,
+    lower: *const u8,
+    [left, right]: [*const u8; 2],
+    steps: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    debug_assert!(steps > 0);
+    // SAFETY: as the caller promises; all tile registers are named as overwritten.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            "tileloadd tmm4, [{upper} + {line}]",
+            "tileloadd tmm6, [{left} + {line}]",
+            "tileloadd tmm7, [{right} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{lower} + {line}]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {upper}, 1024",
+            "add {lower}, 1024",
+            "add {left}, 1024",
+            "add {right}, 1024",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{to} + {stride}], tmm0",
+            "tilestored [{to} + {stride} + 64], tmm1",
+            "tilestored [{to_lower} + {stride}], tmm2",
+            "tilestored [{to_lower} + {stride} + 64], tmm3",
+            upper = inout(reg) upper => _,
+            lower = inout(reg) lower => _,
+            left = inout(reg) left => _,
+            right = inout(reg) right => _,
+            steps = inout(reg) steps => _,
+            line = in(reg) 64_usize,
+            to = in(reg) to,
+            to_lower = in(reg) to.add(TILE * stride),
+            stride = in(reg) stride * size_of::<f32>(),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// One tile of rows times two panels, over all inputs: two tiles of sums, `stride` values from row to row.
+///
+/// # Safety
+/// As for `multiply_two`, with 16 rows of 32 values.
+#[inline(always)]
+unsafe fn multiply_one(
+    tile: *const u8,
+    [left, right]: [*const u8; 2],
+    steps: usize,
+    to: *mut f32,
+    stride: usize,
+) {
+    debug_assert!(steps > 0);
+    // SAFETY: as the caller promises; all tile registers in use are named as overwritten.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "2:",
+            "tileloadd tmm4, [{tile} + {line}]",
+            "tileloadd tmm6, [{left} + {line}]",
+            "tileloadd tmm7, [{right} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "add {tile}, 1024",
+            "add {left}, 1024",
+            "add {right}, 1024",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{to} + {stride}], tmm0",
+            "tilestored [{to} + {stride} + 64], tmm1",
+            tile = inout(reg) tile => _,
+            left = inout(reg) left => _,
+            right = inout(reg) right => _,
+            steps = inout(reg) steps => _,
+            line = in(reg) 64_usize,
+            to = in(reg) to,
+            stride = in(reg) stride * size_of::<f32>(),
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+/// All eight tiles: sixteen lines of 64 bytes.
+unsafe fn configure_tiles() {
+    #[repr(C, align(64))]
+    struct Configuration {
+        palette: u8,
+        start_row: u8,
+        reserved: [u8; 14],
+        line_bytes: [u16; 16],
+        lines: [u8; 16],
+    }
+    const ALL: Configuration = Configuration {
+        palette: 1,
+        start_row: 0,
+        reserved: [0; 14],
+        line_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+        lines: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+    // SAFETY: the caller has permission to use tiles; the configuration is 64 bytes and valid for palette 1.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &ALL, options(nostack, readonly)) };
+}
+
+/// Gives the tiles back, so that switching threads need not save their eight kilobytes.
+unsafe fn release_tiles() {
+    // SAFETY: the caller has permission to use tiles, and keeps nothing in them.
+    unsafe { asm!("tilerelease", options(nostack, nomem)) };
+}

@@ -1,0 +1,163 @@
+//! How do sixteen floats work with AVX-512? As one register.
+
+use std::arch::x86_64::*;
+
+use super::{Lanes, Operation};
+
+#[derive(Clone, Copy)]
+pub(super) struct F32x16(__m512);
+
+// Every block below relies on the trait's promise: the processor has AVX-512 (F, BW, DQ, VL), because these methods are
+// called only inside `enter`; and pointers are valid for the bytes that the method's documentation names.
+impl Lanes for F32x16 {
+    /// Sixteen sums, eight widened weights and a broadcast leave registers to spare among 32.
+    const ROWS: usize = 8;
+    const PANELS: usize = 2;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    unsafe fn enter<O: Operation>(operation: O) {
+        // SAFETY: the caller promises the features and the operation's fields.
+        unsafe { operation.run::<Self>() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: AVX-512F.
+        Self(unsafe { _mm512_set1_ps(value) })
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: AVX-512F; sixteen readable values.
+        Self(unsafe { _mm512_loadu_ps(from) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: AVX-512F; room for sixteen values.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: AVX-512F.
+        Self(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: AVX-512F.
+        Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: AVX-512F.
+        Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: AVX-512F.
+        Self(unsafe { _mm512_div_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: AVX-512F.
+        Self(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // SAFETY: AVX-512F.
+        Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
+    }
+    #[inline(always)]
+    unsafe fn select_less(a: Self, b: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: AVX-512F.
+        unsafe {
+            let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a.0, b.0);
+            Self(_mm512_mask_blend_ps(less, no.0, yes.0))
+        }
+    }
+    #[inline(always)]
+    unsafe fn exp2_whole(self) -> Self {
+        // SAFETY: AVX-512F.
+        unsafe {
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(at: *const u8) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        // SAFETY: AVX-512F.
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        // SAFETY: AVX-512F.
+        unsafe { _mm512_reduce_max_ps(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn widen_f16(from: *const u8) -> [Self; 4] {
+        // SAFETY: AVX-512F; two groups of [16][2] halves, 64 bytes each.
+        unsafe {
+            let [a, b] = halves_apart(from);
+            let [c, d] = halves_apart(from.add(64));
+            [
+                Self(_mm512_cvtph_ps(a)),
+                Self(_mm512_cvtph_ps(b)),
+                Self(_mm512_cvtph_ps(c)),
+                Self(_mm512_cvtph_ps(d)),
+            ]
+        }
+    }
+    /// A bf16 is the upper half of an f32: the even input is shifted up, the odd one is masked.
+    #[inline(always)]
+    unsafe fn widen_bf16(from: *const u8) -> [Self; 4] {
+        // SAFETY: AVX-512F; two groups of [16][2] halves, 64 bytes each.
+        unsafe {
+            let first = _mm512_loadu_si512(from.cast());
+            let second = _mm512_loadu_si512(from.add(64).cast());
+            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            [
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(first))),
+                Self(_mm512_castsi512_ps(_mm512_and_si512(first, upper))),
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(second))),
+                Self(_mm512_castsi512_ps(_mm512_and_si512(second, upper))),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn widen_i8(from: *const u8) -> [Self; 4] {
+        // SAFETY: AVX-512F; one group of [16][4] bytes.
+        unsafe {
+            let group = _mm512_loadu_si512(from.cast());
+            [
+                Self(_mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(group)))),
+                Self(_mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<16>(group)))),
+                Self(_mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<8>(group)))),
+                Self(_mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(group))),
+            ]
+        }
+    }
+}
+
+/// Sorts sixteen pairs of halves into the sixteen first and the sixteen second ones.
+///
+/// # Safety
+/// AVX-512 F and BW; 64 readable bytes.
+#[inline(always)]
+unsafe fn halves_apart(from: *const u8) -> [__m256i; 2] {
+    #[rustfmt::skip]
+    const ORDER: [u16; 32] = [
+        0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+        1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+    ];
+    // SAFETY: as the caller promises; the order is 64 bytes.
+    unsafe {
+        let order = _mm512_loadu_si512(ORDER.as_ptr().cast());
+        let sorted = _mm512_permutexvar_epi16(order, _mm512_loadu_si512(from.cast()));
+        [_mm512_castsi512_si256(sorted), _mm512_extracti64x4_epi64::<1>(sorted)]
+    }
+}
