@@ -127,9 +127,9 @@ impl CostModel {
             *target += features[i] * took / rows;
         }
         for _ in 0..SWEEPS {
-            for i in 0..FEATURES {
+            for (i, target) in target.iter().enumerate() {
                 if self.information[i][i] > 0.0 {
-                    let residual = target[i] - dot(&self.information[i], &self.cost);
+                    let residual = target - dot(&self.information[i], &self.cost);
                     self.cost[i] = (self.cost[i] + residual / self.information[i][i]).max(0.0);
                 }
             }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -68,12 +68,7 @@ pub struct EngineHandle(Arc<Shared>);
 impl EngineHandle {
     /// Cancels what waits and runs, refuses what comes, and returns when the engine's thread has ended.
     pub fn stop(&self) {
-        {
-            let mut gate = self.0.board.gate.write();
-            if matches!(*gate, Gate::Open) {
-                *gate = Gate::Stopping;
-            }
-        }
+        self.0.board.gate.write().close();
         // An error means that the thread has ended already.
         let _ = self.0.sender.send(Command::Stop);
         if let Some(thread) = self.0.thread.lock().take() {
@@ -91,30 +86,18 @@ impl EnginePort for EngineHandle {
     fn submit(&self, work: Work) -> Result<(), SubmitError> {
         let shared = &self.0;
         shared.check_context(&work)?;
+        shared.board.gate.read().check()?;
+        shared.take_place()?;
         // Hashed here, on the caller's thread: about a microsecond a block that the step loop need not spend.
         let hashes = match shared.prefix_cache {
             true => prompt_hashes(&work.tenant, &work.prompt, shared.block_tokens),
             false => Vec::new(),
         };
-        // Held while sending: whoever closes the gate knows that nothing arrives after.
-        let gate = shared.board.gate.read();
-        match &*gate {
-            Gate::Open => {}
-            Gate::Stopping => return Err(SubmitError::Stopping),
-            Gate::Dead(reason) => return Err(SubmitError::Dead(reason.clone())),
+        let sent = shared.send(Command::Submit(Box::new(work), hashes));
+        if sent.is_err() {
+            shared.board.queued.fetch_sub(1, Ordering::Relaxed);
         }
-        shared.take_place()?;
-        match shared.sender.try_send(Command::Submit(Box::new(work), hashes)) {
-            Ok(()) => Ok(()),
-            Err(refusal) => {
-                shared.board.queued.fetch_sub(1, Ordering::Relaxed);
-                let limit = shared.queue_limit;
-                Err(match refusal {
-                    TrySendError::Full(_) => SubmitError::QueueFull { waiting: limit, limit },
-                    TrySendError::Disconnected(_) => SubmitError::Stopping,
-                })
-            }
-        }
+        sent
     }
 
     fn cancel(&self, key: &WorkKey) {
@@ -152,6 +135,18 @@ impl Shared {
         })
     }
 
+    fn send(&self, command: Command) -> Result<(), SubmitError> {
+        // Held while sending: whoever closes the gate knows that nothing arrives after.
+        let gate = self.board.gate.read();
+        gate.check()?;
+        self.sender.try_send(command).map_err(|refusal| match refusal {
+            TrySendError::Full(_) => {
+                SubmitError::QueueFull { waiting: self.queue_limit, limit: self.queue_limit }
+            }
+            TrySendError::Disconnected(_) => SubmitError::Stopping,
+        })
+    }
+
     fn take_place(&self) -> Result<(), SubmitError> {
         let limit = self.queue_limit;
         let more = |waiting: usize| (waiting < limit).then_some(waiting + 1);
@@ -174,6 +169,22 @@ enum Gate {
     Open,
     Stopping,
     Dead(String),
+}
+
+impl Gate {
+    fn check(&self) -> Result<(), SubmitError> {
+        match self {
+            Gate::Open => Ok(()),
+            Gate::Stopping => Err(SubmitError::Stopping),
+            Gate::Dead(reason) => Err(SubmitError::Dead(reason.clone())),
+        }
+    }
+
+    fn close(&mut self) {
+        if matches!(self, Gate::Open) {
+            *self = Gate::Stopping;
+        }
+    }
 }
 
 /// All reasons for which the engine's thread wakes.
@@ -213,8 +224,8 @@ impl Worker {
                 match self.inbox.try_recv() {
                     Ok(Command::Stop) => return self.leave(),
                     Ok(command) => self.obey(command),
-                    Err(std::sync::mpsc::TryRecvError::Empty) => break,
-                    Err(std::sync::mpsc::TryRecvError::Disconnected) => return self.leave(),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return self.leave(),
                 }
             }
             self.core.step();
@@ -251,13 +262,7 @@ impl Worker {
 
     /// The clean end: everything is cancelled, with its exact usage.
     fn leave(&mut self) {
-        let stop_accepting = || {
-            let mut gate = self.board.gate.write();
-            if matches!(*gate, Gate::Open) {
-                *gate = Gate::Stopping;
-            }
-        };
-        stop_accepting();
+        self.board.gate.write().close();
         while let Ok(command) = self.inbox.try_recv() {
             if let Command::Submit(..) = command {
                 self.obey(command);

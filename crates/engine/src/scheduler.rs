@@ -4,7 +4,7 @@
 //! theirs), waiting ones are admitted, decode rows go in, and prompt chunks fill what is left of the step's time.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use domain::Priority;
@@ -216,27 +216,31 @@ impl Scheduler {
     }
 
     fn has_room(&self, candidate: &Candidate) -> bool {
+        let found_held = |found: &BlockId| !self.blocks.is_free(*found);
         self.running.len() < self.limits.max_running
-            && self.blocks.available() >= self.blocks_needed(candidate, self.running.len())
+            && self.blocks.available() >= self.blocks_needed(candidate, self.running.len(), found_held)
     }
 
     fn has_room_without_lower_classes(&self, candidate: &Candidate) -> bool {
         let class = self.queue.get(candidate).priority();
-        let (lower, others): (Vec<_>, Vec<_>) =
-            self.running.iter().partition(|sequence| sequence.priority() < class);
-        // Blocks that several hold are not counted: too few rather than preempt in vain.
-        let held = lower.iter().flat_map(|sequence| sequence.blocks());
-        let gained = held.filter(|&&block| self.blocks.holders(block) == 1).count();
-        others.len() < self.limits.max_running
-            && self.blocks.available() + gained >= self.blocks_needed(candidate, others.len())
+        let staying = self.running.iter().filter(|sequence| sequence.priority() >= class);
+        let neighbours = staying.clone().count();
+        let held: HashSet<BlockId> = staying.flat_map(|sequence| sequence.blocks()).copied().collect();
+        let available = self.blocks.total() - held.len();
+        neighbours < self.limits.max_running
+            && available >= self.blocks_needed(candidate, neighbours, |found| held.contains(found))
     }
 
     /// Returns how many free blocks must be there to admit beside so many others: what is to be computed, what is found but
-    /// free at present, and one block for each neighbour to grow into, so that admission does not cause preemption at once.
-    fn blocks_needed(&self, candidate: &Candidate, neighbours: usize) -> usize {
+    /// held by nobody, and one block for each neighbour to grow into, so that admission does not cause preemption at once.
+    fn blocks_needed(
+        &self,
+        candidate: &Candidate,
+        neighbours: usize,
+        is_held: impl Fn(&BlockId) -> bool,
+    ) -> usize {
         let sequence = self.queue.get(candidate);
-        let found = self.find_prefix(sequence);
-        let found_held = found.iter().filter(|&&block| !self.blocks.is_free(block)).count();
+        let found_held = self.find_prefix(sequence).into_iter().filter(is_held).count();
         sequence.blocks_wanted(self.limits.block_tokens) - found_held + neighbours
     }
 
@@ -299,38 +303,44 @@ impl Scheduler {
         plan
     }
 
-    /// The oldest prompt of the highest class may use at least half of the room, so that it never starves; then come those
-    /// with least left to compute, for they are done soonest; what they leave is the oldest's too.
     fn fill_chunks(&self, mut room: StepRoom, plan: &mut Plan) {
-        let mut behind: Vec<usize> =
-            (0..self.running.len()).filter(|&index| self.running[index].pending() > 1).collect();
-        let Some(&oldest) = behind
-            .iter()
-            .min_by_key(|&&index| (Reverse(self.running[index].priority()), self.running[index].admitted))
-        else {
-            return;
-        };
-        behind.retain(|&index| index != oldest);
-        behind.sort_by_key(|&index| {
-            let sequence = &self.running[index];
-            (Reverse(sequence.priority()), sequence.pending(), sequence.admitted)
-        });
-
-        let half = if behind.is_empty() { room } else { room.half() };
-        // However little time there is, a prompt advances: the fewest rows worth a step.
-        let least = self.limits.chunk_min.min(self.running[oldest].pending()).min(room.rows);
-        let reserved = self.chunk(oldest, half).max(least);
-        let mut rest = self.take(oldest, reserved, room);
-        for index in behind {
-            let rows = self.chunk(index, rest);
-            if rows > 0 {
-                rest = self.take(index, rows, rest);
-                room = self.take(index, rows, room);
-                plan.add(index, self.running[index].computed(), rows);
+        for class in [Priority::High, Priority::Standard, Priority::Batch] {
+            let behind = |sequence: &Sequence| sequence.pending() > 1 && sequence.priority() == class;
+            let behind: Vec<usize> =
+                (0..self.running.len()).filter(|&index| behind(&self.running[index])).collect();
+            if let Some((&oldest, others)) = behind.split_first() {
+                room = self.fill_class(oldest, others.to_vec(), room, plan);
             }
+        }
+    }
+
+    /// The oldest prompt may use at least half of the room, so that it never starves; then come those with least left to
+    /// compute, for they are done soonest; what they leave is the oldest's too.
+    fn fill_class(
+        &self,
+        oldest: usize,
+        mut others: Vec<usize>,
+        mut room: StepRoom,
+        plan: &mut Plan,
+    ) -> StepRoom {
+        others.sort_by_key(|&index| (self.running[index].pending(), self.running[index].admitted));
+        let half = if others.is_empty() { room } else { room.half() };
+        let mut reserved = self.chunk(oldest, half);
+        if plan.size.prefill_rows == 0 {
+            // However little time there is, one prompt advances: by the fewest rows worth a step.
+            let least = self.limits.chunk_min.min(self.running[oldest].pending()).min(room.rows);
+            reserved = reserved.max(least);
+        }
+        let mut rest = self.take(oldest, reserved, room);
+        for index in others {
+            let rows = self.chunk(index, rest);
+            rest = self.take(index, rows, rest);
+            room = self.take(index, rows, room);
+            plan.add(index, self.running[index].computed(), rows);
         }
         let rows = self.chunk(oldest, room).max(reserved);
         plan.add(oldest, self.running[oldest].computed(), rows);
+        self.take(oldest, rows, room)
     }
 
     /// Returns how many rows of a sequence fit in the room: all that are left, or whole grains.
@@ -359,8 +369,10 @@ impl Scheduler {
 
 impl Plan {
     fn add(&mut self, index: usize, computed: usize, rows: usize) {
-        self.spans.push(PlannedSpan { index, rows });
-        self.size.add(computed, rows);
+        if rows > 0 {
+            self.spans.push(PlannedSpan { index, rows });
+            self.size.add(computed, rows);
+        }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -387,5 +399,96 @@ fn note_names(names: &mut HashMap<ChainHash, Priority>, sequence: &Sequence, blo
     for name in sequence.hashes().iter().take(to).skip(from) {
         let class = names.entry(*name).or_insert(sequence.priority());
         *class = (*class).max(sequence.priority());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use domain::{RequestId, Sampling, Tenant, Tokens, Work, WorkKey};
+
+    use super::*;
+
+    fn scheduler(config: EngineConfig) -> Scheduler {
+        let shape = Shape { vocabulary: 151_936, context_tokens: 10_000, block_tokens: 32, block_bytes: 1 };
+        Scheduler::new(&config, &shape, 2000)
+    }
+
+    fn queue(scheduler: &mut Scheduler, name: &str, tokens: u32, priority: Priority) {
+        let work = Work {
+            key: WorkKey { request: RequestId::from(name), choice: 0 },
+            tenant: Tenant::from(name),
+            priority,
+            prompt: Tokens::new((0..tokens).collect::<Vec<_>>()).unwrap(),
+            max_output_tokens: 10,
+            sampling: Sampling::greedy(),
+            stop_tokens: Arc::new([]),
+            logprobs: None,
+            prompt_logprobs: name.starts_with("scored"),
+        };
+        scheduler.queue.push(Sequence::new(work, Vec::new(), 0));
+    }
+
+    /// Plans once, computes nothing, and returns the rows of each by name.
+    fn planned(scheduler: &mut Scheduler) -> Vec<(String, usize)> {
+        let plan = scheduler.plan(Duration::ZERO);
+        let name = |span: &PlannedSpan| scheduler.running[span.index].key().request.to_string();
+        let mut rows: Vec<_> = plan.spans.iter().map(|span| (name(span), span.rows)).collect();
+        rows.sort();
+        rows
+    }
+
+    fn rows<const N: usize>(expected: [(&str, usize); N]) -> Vec<(String, usize)> {
+        expected.map(|(name, rows)| (name.to_owned(), rows)).to_vec()
+    }
+
+    #[test]
+    fn the_oldest_prompt_has_half_and_the_shortest_go_before_the_longer() {
+        let mut scheduler = scheduler(EngineConfig::default());
+        queue(&mut scheduler, "1 oldest", 4000, Priority::Standard);
+        queue(&mut scheduler, "2 long", 3000, Priority::Standard);
+        queue(&mut scheduler, "3 short", 100, Priority::Standard);
+        // 512 rows: 256 for the oldest, 100 for the shortest, whole grains of 32 of the rest for the next, what it cannot
+        // use (28) for nobody, for the oldest computes whole grains too.
+        let expected = rows([("1 oldest", 256), ("2 long", 128), ("3 short", 100)]);
+        assert_eq!(planned(&mut scheduler), expected);
+    }
+
+    #[test]
+    fn what_the_others_do_not_need_is_the_oldests() {
+        let mut scheduler = scheduler(EngineConfig::default());
+        queue(&mut scheduler, "1 oldest", 4000, Priority::Standard);
+        queue(&mut scheduler, "2 short", 64, Priority::Standard);
+        assert_eq!(planned(&mut scheduler), rows([("1 oldest", 448), ("2 short", 64)]));
+    }
+
+    #[test]
+    fn a_higher_class_is_computed_first() {
+        let mut scheduler = scheduler(EngineConfig { chunk_tokens_max: 10_000, ..EngineConfig::default() });
+        queue(&mut scheduler, "1 batch", 4000, Priority::Batch);
+        scheduler.plan(Duration::ZERO);
+        queue(&mut scheduler, "2 high", 512, Priority::High);
+        assert_eq!(planned(&mut scheduler), rows([("2 high", 512)]));
+    }
+
+    #[test]
+    fn the_scores_of_a_prompt_stay_within_their_memory() {
+        let mut scheduler = scheduler(EngineConfig::default());
+        queue(&mut scheduler, "scored 1", 400, Priority::Standard);
+        // 64 MiB are 110 rows of scores; in whole grains, 96.
+        assert_eq!(planned(&mut scheduler), rows([("scored 1", 96)]));
+        queue(&mut scheduler, "scored 2", 400, Priority::Standard);
+        assert_eq!(planned(&mut scheduler), rows([("scored 1", 32), ("scored 2", 64)]));
+    }
+
+    #[test]
+    fn as_many_run_as_there_is_room_for() {
+        let mut scheduler = scheduler(EngineConfig { max_running: 3, ..EngineConfig::default() });
+        for number in 0..5 {
+            queue(&mut scheduler, &format!("{number}"), 10, Priority::Standard);
+        }
+        assert_eq!(planned(&mut scheduler).len(), 3);
+        assert_eq!((scheduler.running.len(), scheduler.queue.len()), (3, 2));
     }
 }

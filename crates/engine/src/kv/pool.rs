@@ -80,11 +80,8 @@ impl Blocks {
     pub fn find(&self, name: &ChainHash) -> Option<BlockId> {
         self.named.get(name).copied()
     }
-    pub fn holders(&self, id: BlockId) -> u32 {
-        self.block(id).holders
-    }
     pub fn is_free(&self, id: BlockId) -> bool {
-        self.holders(id) == 0
+        self.block(id).holders == 0
     }
 
     /// Takes the block that is least worth keeping. Its old content can no longer be found.
