@@ -2,8 +2,8 @@
 
 use domain::{ModelName, Money, Price, Usage};
 
-use crate::Timestamp;
 use crate::quantity::{DIMENSIONS, tokens};
+use crate::{LedgerError, Timestamp};
 
 /// One price per dimension of usage. A dimension without a price is unpriced, which is not free.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +80,21 @@ pub struct PriceChange {
     pub model: ModelName,
     pub prices: Prices,
     pub valid_from: Timestamp,
+}
+
+impl PriceChange {
+    /// Refuses a price that no row can hold.
+    pub(crate) fn check(&self) -> Result<(), LedgerError> {
+        let limit = i64::MAX.unsigned_abs();
+        match self.prices.by_dimension().into_iter().flatten().find(|price| price.pico_per_token() > limit) {
+            None => Ok(()),
+            Some(price) => Err(LedgerError::TooLarge {
+                what: format!("a price of model {}", self.model),
+                value: format!("{} USD a token", price.of(1)),
+                limit: format!("{} USD a token", Money::from_pico(limit.into())),
+            }),
+        }
+    }
 }
 
 #[cfg(test)]

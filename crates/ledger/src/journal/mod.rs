@@ -132,6 +132,8 @@ impl Journal {
     /// Records the prices that differ from those already in force at their time; returns the versions it recorded.
     /// Later holds use them; a hold that is open keeps the version it began with.
     pub async fn set_prices(&self, changes: Vec<PriceChange>) -> Result<Vec<PriceVersion>, LedgerError> {
+        // All or none: what cannot be written is refused before anything is.
+        changes.iter().try_for_each(PriceChange::check)?;
         match self.call(Input::SetPrices(changes)).await? {
             Output::Prices(versions) => Ok(versions),
             other => unexpected(other),

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::path::Path;
 use std::time::Duration;
 
-use domain::{Account, ModelName, Money, Price, RequestId, Usage};
+use domain::{Account, ModelName, Money, RequestId, Usage};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, Sqlite, SqliteConnection};
@@ -197,7 +197,7 @@ impl Store {
         .bind(model)
         .bind(change.valid_from.millis());
         for price in change.prices.by_dimension() {
-            query = query.bind(price.map(|price| price_pico(change, price)).transpose()?);
+            query = query.bind(price.map(|price| integer(price.pico_per_token())));
         }
         self.memory.prices.remove(&change.model);
         Ok(query.execute(&mut self.connection).await?.last_insert_rowid())
@@ -344,14 +344,6 @@ fn remember<K: Hash + Eq, V>(memory: &mut HashMap<K, V>, name: K, value: V) {
 /// than book it.
 fn integer(count: u64) -> i64 {
     i64::try_from(count).expect("a decided count fits an entry")
-}
-
-fn price_pico(change: &PriceChange, price: Price) -> Result<i64, LedgerError> {
-    i64::try_from(price.pico_per_token()).map_err(|_| LedgerError::TooLarge {
-        what: format!("a price of model {}", change.model),
-        value: format!("{} picodollars a token", price.pico_per_token()),
-        limit: format!("{} picodollars a token", i64::MAX),
-    })
 }
 
 fn entry_pico(money: Money) -> i64 {

@@ -129,6 +129,18 @@ async fn an_unchanged_price_makes_no_new_version_and_a_withdrawn_one_is_unpriced
 }
 
 #[tokio::test]
+async fn one_price_that_cannot_be_written_refuses_them_all() {
+    let home = Home::new();
+    let journal = home.open().await;
+    let change = |model: &str, prices| PriceChange { model: model.into(), prices, valid_from: at(0) };
+    let absurd = Prices { output: Some(domain::Price::from_pico_per_token(u64::MAX)), ..prices() };
+    let changes = vec![change("tiny", prices()), change("large", absurd)];
+    let error = journal.set_prices(changes).await.unwrap_err().to_string();
+    assert!(error.starts_with("a price of model large is 18446744.073709551615 USD a token"), "{error}");
+    assert!(journal.prices().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_price_set_by_a_tool_beside_the_server_counts_from_the_next_hold_on() {
     let home = Home::new();
     let server = home.open().await;

@@ -142,6 +142,24 @@ async fn a_store_that_somebody_else_locks_fails_within_the_limit_and_works_again
 }
 
 #[tokio::test]
+async fn a_settlement_whose_answer_came_too_late_is_booked_all_the_same() {
+    let home = Home::new();
+    let journal = home.open().await;
+    journal.hold(hold(request(1))).await.unwrap();
+    journal.close().await;
+    // No disk is that fast, so the caller always gives up first.
+    let options = JournalOptions { call_wait_max: Duration::from_nanos(1), ..JournalOptions::default() };
+    let journal = Journal::open_with(&home.path(), options).await.unwrap();
+    let error = journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap_err();
+    assert!(error.to_string().contains("did not answer within"), "{error}");
+    journal.close().await;
+
+    let journal = home.open().await;
+    let again = journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap();
+    assert!(again.repeated, "repeating it is answered with what was booked");
+}
+
+#[tokio::test]
 async fn a_hold_that_nobody_waits_for_any_more_is_not_booked() {
     let home = Home::new();
     let options = JournalOptions { call_wait_max: Duration::from_millis(600), ..JournalOptions::default() };
