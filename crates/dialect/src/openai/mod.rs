@@ -7,9 +7,10 @@ pub mod models;
 pub mod stream;
 pub mod tokenize;
 
+mod generation;
 mod logprobs;
 mod messages;
-mod sampling;
+mod tools;
 mod usage;
 
 pub use error::{ErrorBody, ErrorType};

@@ -6,7 +6,10 @@ mod stream;
 
 pub use reply::{Choice, Reply};
 pub use request::Request;
+pub(super) use request::take_chat;
 pub use stream::{Delta, Stream};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::any_json;

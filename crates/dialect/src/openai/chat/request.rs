@@ -1,25 +1,145 @@
+//! What does a chat request ask for?
+//!
+//! **Accepted without any effect**, because the answer is the same without them: `store`, `metadata`, `service_tier`,
+//! `parallel_tool_calls`, `reasoning_effort`, `verbosity`, `prompt_cache_key`, `prompt_cache_retention`,
+//! `safety_identifier`, and every field that is not known (SDKs and proxies add their own). [`Request::ignored`] lists them.
+//!
+//! **Refused by name**, because the answer would not be what was asked for: other response formats than text, other
+//! modalities and content parts than text, forced tool calls, the deprecated `functions`, and other servers' constraints.
+
+use serde_json::{Map, Value};
+
+use domain::{Ask, Input, ModelName, Sampling};
+
 use crate::BadRequest;
-use domain::{Ask, ModelName, Sampling};
+use crate::openai::generation::{Generation, take_max_tokens};
+use crate::openai::messages::take_messages;
+use crate::openai::tools::take_tools;
+use crate::read::{Fields, unsupported, wrong_type};
 
 #[derive(Clone, Debug)]
-pub struct Request {}
+pub struct Request {
+    generation: Generation,
+    input: Input,
+    max_output_tokens: Option<u32>,
+    logprobs: Option<u8>,
+    ignored: Vec<String>,
+}
+
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("audio", "Only text is supported."),
+    ("prediction", "Leave it out; the answer is the same, only slower."),
+    ("web_search_options", "Search yourself and give the results in a message, or offer a tool."),
+    ("echo", "Use /v1/completions."),
+    ("suffix", "Use /v1/completions."),
+    ("best_of", "Use 'n'."),
+    ("documents", "Write them into a message."),
+    ("chat_template", "The model's own template is used; its variables are set by 'chat_template_kwargs'."),
+    ("continue_final_message", "Use /v1/completions to continue a text."),
+];
 
 impl Request {
     pub fn read(body: &[u8]) -> Result<Self, BadRequest> {
-        let _ = body;
-        unimplemented!()
+        let mut fields = Fields::parse(body)?;
+        fields.refuse(UNSUPPORTED)?;
+        check_modalities(&mut fields)?;
+        check_response_format(&mut fields)?;
+        if fields.optional_flag("add_generation_prompt")? == Some(false) {
+            return Err(unsupported("add_generation_prompt", "An answer always follows the last message."));
+        }
+        Ok(Self {
+            generation: Generation::take(&mut fields)?,
+            max_output_tokens: take_max_output_tokens(&mut fields)?,
+            logprobs: take_logprobs(&mut fields)?,
+            input: take_chat(&mut fields)?,
+            ignored: fields.left(),
+        })
     }
-    /// The model's name, as the client wrote it.
+    /// Returns the model's name, as the client wrote it.
     pub fn model(&self) -> &ModelName {
-        unimplemented!()
+        &self.generation.model
     }
-    /// Fields that were accepted without any effect, in the order of the request: for a debug header.
+    /// Returns the fields that were accepted without any effect, in the order of the request: for a debug header.
     pub fn ignored(&self) -> &[String] {
-        unimplemented!()
+        &self.ignored
     }
     /// Returns the ask. What the request left open is taken from the model's `defaults`.
     pub fn into_ask(self, defaults: &Sampling) -> Ask {
-        let _ = defaults;
-        unimplemented!()
+        let generation = self.generation;
+        Ask {
+            model: generation.model,
+            input: self.input,
+            max_output_tokens: self.max_output_tokens,
+            sampling: generation.sampling.over(defaults),
+            stop: generation.stop,
+            logprobs: self.logprobs,
+            choices: generation.choices,
+            stream: generation.stream,
+            stream_usage: generation.stream_usage,
+            echo: false,
+            ignore_eos: generation.ignore_eos,
+            user: generation.user,
+        }
+    }
+}
+
+/// Takes what the template is to print; `/tokenize` reads it the same way.
+pub(in crate::openai) fn take_chat(fields: &mut Fields) -> Result<Input, BadRequest> {
+    let messages = take_messages(fields)?;
+    let tools = take_tools(fields)?;
+    let template_variables = fields.object("chat_template_kwargs")?.map_or_else(Map::new, Fields::into_map);
+    Ok(Input::Chat { messages, tools, template_variables })
+}
+
+/// `max_tokens` is the older name. Both may be sent, if they agree.
+fn take_max_output_tokens(fields: &mut Fields) -> Result<Option<u32>, BadRequest> {
+    let older = take_max_tokens(fields, "max_tokens", 1)?;
+    let newer = take_max_tokens(fields, "max_completion_tokens", 1)?;
+    match (older, newer) {
+        (Some(older), Some(newer)) if older != newer => Err(BadRequest::new(format!(
+            "Setting 'max_tokens' ({older}) and 'max_completion_tokens' ({newer}) at the same time is not supported."
+        ))
+        .at("max_tokens")
+        .code("invalid_parameter_combination")),
+        (older, newer) => Ok(newer.or(older)),
+    }
+}
+
+fn take_logprobs(fields: &mut Fields) -> Result<Option<u8>, BadRequest> {
+    let wanted = fields.flag("logprobs")?;
+    match fields.integer("top_logprobs", 0, 20)? {
+        Some(1..) if !wanted => {
+            let message = "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.";
+            Err(BadRequest::new(message).at("top_logprobs").code("invalid_parameter_combination"))
+        }
+        top => Ok(wanted.then_some(top.unwrap_or(0) as u8)),
+    }
+}
+
+fn check_modalities(fields: &mut Fields) -> Result<(), BadRequest> {
+    let modalities = fields.list("modalities")?.unwrap_or_default();
+    match modalities.iter().find(|modality| *modality != "text") {
+        Some(other) => {
+            Err(unsupported("modalities", &format!("It has {other}; only \"text\" can be answered.")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_response_format(fields: &mut Fields) -> Result<(), BadRequest> {
+    let Some(format) = fields.take("response_format") else {
+        return Ok(());
+    };
+    match format.get("type") {
+        Some(Value::String(kind)) if kind == "text" => Ok(()),
+        Some(Value::String(kind)) if kind == "json_object" || kind == "json_schema" => Err(unsupported(
+            "response_format",
+            &format!(
+                "The type '{kind}' is not available yet; use 'text' and describe the format in a message."
+            ),
+        )),
+        Some(Value::String(kind)) => Err(crate::read::wrong_value("response_format.type", kind, "'text'")),
+        Some(other) => Err(wrong_type("response_format.type", "a string", other)),
+        None => Err(wrong_type("response_format", "an object with a 'type'", &format)),
     }
 }

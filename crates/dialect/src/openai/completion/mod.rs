@@ -6,6 +6,7 @@ mod stream;
 
 pub use reply::{Choice, Reply};
 pub use request::Request;
+pub(super) use request::read_tokens;
 pub use stream::{Delta, Stream};
 
 #[cfg(test)]
