@@ -188,6 +188,37 @@ fn version_two_reads_like_version_three_and_others_are_refused_with_the_reason()
 }
 
 #[test]
+fn files_that_are_no_whole_model_of_a_known_family_say_what_they_are() {
+    fn text(text: &str) -> Vec<u8> {
+        [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+    }
+    let (word, count) = (8u32.to_le_bytes(), 2u32.to_le_bytes());
+    let says = |key: &str, value: &str| [&text(key)[..], &word, &text(value)].concat();
+    let split = [&text("split.count")[..], &count, &3u16.to_le_bytes()].concat();
+    let llama = says("general.architecture", "llama");
+    let rows = [
+        (
+            vec![llama.clone(), split],
+            "split into 3 GGUF files is not supported; join them with `llama-gguf-split",
+        ),
+        (vec![llama, says("general.type", "adapter")], "type \"adapter\""),
+        (vec![says("general.architecture", "mamba")], "\"mamba\" is not supported; llama (Mistral included)"),
+        (vec![], "\"general.architecture\": expected text, found no such key"),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.gguf");
+    for (keys, part) in rows {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.extend(0u64.to_le_bytes());
+        bytes.extend((keys.len() as u64).to_le_bytes());
+        bytes.extend(keys.concat());
+        fs::write(&path, bytes).expect("written");
+        let error = open(&path).expect_err(part).to_string();
+        assert!(error.contains(part) && error.contains("model.gguf"), "{error}");
+    }
+}
+
+#[test]
 fn a_folder_with_one_gguf_file_is_that_model_and_with_two_it_is_a_question() {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = |name: &str| fs::copy(fixture("qwen3.gguf"), folder.path().join(name)).expect("copied");

@@ -207,3 +207,126 @@ fn yarn(keys: &Keys<'_>, factor: f64) -> Result<Json, WeightsError> {
     }
     Ok(Json::Object(scaling))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::{List, Value};
+    use super::*;
+    use crate::weights::tensor::{Encoding, RowOrder, Stored};
+
+    /// The least that a llama file says, and then some.
+    fn made(more: &[(&str, Value)], tensors: &[(&str, &[usize])]) -> Result<Json, String> {
+        let counts = [
+            ("embedding_length", 32),
+            ("block_count", 2),
+            ("feed_forward_length", 64),
+            ("context_length", 512),
+            ("attention.head_count", 4),
+        ];
+        let mut values: BTreeMap<String, Value> =
+            counts.iter().map(|(name, count)| (format!("llama.{name}"), Value::Integer(*count))).collect();
+        values.insert("llama.attention.layer_norm_rms_epsilon".into(), Value::Float(1e-5));
+        values.extend(more.iter().map(|(name, value)| (name.to_string(), value.clone())));
+        values.retain(|_, value| *value != Value::Bool(false));
+        let metadata = Metadata { file: "x.gguf".into(), values };
+        let entry = |shape: &[usize]| Entry {
+            file: 0,
+            shape: shape.to_vec(),
+            stored: Stored::As(Encoding::F32),
+            bytes: 0..0,
+            order: RowOrder::AsStored,
+        };
+        let mut all = BTreeMap::from([("model.embed_tokens.weight".to_string(), entry(&[40, 32]))]);
+        all.extend(tensors.iter().map(|(name, shape)| (name.to_string(), entry(shape))));
+        config(&metadata, "llama", &all).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_a_file_does_not_say_has_the_formats_default() {
+        let config = made(&[], &[]).expect("enough");
+        assert_eq!(config["num_key_value_heads"], 4);
+        assert_eq!(config["head_dim"], 8);
+        assert_eq!(config["rope_theta"], 10_000.0);
+        assert_eq!(config["vocab_size"], 40);
+        assert_eq!(config["tie_word_embeddings"], true);
+        assert_eq!(config["model_type"], "llama");
+        for absent in ["rope_scaling", "sliding_window", "partial_rotary_factor", "eos_token_id"] {
+            assert!(config.get(absent).is_none(), "{absent}");
+        }
+        let untied = made(&[], &[("lm_head.weight", &[40, 32])]).expect("enough");
+        assert_eq!(untied["tie_word_embeddings"], false);
+    }
+
+    #[test]
+    fn rope_scaling_takes_hugging_faces_form() {
+        let text = |text: &str| Value::Text(text.into());
+        let kind = "llama.rope.scaling.type";
+        let factor = ("llama.rope.scaling.factor", Value::Float(4.0));
+        let scaling = |more: &[(&str, Value)]| made(more, &[]).expect("enough")["rope_scaling"].clone();
+        assert_eq!(scaling(&[(kind, text("none"))]), Json::Null);
+        assert_eq!(
+            scaling(&[(kind, text("linear")), factor.clone()]),
+            json!({ "rope_type": "linear", "factor": 4.0 })
+        );
+        // Before types had names.
+        assert_eq!(
+            scaling(&[("llama.rope.scale_linear", Value::Float(2.0))]),
+            json!({ "rope_type": "linear", "factor": 2.0 })
+        );
+        let yarn = scaling(&[
+            (kind, text("yarn")),
+            factor.clone(),
+            ("llama.rope.scaling.original_context_length", Value::Integer(128)),
+            ("llama.rope.scaling.attn_factor", Value::Float(0.5)),
+            ("llama.rope.scaling.yarn_beta_fast", Value::Float(16.0)),
+        ]);
+        assert_eq!((&yarn["rope_type"], &yarn["factor"]), (&json!("yarn"), &json!(4.0)));
+        assert_eq!(yarn["original_max_position_embeddings"], 128);
+        assert_eq!(yarn["beta_fast"], 16.0);
+        // Half of 0.1·ln 4 + 1.
+        assert!((yarn["attention_factor"].as_f64().expect("a number") - 0.569_314_718).abs() < 1e-9);
+        let factors: &[(&str, &[usize])] = &[("rope_freqs.weight", &[4])];
+        assert_eq!(
+            made(&[], factors).expect("enough")["rope_scaling"],
+            json!({ "rope_type": "llama3-factors" })
+        );
+        assert!(
+            made(&[(kind, text("yarn")), factor], factors)
+                .is_err_and(|error| error.contains("frequency factors"))
+        );
+    }
+
+    #[test]
+    fn counts_for_each_layer_are_one_count_when_they_agree() {
+        let heads = |counts: &[i64]| {
+            let list = Value::List(List::Integers(counts.to_vec()));
+            made(&[("llama.attention.head_count_kv", list)], &[])
+        };
+        assert_eq!(heads(&[2, 2]).expect("the same")["num_key_value_heads"], 2);
+        assert!(
+            heads(&[2, 4]).is_err_and(|error| error.contains("head_count_kv") && error.contains("a count"))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_by_name() {
+        let rows = [
+            ("llama.expert_count", Value::Integer(8), "mixture of experts"),
+            (
+                "llama.block_count",
+                Value::Bool(false),
+                "\"llama.block_count\": expected a count, found no such key",
+            ),
+            ("llama.block_count", Value::Integer(0), "expected more than 0"),
+            ("llama.block_count", Value::Integer(-1), "found -1"),
+            ("llama.context_length", Value::Text("long".into()), "found \"long\""),
+            ("llama.attention.layer_norm_rms_epsilon", Value::Float(f64::NAN), "found NaN"),
+            ("llama.rope.scaling.type", Value::Text("longrope".into()), "\"longrope\" RoPE scaling"),
+            ("llama.rope.scaling.type", Value::Text("linear".into()), "llama.rope.scaling.factor"),
+        ];
+        for (key, value, part) in rows {
+            let error = made(&[(key, value)], &[]).expect_err(part);
+            assert!(error.contains(part) && error.contains("x.gguf"), "{error}");
+        }
+    }
+}

@@ -322,3 +322,120 @@ fn stored(kind: u32) -> Stored {
     };
     Stored::Unknown(name.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Vec<u8> {
+        [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    fn key(name: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+        [&text(name)[..], &kind.to_le_bytes(), value].concat()
+    }
+
+    fn list(kind: u32, count: u64, elements: &[u8]) -> Vec<u8> {
+        [&kind.to_le_bytes()[..], &count.to_le_bytes(), elements].concat()
+    }
+
+    fn tensor(name: &str, sizes: &[u64], kind: u32, offset: u64) -> Vec<u8> {
+        let mut bytes = [&text(name)[..], &(sizes.len() as u32).to_le_bytes()].concat();
+        bytes.extend(sizes.iter().flat_map(|size| size.to_le_bytes()));
+        [&bytes[..], &kind.to_le_bytes(), &offset.to_le_bytes()].concat()
+    }
+
+    fn file(keys: &[Vec<u8>], tensors: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.extend((tensors.len() as u64).to_le_bytes());
+        bytes.extend((keys.len() as u64).to_le_bytes());
+        bytes.extend(keys.concat());
+        bytes.extend(tensors.concat());
+        bytes
+    }
+
+    fn read_file(keys: &[Vec<u8>], tensors: &[Vec<u8>]) -> Result<Header, String> {
+        read(Path::new("x.gguf"), &file(keys, tensors)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn all_thirteen_types_are_read() {
+        let integers = |values: &[i64]| Value::List(List::Integers(values.to_vec()));
+        let rows: [(u32, Vec<u8>, Value); 18] = [
+            (0, vec![200], Value::Integer(200)),
+            (1, vec![200], Value::Integer(-56)),
+            (2, 60_000u16.to_le_bytes().to_vec(), Value::Integer(60_000)),
+            (3, (-2i16).to_le_bytes().to_vec(), Value::Integer(-2)),
+            (4, u32::MAX.to_le_bytes().to_vec(), Value::Integer(u32::MAX.into())),
+            (5, (-3i32).to_le_bytes().to_vec(), Value::Integer(-3)),
+            (6, 1e-5f32.to_le_bytes().to_vec(), Value::Float(1e-5)),
+            (7, vec![1], Value::Bool(true)),
+            (8, text("é"), Value::Text("é".into())),
+            (10, u64::MAX.to_le_bytes().to_vec(), Value::Integer(u64::MAX.into())),
+            (11, (-4i64).to_le_bytes().to_vec(), Value::Integer(-4)),
+            (12, 0.1f64.to_le_bytes().to_vec(), Value::Float(0.1)),
+            (9, list(1, 2, &[255, 1]), integers(&[-1, 1])),
+            (9, list(2, 1, &[255, 1]), integers(&[511])),
+            (9, list(6, 1, &0.5f32.to_le_bytes()), Value::List(List::Floats(vec![0.5]))),
+            (9, list(7, 2, &[0, 1]), Value::List(List::Bools(vec![false, true]))),
+            (
+                9,
+                list(8, 2, &[text("a"), text("")].concat()),
+                Value::List(List::Texts(vec!["a".into(), "".into()])),
+            ),
+            (9, list(9, 1, &list(0, 3, &[1, 2, 3])), Value::List(List::Nested)),
+        ];
+        for (kind, bytes, expected) in rows {
+            // The second key shows that exactly the bytes of the first were taken.
+            let header = read_file(&[key("k", kind, &bytes), key("end", 0, &[7])], &[]).expect("reads");
+            assert_eq!(header.metadata.values["k"], expected);
+            assert_eq!(header.metadata.values["end"], Value::Integer(7));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        let odd_alignment = key("general.alignment", 4, &48u32.to_le_bytes());
+        let deep = (0..6).fold(list(0, 0, &[]), |inner, _| list(9, 1, &inner));
+        let rows: [(Vec<Vec<u8>>, Vec<Vec<u8>>, &str); 10] = [
+            (vec![key("k", 13, &[0; 8])], vec![], "key \"k\": expected a type from 0 to 12, found type 13"),
+            (vec![key("k", 9, &list(8, 1 << 60, &[]))], vec![], "found 1152921504606846976 elements"),
+            (vec![key("k", 9, &list(99, 1, &[0; 8]))], vec![], "found type 99"),
+            (vec![key("k", 9, &deep)], vec![], "key \"k\""),
+            (vec![key("k", 8, &u64::MAX.to_le_bytes())], vec![], "key \"k\""),
+            (vec![key("k", 8, &[&2u64.to_le_bytes()[..], &[0xc3, 0x28]].concat())], vec![], "expected UTF-8"),
+            (vec![key("k", 0, &[1]), key("k", 0, &[1])], vec![], "expected one value, found two"),
+            (vec![odd_alignment], vec![], "found 48"),
+            (
+                vec![],
+                vec![tensor("t", &[1; 5], 0, 0)],
+                "dimensions of tensor \"t\": expected at most 4, found 5",
+            ),
+            (
+                vec![],
+                vec![tensor("t", &[1], 0, 8)],
+                "offset of tensor \"t\": expected a multiple of 32, found 8",
+            ),
+        ];
+        for (keys, tensors, part) in rows {
+            let error = read_file(&keys, &tensors).map(|_| ()).expect_err(part);
+            assert!(error.contains(part) && error.contains("x.gguf is damaged"), "{error}");
+        }
+        let twice = [tensor("t", &[1], 0, 0), tensor("t", &[1], 0, 32)];
+        assert!(
+            read_file(&[], &twice).is_err_and(|error| error.contains("tensor \"t\": expected one entry"))
+        );
+    }
+
+    #[test]
+    fn shapes_are_turned_round_and_data_begins_aligned() {
+        let alignment = key("general.alignment", 4, &64u32.to_le_bytes());
+        let mut bytes = file(&[alignment], &[tensor("t", &[8, 3, 2], 0, 64)]);
+        let described = bytes.len();
+        bytes.resize(described + 1000, 0);
+        let header = read(Path::new("x.gguf"), &bytes).expect("reads");
+        assert_eq!(header.tensors[0].shape, [2, 3, 8]);
+        assert_eq!(header.tensors[0].offset, 64);
+        assert!(header.data.is_multiple_of(64) && (0..64).contains(&(header.data - described)));
+    }
+}
