@@ -13,7 +13,7 @@ use domain::{Sampling, TokenId, TokenLogprob, TokenOut};
 pub(crate) use history::History;
 pub(crate) use random::mix;
 use random::uniform;
-use select::{Scored, argmax, by_score, exp_sum, highest, keep_nucleus};
+use select::{Scored, argmax, by_score, exp_sum, highest, last_of, nucleus_end, sum_of};
 
 /// Below this, dividing by the temperature would overflow, and the likeliest token has all the probability anyway.
 const TEMPERATURE_MIN: f32 = 1e-4;
@@ -104,17 +104,24 @@ impl Sampler {
             return pick_weighted(self.weights.iter().copied(), point * total) as TokenId;
         }
         highest(&self.weights, top_k, self.least_weight(top_k, sampling, total), &mut self.kept);
-        if sampling.top_p < 1.0 {
-            keep_nucleus(&mut self.kept, f64::from(sampling.top_p), (top_k == scores.len()).then_some(total));
+        let mut worst = if sampling.top_p < 1.0 {
+            let before = if top_k == scores.len() { total } else { sum_of(&self.kept) };
+            nucleus_end(&mut self.kept, f64::from(sampling.top_p) * before)
+        } else {
+            last_of(&self.kept)
+        };
+        // The likeliest token has weight 1 and always stays.
+        let least = Scored { token: TokenId::MAX, score: sampling.min_p.min(1.0) };
+        if by_score(&worst, &least).is_gt() {
+            worst = least;
         }
-        if sampling.min_p > 0.0 {
-            // The likeliest token has weight 1 and always stays.
-            self.kept.retain(|kept| kept.score >= sampling.min_p.min(1.0));
-        }
-        // In a fixed order, so that the same point is the same token.
-        self.kept.sort_unstable_by(by_score);
-        let total: f64 = self.kept.iter().map(|kept| f64::from(kept.score)).sum();
-        self.kept[pick_weighted(self.kept.iter().map(|kept| kept.score), point * total)].token
+        // Walked in the order of the vocabulary, so that nothing need be sorted and the same point is the same token.
+        let stays = |(token, &weight): (usize, &f32)| {
+            let scored = Scored { token: token as TokenId, score: weight };
+            if by_score(&scored, &worst).is_gt() { 0.0 } else { weight }
+        };
+        let total = self.weights.iter().enumerate().map(stays).map(f64::from).sum::<f64>();
+        pick_weighted(self.weights.iter().enumerate().map(stays), point * total) as TokenId
     }
 
     /// Returns a weight below which no token can survive the filters, so that most are dropped in one pass.

@@ -112,29 +112,38 @@ fn throw_out(kept: &mut Vec<Scored>, count: usize) -> f32 {
     bar
 }
 
-/// Leaves the fewest of the best whose scores reach that share of the total (of all of them, if none is given).
-pub(super) fn keep_nucleus(kept: &mut Vec<Scored>, share: f64, total: Option<f64>) {
-    let total = total.unwrap_or_else(|| kept.iter().map(|kept| f64::from(kept.score)).sum());
-    let (mut sorted, mut sum) = (0, 0.0f64);
-    // The nucleus is nearly always small: sort a few of the best, and more only if they do not reach.
-    let mut more = 64;
-    while sorted < kept.len() {
-        let end = (sorted + more).min(kept.len());
-        let rest = &mut kept[sorted..];
-        if end - sorted < rest.len() {
-            rest.select_nth_unstable_by(end - sorted - 1, by_score);
+/// Returns the last, in order, of the fewest best whose scores add up to `wanted`; one always stays.
+pub(super) fn nucleus_end(kept: &mut [Scored], wanted: f64) -> Scored {
+    let (mut part, mut wanted) = (kept, wanted);
+    // Halved like a search, so that every score is looked at about twice and none is sorted but the last few.
+    while part.len() > 64 {
+        let middle = part.len() / 2;
+        part.select_nth_unstable_by(middle, by_score);
+        let (better, worse) = part.split_at_mut(middle);
+        let sum = sum_of(better);
+        if sum >= wanted {
+            part = better;
+        } else {
+            wanted -= sum;
+            part = worse;
         }
-        rest[..end - sorted].sort_unstable_by(by_score);
-        for place in sorted..end {
-            sum += f64::from(kept[place].score);
-            // One token always stays.
-            if sum >= share * total {
-                return kept.truncate(place + 1);
-            }
-        }
-        sorted = end;
-        more *= 8;
     }
+    part.sort_unstable_by(by_score);
+    let reached = part.iter().position(|scored| {
+        wanted -= f64::from(scored.score);
+        wanted <= 0.0
+    });
+    // Rounding may leave the sum just short of all.
+    reached.map_or_else(|| last_of(part), |place| part[place])
+}
+
+pub(super) fn sum_of(scored: &[Scored]) -> f64 {
+    scored.iter().map(|scored| f64::from(scored.score)).sum()
+}
+
+/// Returns the last in order of scores that are some.
+pub(super) fn last_of(scored: &[Scored]) -> Scored {
+    *scored.iter().max_by(|a, b| by_score(a, b)).expect("the likeliest token is always among them")
 }
 
 #[cfg(test)]
@@ -211,9 +220,8 @@ mod tests {
                 sum >= share * total
             });
             expected.truncate(reached.unwrap() + 1);
-            let mut kept = all(&scores);
-            keep_nucleus(&mut kept, share, None);
-            prop_assert_eq!(sorted(kept), expected);
+            let end = nucleus_end(&mut all(&scores), share * total);
+            prop_assert_eq!(end, *expected.last().unwrap());
         }
     }
 }
