@@ -103,7 +103,7 @@ pub enum RopeScaling {
         low_frequency_factor: f64,
         high_frequency_factor: f64,
     },
-    /// Each frequency is divided by its value in the tensor [`DIVISORS`]: how GGUF files store Llama 3's rule.
+    /// Each frequency is divided by its value in the tensor `rope_freqs.weight`: how GGUF files store Llama 3's rule.
     Divisors,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use kernels::{BLOCK_TOKENS, KvCache, Matrix, Pool, Precision};
+use kernels::{BLOCK_TOKENS, Isa, KvCache, Matrix, Numerics, Pool, PoolOptions, Precision};
 
 use crate::batch::Shape;
 use crate::config::{ConfigError, DIVISORS, ModelConfig, RopeScaling};
@@ -12,17 +12,22 @@ use crate::layers::{Attention, Buffers, HeadNorms, Layer, Linear, Mlp, Rotary};
 use crate::weights::{Checkpoint, Encoding, Tensor, WeightsError};
 
 /// How a model shall be kept and run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
     /// How weights are kept in memory. `None` is as they are stored; the block formats of GGUF then become bf16.
     pub precision: Option<Precision>,
     /// Threads that compute a step, the calling one included.
     pub threads: usize,
+    /// The best code path to take; the default is the best of this machine.
+    pub isa: Isa,
+    /// Whether a row's scores may depend, in their last bits, on the rows beside it.
+    pub numerics: Numerics,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { precision: None, threads: std::thread::available_parallelism().map_or(1, usize::from) }
+        let PoolOptions { threads, isa, numerics } = PoolOptions::default();
+        Self { precision: None, threads, isa, numerics }
     }
 }
 
@@ -74,10 +79,13 @@ impl Model {
     ) -> Result<Model, LoadError> {
         let config = ModelConfig::parse(&checkpoint.config)
             .map_err(|source| LoadError::Config { model: checkpoint.name.clone(), source })?;
+        let LoadOptions { precision, threads, isa, numerics } = *options;
+        let pool = Pool::with(PoolOptions { threads, isa, numerics });
         let mut loader = Loader {
             checkpoint,
+            pool: &pool,
             config: &config,
-            precision: options.precision,
+            precision,
             used: BTreeSet::new(),
             done_bytes: 0,
             total_bytes: bytes_to_read(checkpoint, &config),
@@ -95,7 +103,7 @@ impl Model {
             (Some(embedding), loader.matrix(&[(weight(names.head), config.vocabulary)], config.hidden)?)
         };
         let divisors = match config.rope.scaling {
-            RopeScaling::Divisors => Some(loader.vector(DIVISORS, config.rope.rotary_dim / 2)?),
+            RopeScaling::Divisors => Some(loader.constants(DIVISORS, config.rope.rotary_dim / 2)?),
             _ => None,
         };
         loader.check_nothing_is_left()?;
@@ -110,7 +118,7 @@ impl Model {
                 block_bytes,
             },
             report,
-            pool: Pool::new(options.threads),
+            pool,
             embedding,
             layers,
             norm,
@@ -125,6 +133,7 @@ impl Model {
 
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
+    pool: &'a Pool,
     config: &'a ModelConfig,
     precision: Option<Precision>,
     used: BTreeSet<String>,
@@ -197,27 +206,38 @@ impl<'a> Loader<'a> {
         let tensors = parts.iter().map(|(name, outputs)| self.tensor(name, &[*outputs, inputs]));
         let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
         let precision = self.precision.unwrap_or_else(|| as_stored(&tensors));
-        let outputs = parts.iter().map(|(_, outputs)| outputs).sum();
-        let matrix = Matrix::pack(precision, outputs, inputs, &mut |row, values| {
-            let mut row = row;
-            for tensor in &tensors {
-                if row < tensor.rows() {
-                    return tensor.read_row(row, values);
-                }
-                row -= tensor.rows();
-            }
-        });
+        let outputs: usize = parts.iter().map(|(_, outputs)| outputs).sum();
+        let matrix =
+            if precision == Precision::Bf16 && tensors.iter().all(|tensor| bf16_row(tensor, 0).is_some()) {
+                let row = |row| {
+                    let (tensor, row) = part_of(&tensors, row);
+                    bf16_row(tensor, row).expect("a tensor that shows one row shows them all")
+                };
+                Matrix::pack_bytes(self.pool, precision, outputs, inputs, &row)
+            } else {
+                Matrix::pack_with(self.pool, precision, outputs, inputs, &|row, values| {
+                    let (tensor, row) = part_of(&tensors, row);
+                    tensor.read_row(row, values);
+                })
+            };
+        self.parameters += (outputs * inputs) as u64;
         self.resident_bytes += matrix.resident_bytes() as u64;
         tensors.iter().for_each(|tensor| self.done(tensor));
         Ok(matrix)
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
-        let tensor = self.tensor(name, &[length])?;
-        let values = tensor.to_vec();
+        let values = self.constants(name, length)?;
+        self.parameters += length as u64;
         self.resident_bytes += size_of_val(&*values) as u64;
-        self.done(&tensor);
         Ok(values)
+    }
+
+    /// Reads numbers that nobody learned.
+    fn constants(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
+        let tensor = self.tensor(name, &[length])?;
+        self.done(&tensor);
+        Ok(tensor.to_vec())
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<'a>, LoadError> {
@@ -228,7 +248,6 @@ impl<'a> Loader<'a> {
 
     fn done(&mut self, tensor: &Tensor<'_>) {
         self.used.insert(tensor.name().to_string());
-        self.parameters += (tensor.rows() * tensor.columns()) as u64;
         self.done_bytes += tensor.stored_bytes() as u64;
         let Self { done_bytes, total_bytes, .. } = *self;
         (self.progress)(LoadProgress { tensor: tensor.name(), done_bytes, total_bytes });
@@ -264,7 +283,7 @@ impl<'a> Loader<'a> {
             resident_bytes: self.resident_bytes,
             bits_per_weight: self.resident_bytes as f64 * 8.0 / self.parameters as f64,
             precision: first.attention.qkv.matrix.precision(),
-            paths: products.map(|(what, matrix)| (what, matrix.path())).to_vec(),
+            paths: products.map(|(what, matrix)| (what, self.pool.path(matrix.precision()))).to_vec(),
             kv_bytes_per_token: block_bytes / BLOCK_TOKENS,
             context_tokens: self.config.context_tokens,
         }
@@ -280,6 +299,22 @@ fn bytes_to_read(checkpoint: &Checkpoint, config: &ModelConfig) -> u64 {
 
 fn weight(name: &str) -> String {
     format!("{name}.weight")
+}
+
+/// Returns the tensor that holds a row of several tensors laid end to end, and the row's number in it.
+fn part_of<'t, 'a>(tensors: &'t [Tensor<'a>], mut row: usize) -> (&'t Tensor<'a>, usize) {
+    for tensor in tensors {
+        if row < tensor.rows() {
+            return (tensor, row);
+        }
+        row -= tensor.rows();
+    }
+    unreachable!("a matrix has the rows of its tensors")
+}
+
+/// Rows that are in the file as they shall be in memory are not turned into floats and back.
+fn bf16_row<'a>(tensor: &Tensor<'a>, row: usize) -> Option<&'a [u8]> {
+    tensor.bf16_row(row).map(bytemuck::cast_slice)
 }
 
 /// The smallest precision that keeps every value as it is stored; block formats are close to bf16 in precision and have no

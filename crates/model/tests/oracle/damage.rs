@@ -3,10 +3,12 @@
 use model::{Forward, ForwardError, LoadOptions, Model, weights};
 use serde_json::{Value, json};
 
-use crate::harness::{BLOCKS, Expected, Piece, altered, batch, folder, load, run_in_one_go};
+use crate::harness::{
+    BLOCKS, Change, Expected, Piece, altered, batch, folder, load, load_exact, run_in_one_go,
+};
 
 /// What loading a fixture with another configuration says.
-fn refusal(family: &str, changes: &[(&str, Value)]) -> String {
+fn refusal(family: &str, changes: &[Change<'_>]) -> String {
     let folder = altered(family, changes);
     let checkpoint = weights::open(folder.path()).unwrap();
     let options = LoadOptions { threads: 1, ..LoadOptions::default() };
@@ -18,7 +20,7 @@ fn refusal(family: &str, changes: &[(&str, Value)]) -> String {
 
 #[test]
 fn a_checkpoint_that_contradicts_its_configuration_is_refused_by_name() {
-    let rows: &[(&str, &[(&str, Value)], &[&str])] = &[
+    let rows: &[(&str, &[Change<'_>], &[&str])] = &[
         (
             "qwen3",
             &[("num_hidden_layers", json!(3)), ("layer_types", Value::Null)],
@@ -61,7 +63,7 @@ fn a_checkpoint_that_contradicts_its_configuration_is_refused_by_name() {
 #[test]
 fn a_token_outside_the_vocabulary_fails_before_anything_is_written() {
     let tokens = Expected::read("llama2").tokens;
-    let mut model = load(&folder("llama2"));
+    let mut model = load_exact(&folder("llama2"));
     let whole = run_in_one_go(&mut model, &tokens);
     run_in_one_go(&mut model, &tokens[..40]);
 

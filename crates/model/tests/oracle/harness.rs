@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{Batch, BlockId, Forward, LoadOptions, Model, Span, weights};
+use model::{Batch, BlockId, Forward, LoadOptions, Model, Numerics, Span, weights};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -28,8 +28,11 @@ pub fn folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families").join(family)
 }
 
+/// A field of `config.json`, and what it shall be.
+pub type Change<'a> = (&'a str, Value);
+
 /// Copies a fixture and changes fields of its configuration.
-pub fn altered(family: &str, changes: &[(&str, Value)]) -> TempDir {
+pub fn altered(family: &str, changes: &[Change<'_>]) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in fs::read_dir(folder(family)).unwrap() {
         let file = file.unwrap();
@@ -44,10 +47,20 @@ pub fn altered(family: &str, changes: &[(&str, Value)]) -> TempDir {
     copy
 }
 
+/// Loads with the machine's fastest arithmetic.
 pub fn load(folder: &Path) -> Model {
+    load_with(folder, LoadOptions::default())
+}
+
+/// Loads with arithmetic in which a row's neighbours do not change a bit of it.
+pub fn load_exact(folder: &Path) -> Model {
+    load_with(folder, LoadOptions { numerics: Numerics::BatchInvariant, ..LoadOptions::default() })
+}
+
+/// Two threads on every machine, so that work is really split.
+pub fn load_with(folder: &Path, options: LoadOptions) -> Model {
     let checkpoint = weights::open(folder).unwrap();
-    let options = LoadOptions { threads: 2, ..LoadOptions::default() };
-    let mut model = Model::load(&checkpoint, &options, &mut |_| {}).unwrap();
+    let mut model = Model::load(&checkpoint, &LoadOptions { threads: 2, ..options }, &mut |_| {}).unwrap();
     model.reserve(BLOCKS).unwrap();
     model
 }
@@ -57,7 +70,9 @@ pub struct Expected {
     pub tokens: Vec<u32>,
     /// `[tokens][vocabulary]`
     pub log_probabilities: Vec<f32>,
-    /// `[layers][rows][hidden]`, of the first rows
+    /// The same, with keys and values rounded to bf16 as our cache rounds them.
+    pub log_probabilities_bf16_cache: Vec<f32>,
+    /// `[layers][rows][hidden]`, of the first rows, from the rounded cache
     pub hidden: Vec<Vec<f32>>,
 }
 
@@ -75,6 +90,7 @@ impl Expected {
         Self {
             tokens: words("tokens").into_iter().map(u32::from_le_bytes).collect(),
             log_probabilities: floats("log_probabilities"),
+            log_probabilities_bf16_cache: floats("log_probabilities_bf16_cache"),
             hidden: hidden.chunks_exact(hidden.len() / layers).map(<[f32]>::to_vec).collect(),
         }
     }

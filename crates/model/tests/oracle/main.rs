@@ -3,6 +3,7 @@
 //! `fixtures/families/make.py` wrote the checkpoints and the expected values.
 
 mod damage;
+mod gguf;
 mod harness;
 mod invariance;
 mod scores;
