@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use domain::{ModelName, Sampling};
 use indicatif::{ProgressBar, ProgressStyle};
-use kernels::Precision;
+use kernels::{Numerics, Precision};
 use model::weights::hub::{self, HubId, HubOptions, HubProgress};
 use model::weights::{self, Checkpoint, TokenizerSource};
 use model::{LoadOptions, Model};
@@ -74,17 +74,13 @@ fn download(id: &str, data: &Path, settings: &HubSettings) -> anyhow::Result<Pat
 
 fn show_download(bar: &ProgressBar, progress: HubProgress<'_>) {
     match progress {
-        HubProgress::Planned { bytes, bytes_there, .. } => {
-            bar.set_length(bytes);
-            bar.set_position(bytes_there);
-        }
-        HubProgress::Bytes(bytes) => bar.inc(bytes),
-        HubProgress::Retrying { cause, pause, bytes_lost, .. } => {
-            bar.set_position(bar.position().saturating_sub(bytes_lost));
+        HubProgress::Planned { bytes, .. } => bar.set_length(bytes),
+        HubProgress::Bytes { there } => bar.set_position(there),
+        HubProgress::Retrying { cause, pause, .. } => {
             bar.suspend(|| eprintln!("{cause}; trying again in {} s", pause.as_secs()));
         }
         HubProgress::Waiting => bar.suspend(|| eprintln!("another process is downloading the same model; waiting for it")),
-        HubProgress::File { .. } | HubProgress::Done => {}
+        HubProgress::File { .. } | HubProgress::Checking { .. } | HubProgress::Done => {}
     }
 }
 
@@ -147,7 +143,8 @@ fn load_options(wanted: &ModelConfig, engine: &EngineSettings) -> LoadOptions {
         PrecisionSetting::Bf16 => Precision::Bf16,
         PrecisionSetting::Int8 => Precision::Int8,
     });
-    let mut options = LoadOptions { precision, ..LoadOptions::default() };
+    let numerics = if engine.batch_invariant { Numerics::BatchInvariant } else { Numerics::Fast };
+    let mut options = LoadOptions { precision, numerics, ..LoadOptions::default() };
     if engine.threads > 0 {
         options.threads = engine.threads;
     }

@@ -89,7 +89,7 @@ impl Process {
             .await
             .with_context(|| format!("cannot listen on {}; choose another address with --listen", config.listen))?;
         let address = listener.local_addr()?;
-        let lost = control::jobs::expire_holds::close_those_of_the_dead(&journal, now()).await?;
+        let lost = control::jobs::expire_holds::of_previous_process(&journal, now()).await?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in wanted {
             let (settings, hub, data) = (config.engine.clone(), config.hub.clone(), data.clone());

@@ -1,7 +1,7 @@
 //! `baseload usage`: what was used and what it cost, from the ledger's own file.
 
 use anyhow::Context;
-use ledger::{Dimension, Journal, Timestamp, UsageQuery, statement};
+use ledger::{Dimension, How, Journal, RequestRow, Timestamp, UsageQuery, statement};
 
 use crate::cli::{UsageArgs, UsageBy, UsageFormat};
 use crate::place;
@@ -21,7 +21,7 @@ async fn show(journal: &Journal, args: &UsageArgs) -> anyhow::Result<()> {
     }
     if let Some(count) = args.requests {
         let rows = journal.recent_requests(count as usize).await?;
-        print!("{}", statement::requests_table(&rows));
+        rows.iter().for_each(|row| println!("{}", request_line(row)));
         return Ok(());
     }
     let now = jiff::Timestamp::now();
@@ -32,9 +32,9 @@ async fn show(journal: &Journal, args: &UsageArgs) -> anyhow::Result<()> {
     };
     let rows = journal.usage(&query).await?;
     let text = match args.format {
-        UsageFormat::Table => statement::table(&query, &rows),
-        UsageFormat::Csv => statement::csv(&query, &rows),
-        UsageFormat::Json => statement::json(&query, &rows),
+        UsageFormat::Table => statement::table(&rows, &query.by),
+        UsageFormat::Csv => statement::csv(&rows, &query.by),
+        UsageFormat::Json => statement::json(&rows, &query.by),
     };
     print!("{text}");
     Ok(())
@@ -52,6 +52,26 @@ async fn check(journal: &Journal) -> anyhow::Result<()> {
     anyhow::ensure!(integrity.is_sound(), "the ledger does not balance");
     println!("the ledger balances");
     Ok(())
+}
+
+/// One request: when, who, what, how it ended, what it used and cost.
+fn request_line(row: &RequestRow) -> String {
+    let hold = &row.held.hold;
+    let start = format!("{}  {}  {}  {}", hold.at, hold.request, hold.account, hold.model);
+    let Some(ending) = &row.ending else { return format!("{start}  open") };
+    match &ending.how {
+        How::Settled { usage, end, .. } => {
+            let cost = ending.cost.map_or("unpriced".into(), |cost| format!("{cost} USD"));
+            format!(
+                "{start}  {end:?}  input {} (cached {})  output {}  {cost}",
+                usage.input(),
+                usage.cache_read,
+                usage.output
+            )
+        }
+        How::Released { reason } => format!("{start}  released: {reason:?}"),
+        How::Lost { reason } => format!("{start}  usage unknown: {reason:?}"),
+    }
 }
 
 fn dimension(by: UsageBy) -> Dimension {
