@@ -1,10 +1,12 @@
 //! Is there room for one more request, and is it in the book before it starts?
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use domain::{Account, ModelName, RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason, Settlement, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
@@ -34,6 +36,23 @@ pub struct OpenHold {
     _open: LevelGuard,
 }
 
+/// The requests whose holds somebody here still means to end: at most [`crate::Limits::requests`], and those whose ending
+/// is being tried again.
+#[derive(Default)]
+pub struct LivingHolds(Mutex<HashSet<RequestId>>);
+
+impl LivingHolds {
+    pub fn contains(&self, request: &RequestId) -> bool {
+        self.0.lock().contains(request)
+    }
+}
+
+impl Drop for OpenHold {
+    fn drop(&mut self) {
+        self.app.holds.0.lock().remove(&self.request);
+    }
+}
+
 /// Books what the request may use, durably; fails closed, because what is not booked is not started.
 pub async fn hold(
     app: &Arc<App>,
@@ -43,6 +62,7 @@ pub async fn hold(
     estimate: Usage,
 ) -> Result<OpenHold, Refusal> {
     let open = OpenHold { app: app.clone(), request: request.clone(), _open: app.metrics.holds_open.enter() };
+    app.holds.0.lock().insert(request.clone());
     let hold = Hold { request: request.clone(), account, model, estimate, at: now() };
     let began = Instant::now();
     let outcome = app.journal.hold(hold).await;

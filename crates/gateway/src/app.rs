@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use domain::{ModelName, Sampling};
+use domain::{ModelName, RequestId, Sampling};
 use ledger::Journal;
 use text::TextModel;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admit::LivingHolds;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::upstream::LocalUpstream;
@@ -45,6 +46,7 @@ pub struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// Places for generations under way.
     pub(crate) places: Arc<Semaphore>,
+    pub(crate) holds: LivingHolds,
     /// Bytes for bodies.
     pub(crate) bodies: Semaphore,
     /// Places for long texts to be tokenized.
@@ -75,6 +77,7 @@ impl App {
             keys: KeyCache::new(&limits),
             metrics: Arc::new(Metrics::new(&measured)),
             places: Arc::new(Semaphore::new(limits.requests)),
+            holds: LivingHolds::default(),
             bodies: Semaphore::new(limits.bodies_bytes),
             tokenizers: Semaphore::new(limits.tokenizers),
             generations: TaskTracker::new(),
@@ -82,6 +85,11 @@ impl App {
             cut: CancellationToken::new(),
             limits,
         })
+    }
+
+    /// Whether this request's hold will still be ended by whoever opened it: what a sweep of forgotten holds must spare.
+    pub fn is_alive(&self, request: &RequestId) -> bool {
+        self.holds.contains(request)
     }
 }
 

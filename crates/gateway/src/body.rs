@@ -2,17 +2,19 @@
 
 use axum::body::{Body, Bytes};
 use bytes::BytesMut;
+use dialect::BadRequest;
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt;
 use tokio::sync::SemaphorePermit;
 
 use crate::app::App;
+use crate::guard::off_thread;
 use crate::refusal::Refusal;
 
 /// A whole body, and its share of the memory for bodies, which is given back when this is dropped.
 pub struct WholeBody<'a> {
-    pub bytes: Bytes,
+    bytes: Bytes,
     _share: SemaphorePermit<'a>,
 }
 
@@ -23,11 +25,26 @@ pub async fn read<'a>(app: &'a App, headers: &HeaderMap, body: Body) -> Result<W
         let announced =
             headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|bytes| bytes > app.limits.body_bytes as u64) {
-            return Err(too_large(app, body).await);
+            // Who asks before sending is told before sending.
+            let rest = if headers.contains_key(EXPECT) { Body::empty() } else { body };
+            return Err(too_large(app, rest).await);
         }
         collect(app, body, announced.unwrap_or(0) as usize).await
     };
     tokio::time::timeout(limit, reading).await.unwrap_or(Err(Refusal::BodyTooSlow { limit }))
+}
+
+impl WholeBody<'_> {
+    /// Returns what `read` makes of the bytes: large bodies are understood on a thread that may block.
+    pub async fn understood<T: Send + 'static>(
+        self,
+        app: &App,
+        read: fn(&[u8]) -> Result<T, BadRequest>,
+    ) -> Result<T, Refusal> {
+        let bytes = self.bytes.clone();
+        let is_long = bytes.len() > app.limits.parse_inline_bytes;
+        Ok(off_thread(app, is_long, move || read(&bytes)).await??)
+    }
 }
 
 async fn collect(app: &App, mut body: Body, announced_bytes: usize) -> Result<WholeBody<'_>, Refusal> {

@@ -50,11 +50,12 @@ pub async fn check(app: &App, draft: Draft) -> Result<Order, Refusal> {
     check_bias(&model, &ask.sampling)?;
     let created = unix_seconds();
     let (text, bytes) = (model.text.clone(), input_bytes(&ask.input));
+    check_bytes(app, bytes)?;
     let tokenize = move || {
         let prompts = text.prompts(&ask.input, created as i64);
         (ask, prompts)
     };
-    let (ask, prompts) = off_thread(app, bytes, tokenize).await?;
+    let (ask, prompts) = off_thread(app, bytes > app.limits.tokenize_inline_bytes, tokenize).await?;
     let prompts = prompts.map_err(bad_prompt)?.into_iter().map(|prompt| {
         let max_output_tokens = fit(&model, prompt.tokens.len(), ask.max_output_tokens)?;
         let no_tokens =
@@ -66,17 +67,19 @@ pub async fn check(app: &App, draft: Draft) -> Result<Order, Refusal> {
     Ok(Order { surface, model, caller, priority, ask, prompts, ignored, created })
 }
 
-/// Runs work that grows with a text's length: short ones here, long ones where blocking hurts nobody, few at a time.
+/// Refuses a text that is too long to be looked at.
+pub fn check_bytes(app: &App, bytes: usize) -> Result<(), Refusal> {
+    let limit_bytes = app.limits.prompt_bytes;
+    if bytes > limit_bytes { Err(Refusal::PromptTooLarge { bytes, limit_bytes }) } else { Ok(()) }
+}
+
+/// Runs work that grows with its input: short work here, long work where blocking hurts nobody, few at a time.
 pub async fn off_thread<T: Send + 'static>(
     app: &App,
-    bytes: usize,
+    is_long: bool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    let limit_bytes = app.limits.prompt_bytes;
-    if bytes > limit_bytes {
-        return Err(Refusal::PromptTooLarge { bytes, limit_bytes });
-    }
-    if bytes <= app.limits.tokenize_inline_bytes {
+    if !is_long {
         return Ok(work());
     }
     let _place = app.tokenizers.acquire().await.expect("the places are never closed");

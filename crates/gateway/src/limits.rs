@@ -28,11 +28,13 @@ pub struct Limits {
     /// A body that is too large is still read and thrown away, up to this, because most clients hear the refusal only
     /// after they have sent everything. 128 MiB: above it the connection is closed in their face.
     pub discarded_bytes: u64,
+    /// Larger bodies are understood on a thread that may block. 64 KiB: JSON of that size takes a third of a millisecond.
+    pub parse_inline_bytes: usize,
     /// Text that one request may ask to be tokenized. 4 MiB: about a million tokens, seconds of one core.
     pub prompt_bytes: usize,
     /// Shorter texts are tokenized where they are read, about a millisecond; longer ones on a thread that may block.
     pub tokenize_inline_bytes: usize,
-    /// Long texts that are tokenized at once, because each takes a core from the engine. 2.
+    /// Long texts that are understood or tokenized at once, because each takes a core from the engine. 2.
     pub tokenizers: usize,
     /// Generations under way at once, queued ones included. 1,024: beyond the engine's own queue, waiting has no purpose.
     pub requests: usize,
@@ -78,6 +80,7 @@ impl Default for Limits {
             body_bytes: 10 * MIB,
             bodies_bytes: 256 * MIB,
             discarded_bytes: 128 << 20,
+            parse_inline_bytes: 64 << 10,
             prompt_bytes: 4 * MIB,
             tokenize_inline_bytes: 4 << 10,
             tokenizers: 2,

@@ -83,19 +83,21 @@ impl Pulse {
         (shortest / 10).max(Duration::from_millis(50))
     }
 
-    pub fn silence(&self) -> Option<Silence> {
+    /// Returns for which silence the connection should be closed at this moment, if for any.
+    pub fn silence(&self, now: Instant) -> Option<Silence> {
         let state = self.state.lock();
-        if state.write_blocked_since.is_some_and(|since| since.elapsed() > self.slow_reader_timeout) {
+        let is_over = |since: Instant, bound: Duration| now.saturating_duration_since(since) > bound;
+        if state.write_blocked_since.is_some_and(|since| is_over(since, self.slow_reader_timeout)) {
             return Some(Silence::SlowReader);
         }
         if state.under_way > 0 {
             return None;
         }
-        if state.header_since.is_some_and(|since| since.elapsed() > self.header_timeout) {
+        if state.header_since.is_some_and(|since| is_over(since, self.header_timeout)) {
             return Some(Silence::SlowHeader);
         }
         let rest = if state.is_used { self.idle_timeout } else { self.header_timeout };
-        (state.resting_since.elapsed() > rest).then_some(Silence::Idle)
+        is_over(state.resting_since, rest).then_some(Silence::Idle)
     }
 
     fn read(&self) {
@@ -204,5 +206,50 @@ impl HttpBody for Counted {
     }
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The defaults: 10 s for a header, 75 s of rest, 30 s for a reader. What the test itself takes is nothing beside them.
+    fn pulse() -> Arc<Pulse> {
+        Arc::new(Pulse::new(&Limits::default()))
+    }
+
+    fn after(pulse: &Pulse, seconds: u64) -> Option<Silence> {
+        pulse.silence(Instant::now() + Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_new_connection_may_be_silent_as_long_as_a_header_takes() {
+        let pulse = pulse();
+        assert_eq!(after(&pulse, 9), None);
+        assert_eq!(after(&pulse, 11), Some(Silence::Idle));
+    }
+
+    #[test]
+    fn a_header_must_end_and_a_request_under_way_may_take_its_time() {
+        let pulse = pulse();
+        pulse.read();
+        assert_eq!(after(&pulse, 9), None);
+        assert_eq!(after(&pulse, 11), Some(Silence::SlowHeader));
+        let exchange = Pulse::begin(&pulse);
+        assert_eq!(after(&pulse, 10_000), None);
+        drop(exchange);
+        assert_eq!(after(&pulse, 74), None, "between requests the longer bound holds");
+        assert_eq!(after(&pulse, 76), Some(Silence::Idle));
+    }
+
+    #[test]
+    fn bytes_that_nobody_takes_are_waited_for_so_long() {
+        let pulse = pulse();
+        let _exchange = Pulse::begin(&pulse);
+        pulse.written(true);
+        assert_eq!(after(&pulse, 29), None);
+        assert_eq!(after(&pulse, 31), Some(Silence::SlowReader));
+        pulse.written(false);
+        assert_eq!(after(&pulse, 31), None);
     }
 }

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::app::App;
-use crate::pulse::{Counted, Pulse, Watched};
+use crate::pulse::{Counted, Pulse, Silence, Watched};
 use crate::{events, router};
 
 /// How long the last bytes of a connection may take to leave once everything on it has ended.
@@ -165,6 +165,7 @@ impl Connection {
         };
         let io = TokioIo::new(Watched::new(socket, pulse.clone()));
         let mut connection = pin!(self.http.serve_connection(io, service_fn(answer)));
+        let mut is_parting = false;
         let mut look = tokio::time::interval(pulse.interval());
         // Whoever comes during the drain comes to ask how it goes, and is answered; `visit` tells it to leave afterwards.
         let mut is_closing = self.app.drain.is_cancelled();
@@ -177,9 +178,17 @@ impl Connection {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                _ = look.tick() => if let Some(silence) = pulse.silence() {
-                    self.app.metrics.connection_cut(silence);
-                    return;
+                _ = look.tick() => match pulse.silence(Instant::now()) {
+                    None => {}
+                    // A last word, where the protocol has one, before the connection is dropped.
+                    Some(silence) if silence != Silence::SlowReader && !is_parting => {
+                        is_parting = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Some(silence) => {
+                        self.app.metrics.connection_cut(silence);
+                        return;
+                    }
                 }
             }
         }

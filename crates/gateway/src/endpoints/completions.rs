@@ -25,16 +25,14 @@ pub async fn create(
 ) -> Result<Response, Refusal> {
     let caller = who::caller(&app, &headers).await?;
     visit.account(&caller.account);
-    let place = admit::place(&app)?;
     let priority = priority::read(&headers)?;
-    let body = body::read(&app, &headers, body).await?;
-    let request = Request::read(&body.bytes)?;
+    let request = body::read(&app, &headers, body).await?.understood(&app, Request::read).await?;
+    let place = admit::place(&app)?;
     let model = place::model(&app, request.model())?;
     visit.model(&model.name);
     let ignored = request.ignored().to_vec();
     let ask = request.into_ask(&model.sampling_defaults);
     let draft = Draft { surface: Surface::Completion, model, caller, priority, ask, ignored };
     let order = guard::check(&app, draft).await?;
-    drop(body);
     reply::answer(app, visit, order, place).await
 }

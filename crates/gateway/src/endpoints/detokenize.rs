@@ -11,14 +11,13 @@ use text::PromptError;
 
 use super::{json, only_model};
 use crate::app::App;
-use crate::guard::{bad_prompt, off_thread};
+use crate::guard::{bad_prompt, check_bytes, off_thread};
 use crate::refusal::Refusal;
 use crate::{body, who};
 
 pub async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     who::caller(&app, &headers).await?;
-    let body = body::read(&app, &headers, body).await?;
-    let request = DetokenizeRequest::read(&body.bytes)?;
+    let request = body::read(&app, &headers, body).await?.understood(&app, DetokenizeRequest::read).await?;
     let model = only_model(&app, request.model.as_ref())?;
     let vocabulary_size = model.text.tokenizer().vocabulary_size();
     if let Some(token) = request.tokens.iter().copied().find(|token| *token as usize >= vocabulary_size) {
@@ -26,7 +25,8 @@ pub async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) ->
     }
     let text = model.text.clone();
     let bytes = size_of_val(request.tokens.as_slice());
+    check_bytes(&app, bytes)?;
     let detokenize = move || text.tokenizer().decode(&request.tokens, true);
-    let prompt = off_thread(&app, bytes, detokenize).await?;
+    let prompt = off_thread(&app, bytes > app.limits.tokenize_inline_bytes, detokenize).await?;
     Ok(json(detokenized_to_json(&prompt)))
 }

@@ -20,12 +20,12 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     if app.drain.is_cancelled() {
         return Err(Refusal::Draining { retry_after: app.limits.retry_after });
     }
-    match app.models.iter().find(|model| !model.upstream.is_alive()) {
-        Some(model) => {
-            Err(Refusal::EngineDown { model: model.name.clone(), why: "its thread has ended".into() })
+    for model in &app.models {
+        if let Some(why) = model.upstream.death() {
+            return Err(Refusal::EngineDown { model: model.name.clone(), why });
         }
-        None => Ok(json(json!({ "status": "ready" }).to_string().into_bytes())),
     }
+    Ok(json(json!({ "status": "ready" }).to_string().into_bytes()))
 }
 
 pub async fn hello() -> Response {

@@ -12,21 +12,24 @@ use text::{PromptError, RenderInput, Special, TextModel};
 
 use super::{json, only_model};
 use crate::app::App;
-use crate::guard::{self, bad_prompt, off_thread};
+use crate::guard::{self, bad_prompt, check_bytes, off_thread};
 use crate::refusal::Refusal;
 use crate::{body, who};
 
 pub async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
     who::caller(&app, &headers).await?;
-    let body = body::read(&app, &headers, body).await?;
-    let request = TokenizeRequest::read(&body.bytes)?;
+    let request = body::read(&app, &headers, body).await?.understood(&app, TokenizeRequest::read).await?;
     let model = only_model(&app, request.model.as_ref())?;
     let bytes = match &request.source {
         Source::Text(text) => text.len(),
         Source::Chat { chat, .. } => guard::input_bytes(chat),
     };
+    check_bytes(&app, bytes)?;
     let (text, max_model_len) = (model.text.clone(), model.context_tokens as u64);
-    let reply = off_thread(&app, bytes, move || reply(&text, &request, max_model_len)).await?;
+    let reply = off_thread(&app, bytes > app.limits.tokenize_inline_bytes, move || {
+        reply(&text, &request, max_model_len)
+    })
+    .await?;
     Ok(json(reply.map_err(bad_prompt)?.to_json()))
 }
 

@@ -100,3 +100,69 @@ impl HttpBody for Inlet {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::metrics::Level;
+
+    const SOON: Duration = Duration::from_millis(20);
+    /// Never over in a test that passes.
+    const LATE: Duration = Duration::from_secs(60);
+
+    fn outlet(room_bytes: usize, slow_reader_timeout: Duration) -> (Outlet, Body) {
+        let limits = Limits { response_buffer_bytes: room_bytes, slow_reader_timeout, ..Limits::default() };
+        open(&limits, Level::default().enter())
+    }
+
+    async fn read(body: &mut Body) -> Option<Bytes> {
+        Some(body.frame().await?.unwrap().into_data().unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_also_where_the_connection_has_it() {
+        let (outlet, mut body) = outlet(10, SOON);
+        outlet.send(vec![1; 6]).await.unwrap();
+        assert_eq!(outlet.send(vec![2; 6]).await, Err(Deaf::Slow));
+        assert_eq!(read(&mut body).await.unwrap(), vec![1; 6]);
+        assert_eq!(outlet.send(vec![2; 6]).await, Err(Deaf::Slow), "nobody has asked for more yet");
+    }
+
+    #[tokio::test]
+    async fn a_reader_makes_room() {
+        let (outlet, mut body) = outlet(10, LATE);
+        let all = tokio::spawn(async move {
+            let mut bytes = 0;
+            while let Some(chunk) = read(&mut body).await {
+                bytes += chunk.len();
+            }
+            bytes
+        });
+        for _ in 0..100 {
+            outlet.send(vec![3; 6]).await.unwrap();
+        }
+        drop(outlet);
+        assert_eq!(all.await.unwrap(), 600);
+    }
+
+    #[tokio::test]
+    async fn a_chunk_larger_than_all_the_room_passes_alone() {
+        let (outlet, mut body) = outlet(4, SOON);
+        outlet.send(vec![1; 100]).await.unwrap();
+        outlet.offer(b"dropped, for want of room");
+        assert_eq!(read(&mut body).await.unwrap().len(), 100);
+        drop(outlet);
+        assert_eq!(read(&mut body).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_gone_is_noticed() {
+        let (outlet, body) = outlet(4, LATE);
+        outlet.send(vec![1; 4]).await.unwrap();
+        drop(body);
+        outlet.gone().await;
+        assert_eq!(outlet.send(vec![2; 4]).await, Err(Deaf::Gone));
+    }
+}

@@ -8,7 +8,7 @@
 //! `max_output_tokens` tokens of 48 bytes each, plus 8 bytes for each alternative (at most 20): 10 MiB for 50,000 tokens
 //! with all alternatives, 2.3 MiB without; and a reader who falls behind is cut after `Limits::slow_reader_timeout`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use domain::{EnginePort, EngineStatus, StepEvent, SubmitError, Work, WorkEvent, WorkKey};
@@ -37,8 +37,11 @@ pub struct LocalUpstream {
 pub struct WorkStream {
     engine: Arc<dyn EnginePort>,
     events: UnboundedReceiver<StepEvent>,
-    open: HashSet<WorkKey>,
+    /// Works that have not ended, and whether they were cancelled: an engine hears that once.
+    open: HashMap<WorkKey, IsCancelled>,
 }
+
+type IsCancelled = bool;
 
 #[derive(Default)]
 struct Routes(Mutex<RoutesInner>);
@@ -50,6 +53,8 @@ struct RoutesInner {
     /// The engine's end is gone, so nothing new may wait for it.
     is_closed: bool,
 }
+
+const ENDED: &str = "its thread has ended";
 
 impl Outbox {
     /// Hands each event to the request that waits for it. Never blocks, so the engine's thread may call it every step.
@@ -85,7 +90,7 @@ impl LocalUpstream {
     /// Returns the stream of these works' events once the engine has taken all of them; none runs if one is refused.
     pub fn start(&self, works: Vec<Work>) -> Result<WorkStream, SubmitError> {
         let (sender, events) = unbounded_channel();
-        let mut stream = WorkStream { engine: self.engine.clone(), events, open: HashSet::new() };
+        let mut stream = WorkStream { engine: self.engine.clone(), events, open: HashMap::new() };
         for work in works {
             let key = work.key.clone();
             // Before the engine knows of it: its first event may be faster than our next line.
@@ -94,7 +99,7 @@ impl LocalUpstream {
                 self.routes.close(&key);
                 return Err(refusal);
             }
-            stream.open.insert(key);
+            stream.open.insert(key, false);
         }
         Ok(stream)
     }
@@ -103,19 +108,15 @@ impl LocalUpstream {
         self.engine.status()
     }
 
-    /// Whether an engine is behind this upstream that can still send events.
-    pub fn is_alive(&self) -> bool {
-        !self.routes.0.lock().is_closed
-    }
-
-    /// Returns how many works have been given to the engine and have not ended.
-    pub fn open_works(&self) -> usize {
-        self.routes.0.lock().by_key.len()
+    /// Returns why the engine will never answer again; nothing while it lives.
+    pub fn death(&self) -> Option<String> {
+        let is_closed = self.routes.0.lock().is_closed;
+        self.engine.status().dead.or_else(|| is_closed.then(|| ENDED.to_owned()))
     }
 }
 
 impl WorkStream {
-    /// Returns the next event, or nothing when all works have ended or the engine is gone: see [`Self::is_finished`].
+    /// Returns the next event, or nothing when all works have ended or the engine is gone.
     pub async fn next(&mut self) -> Option<StepEvent> {
         if self.open.is_empty() {
             return None;
@@ -131,19 +132,20 @@ impl WorkStream {
     }
 
     /// Ends one work; its last event still comes.
-    pub fn cancel(&self, key: &WorkKey) {
-        if self.open.contains(key) {
+    pub fn cancel(&mut self, key: &WorkKey) {
+        if let Some(is_cancelled) = self.open.get_mut(key)
+            && !std::mem::replace(is_cancelled, true)
+        {
             self.engine.cancel(key);
         }
     }
 
-    pub fn cancel_all(&self) {
-        self.open.iter().for_each(|key| self.engine.cancel(key));
-    }
-
-    /// Whether every work has sent its last event.
-    pub fn is_finished(&self) -> bool {
-        self.open.is_empty()
+    pub fn cancel_all(&mut self) {
+        for (key, is_cancelled) in &mut self.open {
+            if !std::mem::replace(is_cancelled, true) {
+                self.engine.cancel(key);
+            }
+        }
     }
 
     fn note(&mut self, event: Option<StepEvent>) -> Option<StepEvent> {
@@ -164,7 +166,7 @@ impl Routes {
     fn open(&self, key: WorkKey, route: UnboundedSender<StepEvent>) -> Result<(), SubmitError> {
         let mut routes = self.0.lock();
         if routes.is_closed {
-            return Err(SubmitError::Dead("its thread has ended".into()));
+            return Err(SubmitError::Dead(ENDED.to_owned()));
         }
         let previous = routes.by_key.insert(key, route);
         assert!(previous.is_none(), "a work's key is never used twice");
@@ -173,5 +175,115 @@ impl Routes {
 
     fn close(&self, key: &WorkKey) {
         self.0.lock().by_key.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use domain::{Priority, Sampling, Tokens, WorkEnd, WorkUsage};
+
+    use super::*;
+
+    /// Takes so many works and remembers what it was told.
+    struct Engine {
+        places: AtomicUsize,
+        cancelled: Mutex<Vec<WorkKey>>,
+    }
+
+    impl EnginePort for Engine {
+        fn submit(&self, _: Work) -> Result<(), SubmitError> {
+            let taken =
+                self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            taken.map(|_| ()).map_err(|_| SubmitError::QueueFull { waiting: 1, limit: 1 })
+        }
+        fn cancel(&self, key: &WorkKey) {
+            self.cancelled.lock().push(key.clone());
+        }
+        fn status(&self) -> EngineStatus {
+            EngineStatus::default()
+        }
+    }
+
+    fn upstream(places: usize) -> (LocalUpstream, Outbox, Arc<Engine>) {
+        let engine = Arc::new(Engine { places: AtomicUsize::new(places), cancelled: Mutex::default() });
+        let (outbox, inbox) = exchange();
+        (LocalUpstream::new(engine.clone(), inbox), outbox, engine)
+    }
+
+    fn key(choice: u32) -> WorkKey {
+        WorkKey { request: "req-1".into(), choice }
+    }
+
+    fn works(choices: u32) -> Vec<Work> {
+        let work = |choice| Work {
+            key: key(choice),
+            tenant: "local".into(),
+            priority: Priority::Standard,
+            prompt: Tokens::new([1]).unwrap(),
+            max_output_tokens: 1,
+            sampling: Sampling::default(),
+            stop_tokens: Arc::new([]),
+            logprobs: None,
+            prompt_logprobs: false,
+        };
+        (0..choices).map(work).collect()
+    }
+
+    fn started(choice: u32) -> StepEvent {
+        StepEvent { key: key(choice), event: WorkEvent::Started { cached_tokens: 0 } }
+    }
+
+    fn ended(choice: u32) -> StepEvent {
+        let event = WorkEvent::Ended { end: WorkEnd::Stop, usage: WorkUsage::default() };
+        StepEvent { key: key(choice), event }
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_after_the_last_event_of_its_last_work() {
+        let (upstream, outbox, engine) = upstream(2);
+        let mut stream = upstream.start(works(2)).unwrap();
+        outbox.deliver(vec![started(1), ended(1), started(0)]);
+        outbox.deliver(vec![ended(0), ended(0)]);
+        for expected in [started(1), ended(1), started(0), ended(0)] {
+            assert_eq!(stream.next().await, Some(expected));
+        }
+        assert_eq!(stream.next().await, None);
+        drop(stream);
+        assert!(engine.cancelled.lock().is_empty(), "nothing was left to cancel");
+    }
+
+    #[tokio::test]
+    async fn dropping_a_stream_cancels_what_has_not_ended_and_each_work_once() {
+        let (upstream, outbox, engine) = upstream(3);
+        let mut stream = upstream.start(works(3)).unwrap();
+        outbox.deliver(vec![ended(1)]);
+        stream.next().await;
+        stream.cancel(&key(0));
+        drop(stream);
+        let mut cancelled = engine.cancelled.lock().clone();
+        cancelled.sort();
+        assert_eq!(cancelled, [key(0), key(2)]);
+        outbox.deliver(vec![ended(0), ended(2)]);
+        assert!(upstream.routes.0.lock().by_key.is_empty(), "routes end with their works");
+    }
+
+    #[tokio::test]
+    async fn all_of_a_requests_works_start_or_none_goes_on() {
+        let (upstream, _outbox, engine) = upstream(1);
+        let refused = upstream.start(works(2));
+        assert!(matches!(refused, Err(SubmitError::QueueFull { .. })));
+        assert_eq!(*engine.cancelled.lock(), [key(0)]);
+    }
+
+    #[tokio::test]
+    async fn a_lost_engine_ends_streams_and_refuses_new_ones() {
+        let (upstream, outbox, _engine) = upstream(9);
+        let mut stream = upstream.start(works(1)).unwrap();
+        drop(outbox);
+        assert_eq!(stream.next().await, None);
+        assert!(matches!(upstream.start(works(1)), Err(SubmitError::Dead(_))));
+        assert!(upstream.death().is_some());
     }
 }

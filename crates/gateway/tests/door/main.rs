@@ -1,0 +1,12 @@
+//! What does a client see at the door, over real sockets, with a scripted engine behind it?
+
+mod engine;
+mod harness;
+mod words;
+
+mod answers;
+mod book;
+mod departures;
+mod refusals;
+mod seen;
+mod shutdown;
