@@ -397,7 +397,8 @@ mod tests {
     fn what_cannot_be_is_refused_by_name() {
         let odd_alignment = key("general.alignment", 4, &48u32.to_le_bytes());
         let deep = (0..6).fold(list(0, 0, &[]), |inner, _| list(9, 1, &inner));
-        let rows: [(Vec<Vec<u8>>, Vec<Vec<u8>>, &str); 10] = [
+        type Parts = Vec<Vec<u8>>;
+        let rows: [(Parts, Parts, &str); 10] = [
             (vec![key("k", 13, &[0; 8])], vec![], "key \"k\": expected a type from 0 to 12, found type 13"),
             (vec![key("k", 9, &list(8, 1 << 60, &[]))], vec![], "found 1152921504606846976 elements"),
             (vec![key("k", 9, &list(99, 1, &[0; 8]))], vec![], "found type 99"),
