@@ -10,9 +10,14 @@
 mod answer;
 mod chat_template;
 mod detokenizer;
+mod folder;
 mod gguf;
+mod marks;
 mod model;
+mod pieces;
+mod python;
 mod reasoning;
+mod shared_model;
 mod stop;
 mod tokenizer;
 mod tool_calls;
