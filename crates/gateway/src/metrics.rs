@@ -122,7 +122,7 @@ impl Metrics {
         registry.register("baseload_open_streams", "Streamed answers under way", self.open_streams.0.clone());
         registry.register(
             "baseload_slow_readers_cut",
-            "Streams ended because their client did not read",
+            "Streams ended because their client left a full buffer unread, before its connection was closed for that",
             self.slow_readers_cut.clone(),
         );
         registry.register("baseload_holds_open", "Holds of requests under way", self.holds_open.0.clone());
@@ -158,10 +158,7 @@ impl Metrics {
         let reason = match silence {
             Silence::Idle => "idle",
             Silence::SlowHeader => "slow_header",
-            Silence::SlowReader => {
-                self.slow_readers_cut.inc();
-                "slow_reader"
-            }
+            Silence::SlowReader => "slow_reader",
         };
         self.connections_cut.get_or_create(&ReasonLabels { reason }).inc();
     }

@@ -114,6 +114,10 @@ impl ScriptedEngine {
     pub fn cancelled(&self) -> usize {
         self.state.lock().cancelled.len()
     }
+    /// Returns how many events it has sent.
+    pub fn produced(&self) -> u64 {
+        self.state.lock().produced
+    }
     pub fn running(&self) -> usize {
         self.state.lock().running.len()
     }

@@ -8,7 +8,6 @@ use text::TextModel;
 
 pub const IM_START: TokenId = 256;
 pub const IM_END: TokenId = 257;
-pub const VOCABULARY: usize = 258;
 
 /// Returns the tokens of a text without special tokens: its bytes.
 pub fn tokens(text: &str) -> Vec<TokenId> {
