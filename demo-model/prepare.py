@@ -1,7 +1,12 @@
-"""How does build/train.jsonl become a tokenizer and arrays of tokens?"""
+"""How does build/train.jsonl become a tokenizer and arrays of tokens?
+
+The committed tokenizer is kept where there is one, so that token numbers stay what others rely on;
+`--new-tokenizer` learns one from the text.
+"""
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import numpy
@@ -19,22 +24,25 @@ def rendered(lines):
         yield render(row["messages"], row.get("tools"), style=row.get("tool_style", "spaced"))
 
 
-def tokenizer_for(train: Path) -> Tokenizer:
-    path = BUILD / "tokenizer.json"
-    if not path.exists():
+def tokenizer_for(train: Path, renew: bool) -> Tokenizer:
+    path, committed = BUILD / "tokenizer.json", BUILD.parent / "main" / "tokenizer.json"
+    if committed.exists() and not renew:
+        shutil.copy(committed, path)
+    else:
         with train.open(encoding="utf-8") as lines:
             train_tokenizer(text for _, text in zip(range(20_000), rendered(lines))).save(str(path))
     return Tokenizer.from_file(str(path))
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, default=BUILD / "train.jsonl")
+    parser.add_argument("--new-tokenizer", action="store_true")
     options = parser.parse_args()
-    tokenizer = tokenizer_for(options.train)
+    tokenizer = tokenizer_for(options.train, options.new_tokenizer)
     tokens, wanted, starts = [], [], [0]
     with options.train.open(encoding="utf-8") as lines:
-        for text in tqdm(rendered(lines), desc="tokens"):
+        for text in tqdm(rendered(lines), desc="tokens", mininterval=5):
             ids = tokenizer.encode(text).ids
             tokens.extend(ids)
             wanted.extend(assistant_mask(ids, tokenizer))

@@ -13,6 +13,7 @@ import csv
 import json
 import math
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -27,15 +28,15 @@ from model import SHAPES, Qwen3, parameter_count
 HERE = Path(__file__).parent
 BUILD = HERE / "build"
 FORBIDDEN = -30_000.0
+LONG_LENGTH = 1152
 
 
 class Windows:
     """An endless, seeded stream of packed windows: tokens, who wrote them, and which document they are of."""
 
-    def __init__(self, archive: Path, length: int, seed: int):
-        data = numpy.load(archive)
+    def __init__(self, data, length: int, shortest: int, seed: int):
         self.tokens, self.wanted, self.starts = data["tokens"], data["wanted"], data["starts"]
-        self.length, self.random = length, random.Random(seed)
+        self.length, self.shortest, self.random = length, shortest, random.Random(seed)
         self.queue: list[int] = []
         self.documents_read = 0
 
@@ -60,7 +61,7 @@ class Windows:
         while len(self.queue) < 64:
             order = list(range(len(self.starts) - 1))
             self.random.shuffle(order)
-            self.queue += [document for document in order if self._size(document) <= self.length + 1]
+            self.queue += [document for document in order if self.shortest <= self._size(document) <= self.length + 1]
         for place, document in enumerate(self.queue[:64]):
             if self._size(document) <= room:
                 self.documents_read += 1
@@ -80,7 +81,7 @@ def batch_of(windows, size: int, device):
     return tokens.to(device), wanted.to(device), owner.to(device), mask.to(torch.bfloat16).to(device)
 
 
-def loss_of(model, batch, teacher, other_share: float, generator):
+def loss_of(hidden, model, batch, teacher, other_share: float, generator):
     """Returns the loss on all tokens of the assistant and on a sample of the others, and the former alone."""
     tokens, wanted, owner, mask = batch
     targets, is_answer = tokens[:, 1:], wanted[:, 1:]
@@ -88,7 +89,7 @@ def loss_of(model, batch, teacher, other_share: float, generator):
     sampled = torch.rand(targets.shape, generator=generator).to(targets.device) < other_share
     keep = inside & (is_answer | sampled)
     with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
-        logits = model.logits(model.hidden(tokens[:, :-1], mask)[keep])
+        logits = model.logits(hidden(tokens[:, :-1], mask)[keep])
         with torch.no_grad():
             taught = None if teacher is None else teacher.logits(teacher.hidden(tokens[:, :-1], mask)[keep])
     logits, answer = logits.float(), is_answer[keep]
@@ -134,12 +135,17 @@ class Run:
         self.checkpoint = BUILD / f"{options.name}.pt"
         self.log = HERE / "runs" / f"{options.name}.csv"
         self.step, self.seconds, self.tokens = 0, 0.0, 0
+        self.asked_to_stop = False
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
         if self.checkpoint.exists() and not options.fresh:
             self._resume()
         else:
             self.log.parent.mkdir(exist_ok=True)
             self.log.write_text("step,seconds,tokens,loss,answer_loss,rate\n")
         self.teacher = load_weights(options.teacher).to(self.device) if options.teacher else None
+
+    def _ask_to_stop(self, *_):
+        self.asked_to_stop = True
 
     def _resume(self):
         state = torch.load(self.checkpoint, weights_only=True)
@@ -159,9 +165,13 @@ class Run:
         by_time = self.seconds / 60 / self.options.max_minutes if self.options.max_minutes else 0.0
         return max(self.step / self.options.steps, by_time)
 
-    def advance(self, batch, generator) -> dict:
+    def is_long_step(self) -> bool:
+        """One step in sixteen reads long chats once the basics are learned: far positions need little practice."""
+        return self.progress > 0.25 and self.step % 16 == 0
+
+    def advance(self, hidden, batch, generator) -> dict:
         factor = rate_factor(self.progress, self.step)
-        loss, answer_loss = loss_of(self.model, batch, self.teacher, 0.15, generator)
+        loss, answer_loss = loss_of(hidden, self.model, batch, self.teacher, 0.15, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -177,16 +187,22 @@ class Run:
     def train(self):
         options = self.options
         # A resumed run continues with other windows: the seed moves with the step.
-        windows = iter(Windows(BUILD / "train.npz", options.length, options.seed + self.step))
+        data = dict(numpy.load(BUILD / "train.npz"))
+        short = iter(Windows(data, options.length, 0, options.seed + self.step))
+        long = iter(Windows(data, LONG_LENGTH, options.length, options.seed + self.step))
         generator = torch.Generator().manual_seed(options.seed + self.step)
-        if options.compile:
-            self.model.hidden = torch.compile(self.model.hidden)
+        # Compiled for the one usual shape; the rare long batches run uncompiled.
+        fast = torch.compile(self.model.hidden, dynamic=False) if options.compile else self.model.hidden
         bar = tqdm(total=options.steps, initial=self.step, desc=options.name, mininterval=10)
         with self.log.open("a", newline="") as log:
             writer = csv.writer(log)
-            while self.progress < 1.0:
+            while self.progress < 1.0 and not self.asked_to_stop:
                 began = time.monotonic()
-                row = self.advance(batch_of(windows, options.batch, self.device), generator)
+                if self.is_long_step():
+                    batch = batch_of(long, max(1, options.batch * options.length // LONG_LENGTH), self.device)
+                    row = self.advance(self.model.hidden, batch, generator)
+                else:
+                    row = self.advance(fast, batch_of(short, options.batch, self.device), generator)
                 self.seconds += time.monotonic() - began
                 writer.writerow(row.values())
                 log.flush()

@@ -174,10 +174,10 @@ def name_given(messages: list[dict]) -> str | None:
 SKILLS = {
     "arithmetic": Skill(30, arithmetic),
     "conversion": Skill(13, conversion),
-    "extract": Skill(32, extract),
+    "extract": Skill(30, extract),
     "classify": Skill(14, classify),
-    "copy": Skill(7, copy),
-    "memory": Skill(4, memory),
+    "copy": Skill(10, copy),
+    "memory": Skill(6, memory),
 }
 
 
