@@ -500,13 +500,17 @@ impl Listener {
             self.finish(choice, reason);
         }
         match self {
-            Self::Growing { writer, outlet, mut ready, .. } => {
-                ready.append(&mut match refusal {
-                    Some(refusal) => writer.broken(&refusal.error_body()),
-                    None => writer.end(&usage),
-                });
-                let _ = outlet.send(ready).await;
-            }
+            Self::Growing { writer, outlet, mut ready, .. } => match refusal {
+                None => {
+                    ready.append(&mut writer.end(&usage));
+                    let _ = outlet.send(ready).await;
+                }
+                // Whoever did not read until now is not waited for once more.
+                Some(refusal) => {
+                    ready.append(&mut writer.broken(&refusal.error_body()));
+                    outlet.leave(ready);
+                }
+            },
             Self::Whole { writer, told, headers } => {
                 let answer = match refusal {
                     Some(refusal) => Err(refusal),

@@ -64,6 +64,12 @@ impl Outlet {
         }
     }
 
+    /// Leaves these last words for a client that may never read them: there is room for one error, always.
+    pub fn leave(self, bytes: Vec<u8>) {
+        let no_room = self.room.clone().try_acquire_many_owned(0).expect("no room is always there");
+        let _ = self.chunks.send(Chunk(bytes.into(), no_room));
+    }
+
     /// Returns when the client is gone.
     pub async fn gone(&self) {
         self.chunks.closed().await;
@@ -153,7 +159,8 @@ mod tests {
         outlet.send(vec![1; 100]).await.unwrap();
         outlet.offer(b"dropped, for want of room");
         assert_eq!(read(&mut body).await.unwrap().len(), 100);
-        drop(outlet);
+        outlet.leave(b"an error".to_vec());
+        assert_eq!(read(&mut body).await.unwrap(), b"an error".as_slice());
         assert_eq!(read(&mut body).await, None);
     }
 

@@ -11,7 +11,8 @@ use crate::harness::{Door, MODEL, chat, completion, read_to_close, write};
 #[tokio::test]
 async fn each_mistake_is_named_with_its_place() {
     let door = Door::open(Script::says("never said")).await;
-    let rows: Vec<(&str, Value, u16, Option<&str>, Option<&str>)> = vec![
+    type Row = (&'static str, Value, u16, Option<&'static str>, Option<&'static str>);
+    let rows: Vec<Row> = vec![
         (
             "/v1/chat/completions",
             chat(json!({ "model": "dodo" })),
