@@ -13,11 +13,12 @@ fi
 
 "$PYTHON" corpus/generate.py --documents "${DOCUMENTS:-130000}"
 "$PYTHON" prepare.py
-"$PYTHON" train.py main --steps "${MAIN_STEPS:-3000}"
+"$PYTHON" train.py main --steps "${MAIN_STEPS:-1200}"
 "$PYTHON" export.py main
-"$PYTHON" train.py small --steps "${SMALL_STEPS:-2400}" --rate 6e-3 --teacher main
+"$PYTHON" train.py small --steps "${SMALL_STEPS:-900}" --rate 5e-3 --teacher main
 "$PYTHON" export.py small
 "$PYTHON" check_export.py
 "$PYTHON" evaluate.py --local main --local small --agreement --write
+"$PYTHON" transcript.py
 "$PYTHON" plot.py
 "$PYTHON" test_corpus.py

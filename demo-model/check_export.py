@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from chat import render
@@ -29,6 +30,10 @@ def check(name: str):
     for offered in (None, tools):
         theirs = tokenizer.apply_chat_template(CHAT, tools=offered, tokenize=False, add_generation_prompt=True)
         assert theirs == render(CHAT, offered, answer_next=True), "the chat templates differ"
+    ours = Tokenizer.from_file(str(HERE / name / "tokenizer.json"))
+    for text in (render(CHAT, tools, answer_next=True), "Überall 1234 tokens,  two spaces\n\tand a tab: don't 日本"):
+        assert tokenizer(text).input_ids == ours.encode(text).ids, "the tokenizers differ"
+        assert tokenizer.decode(ours.encode(text).ids) == text, "decoding does not give the text back"
     model = AutoModelForCausalLM.from_pretrained(HERE / name, dtype=torch.float32)
     ids = tokenizer(render(CHAT, tools, answer_next=True), return_tensors="pt").input_ids
     with torch.no_grad():
