@@ -1,9 +1,9 @@
 //! Where do keys and values live, and how do queries read them?
 
 use crate::Pool;
+use crate::cpu::append::Append;
 use crate::cpu::attention::{Reader, Tile};
 use crate::cpu::lanes::{LANES, dispatch};
-use crate::matrix::bf16_bits;
 use crate::memory::{Arena, Shared};
 
 /// Tokens in one block of the cache.
@@ -95,19 +95,27 @@ impl KvCache {
         const VALUES_LEAST: usize = 8 << 10;
         let heads_least = (VALUES_LEAST / (rows * self.head_dim).max(1)).max(1);
         let (head_dim, kv_heads, start) = (self.head_dim, self.kv_heads, self.head_start(layer, 0, 0));
-        let halves = Shared::new(self.halves.start_mut().cast::<u16>());
+        let words = Shared::new(self.halves.start_mut().cast::<u32>());
         pool.run_ranges(kv_heads, heads_least, &|heads| {
-            for head in heads {
-                for (row, position, block) in rows_of(spans) {
-                    let at = start + (block * kv_heads + head) * head_halves(head_dim);
-                    // SAFETY: `check_spans` saw that layer and block exist, so this head's part lies inside the arena;
-                    // each head is in one range only, so nobody else touches it.
-                    let place = unsafe {
-                        std::slice::from_raw_parts_mut(halves.get().add(at), head_halves(head_dim))
+            for stretch in stretches(spans) {
+                for head in heads.clone() {
+                    let at = start + (stretch.block * kv_heads + head) * head_halves(head_dim);
+                    // SAFETY: `check_spans` saw that layer and block exist, so this head's words lie inside the arena;
+                    // each head is in one range only, so nobody else touches them.
+                    let words = unsafe {
+                        std::slice::from_raw_parts_mut(words.get().add(at / 2), head_halves(head_dim) / 2)
                     };
-                    let from = row * stride + head * head_dim;
-                    let (key, value) = (&keys[from..from + head_dim], &values[from..from + head_dim]);
-                    write_token(place, position % BLOCK_TOKENS, key, value);
+                    for (i, row) in stretch.rows.clone().enumerate() {
+                        let from = row * stride + head * head_dim;
+                        let append = Append {
+                            words,
+                            token: stretch.token + i,
+                            key: &keys[from..from + head_dim],
+                            value: &values[from..from + head_dim],
+                        };
+                        // SAFETY: the pool holds only paths that this machine has.
+                        unsafe { dispatch(pool.isa(), append) };
+                    }
                 }
             }
         });
@@ -168,26 +176,27 @@ impl KvCache {
         pool.run(tiles.len(), &task);
     }
 
-    /// Cuts the spans into tiles of rows and query heads that share one reading of one kv head. Later rows read more, so
-    /// they come first: no thread is left with a long tile at the end.
+    /// Cuts the spans into tiles of rows and query heads that share one reading of one kv head. Tiles that read the same
+    /// follow each other, so that they find it in a cache; later rows read more, so they come first, and no thread is
+    /// left with a long tile at the end.
     fn tiles<'a>(&self, group: usize, spans: &[AttentionSpan<'a>]) -> Vec<Tile<'a>> {
         let heads_at_once = group.min(Tile::QUERIES_MAX);
         let rows_at_once = Tile::QUERIES_MAX / heads_at_once;
+        let heads = (0..group).step_by(heads_at_once);
         let mut tiles = Vec::new();
         for span in spans {
-            for start in (0..span.rows).step_by(rows_at_once).rev() {
-                for kv_head in 0..self.kv_heads {
-                    for head in (0..group).step_by(heads_at_once) {
-                        tiles.push(Tile {
-                            blocks: span.blocks,
-                            first_row: span.first_row + start,
-                            first_position: span.first_position + start,
-                            rows: rows_at_once.min(span.rows - start),
-                            kv_head,
-                            first_head: kv_head * group + head,
-                            heads: heads_at_once.min(group - head),
-                        });
-                    }
+            for (kv_head, head) in (0..self.kv_heads).flat_map(|kv| heads.clone().map(move |head| (kv, head)))
+            {
+                for start in (0..span.rows).step_by(rows_at_once).rev() {
+                    tiles.push(Tile {
+                        blocks: span.blocks,
+                        first_row: span.first_row + start,
+                        first_position: span.first_position + start,
+                        rows: rows_at_once.min(span.rows - start),
+                        kv_head,
+                        first_head: kv_head * group + head,
+                        heads: heads_at_once.min(group - head),
+                    });
                 }
             }
         }
@@ -219,30 +228,26 @@ pub(crate) fn head_halves(head_dim: usize) -> usize {
     2 * BLOCK_TOKENS * head_dim.next_multiple_of(LANES)
 }
 
-/// Each row of each span: its number, its position, and the block that holds it.
-fn rows_of<'a>(spans: &'a [AttentionSpan<'_>]) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
-    spans.iter().flat_map(|span| {
-        (0..span.rows).map(|i| {
-            let position = span.first_position + i;
-            (span.first_row + i, position, span.blocks[position / BLOCK_TOKENS] as usize)
-        })
-    })
+/// Rows that follow each other in one block, the first at `token`.
+struct Stretch {
+    rows: std::ops::Range<usize>,
+    block: usize,
+    token: usize,
 }
 
-/// Scatters one token's key and value into one head's part of a block. Padding dimensions stay zero.
-fn write_token(place: &mut [u16], token: usize, key: &[f32], value: &[f32]) {
-    let (keys, values) = place.split_at_mut(place.len() / 2);
-    let panel = &mut keys[token / LANES * (values.len() / 2)..];
-    for (pair, line) in key.chunks(2).zip(panel.chunks_exact_mut(2 * LANES)) {
-        let at = token % LANES * 2;
-        line[at..at + pair.len()].iter_mut().zip(pair).for_each(|(half, value)| *half = bf16_bits(*value));
-    }
-    for (lanes, panel) in value.chunks(LANES).zip(values.chunks_exact_mut(BLOCK_TOKENS * LANES)) {
-        let line = &mut panel[token / 2 * 2 * LANES..][..2 * LANES];
-        for (value, pair) in lanes.iter().zip(line.chunks_exact_mut(2)) {
-            pair[token % 2] = bf16_bits(*value);
-        }
-    }
+fn stretches<'a>(spans: &'a [AttentionSpan<'_>]) -> impl Iterator<Item = Stretch> + 'a {
+    spans.iter().filter(|span| span.rows > 0).flat_map(|span| {
+        let (first, end) = (span.first_position, span.end_position());
+        (first / BLOCK_TOKENS..end.div_ceil(BLOCK_TOKENS)).map(move |number| {
+            let positions = first.max(number * BLOCK_TOKENS)..end.min((number + 1) * BLOCK_TOKENS);
+            let row = |position| span.first_row + position - first;
+            Stretch {
+                rows: row(positions.start)..row(positions.end),
+                block: span.blocks[number] as usize,
+                token: positions.start % BLOCK_TOKENS,
+            }
+        })
+    })
 }
 
 /// Rows of `out` are written by one span each.

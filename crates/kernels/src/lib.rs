@@ -10,6 +10,7 @@ mod isa;
 mod matrix;
 mod memory;
 mod pool;
+mod probe;
 pub mod reference;
 
 pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache};
@@ -17,3 +18,4 @@ pub use elementwise::{add, rms_norm, rope, silu_mul};
 pub use isa::{Isa, describe};
 pub use matrix::{Matrix, Precision, matmul};
 pub use pool::{Numerics, Pool, PoolOptions, available_threads};
+pub use probe::read_bandwidth;

@@ -4,6 +4,9 @@
 //! weights already is a row of tiles of 32 inputs × 16 outputs (int8 is widened to bf16 without loss, a pair of panels at a
 //! time). Sums are f32. The stable compiler has no intrinsics for tiles, so the innermost loop is assembly.
 
+// Loops over lanes count: an iterator between them and their index has kept compilers from vectorising.
+#![allow(clippy::needless_range_loop)]
+
 use std::arch::asm;
 use std::cell::Cell;
 use std::ops::Range;
@@ -13,8 +16,8 @@ use crate::matrix::bf16_bits;
 use crate::memory::Shared;
 use crate::{Isa, Matrix, Numerics, Pool, Precision};
 
-/// Rows from which tiles beat vector registers.
-const ROWS_LEAST: usize = 16;
+/// Rows from which tiles beat vector registers: up to eight, both wait for memory, and registers do not round activations.
+const ROWS_LEAST: usize = 9;
 
 /// Rows, outputs, or pairs of inputs of one tile.
 const TILE: usize = 16;
@@ -38,7 +41,7 @@ pub(crate) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: 
     let activations = Shared::new(scratch.start_mut());
     pool.run_ranges(row_tiles, 1, &|tiles| {
         // SAFETY: a pool whose path is AMX has AVX-512; ranges of row tiles lie in the scratch and do not overlap.
-        unsafe { dispatch(Isa::Avx512, LayOut { x, rows, inputs, tiles, to: activations }) };
+        unsafe { dispatch(Isa::Avx512, LayOut { x, inputs, tiles, to: activations }) };
     });
     let out = Shared::new(out.as_mut_ptr());
     pool.run_ranges(weight.panels().div_ceil(2), 1, &|pairs| {
@@ -51,7 +54,6 @@ pub(crate) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: 
 /// Rounds some rows to bf16 and lays them out as tiles: `[rows/16][inputs/32][16][32]`, zeros where there are none.
 struct LayOut<'a> {
     x: &'a [f32],
-    rows: usize,
     inputs: usize,
     tiles: Range<usize>,
     to: Shared<u8>,
@@ -64,15 +66,19 @@ impl Operation for LayOut<'_> {
     unsafe fn run<V: Lanes>(self) {
         let tiles_across = self.inputs.div_ceil(TILE_INPUTS);
         for row in self.tiles.start * TILE..self.tiles.end * TILE {
+            let values = self.x.get(row * self.inputs..(row + 1) * self.inputs).unwrap_or_default();
+            let (whole, rest) = values.as_chunks::<TILE_INPUTS>();
             for step in 0..tiles_across {
                 let at = (row / TILE * tiles_across + step) * TILE_BYTES + row % TILE * TILE_INPUTS * 2;
                 // SAFETY: the line of this row and step lies in the tiles of our range; the scratch is aligned.
                 let line = unsafe { &mut *self.to.get().add(at).cast::<[u16; TILE_INPUTS]>() };
-                line.fill(0);
-                if row < self.rows {
-                    let inputs = step * TILE_INPUTS..self.inputs.min((step + 1) * TILE_INPUTS);
-                    let values = &self.x[row * self.inputs..][inputs];
-                    line.iter_mut().zip(values).for_each(|(half, value)| *half = bf16_bits(*value));
+                if let Some(values) = whole.get(step) {
+                    for i in 0..TILE_INPUTS {
+                        line[i] = bf16_bits(values[i]);
+                    }
+                } else {
+                    line.fill(0);
+                    line.iter_mut().zip(rest).for_each(|(half, value)| *half = bf16_bits(*value));
                 }
             }
         }
@@ -109,7 +115,7 @@ impl Operation for Part<'_> {
             for first in (0..row_tiles).step_by(tiles_at_once) {
                 let tiles = first..row_tiles.min(first + tiles_at_once);
                 for pair in self.pairs.clone() {
-                    self.pair(pair, tiles.clone(), &mut widened);
+                    self.pair::<V>(pair, tiles.clone(), &mut widened);
                 }
             }
             release_tiles();
@@ -126,12 +132,12 @@ thread_local! {
 impl Part<'_> {
     /// Two panels (or the last one, twice) times some tiles of rows.
     #[inline(always)]
-    unsafe fn pair(&self, pair: usize, row_tiles: Range<usize>, widened: &mut Vec<u32>) {
+    unsafe fn pair<V: Lanes>(&self, pair: usize, row_tiles: Range<usize>, widened: &mut Vec<u32>) {
         let (first, last) = (2 * pair, (2 * pair + 1).min(self.weight.panels() - 1));
         // SAFETY: both panels exist, and row tiles lie in the activations.
         unsafe {
             let panels = match self.weight.precision() {
-                Precision::Int8 => self.widen([first, last], widened),
+                Precision::Int8 => self.widen::<V>([first, last], widened),
                 _ => [self.panel(first), self.panel(last)],
             };
             for tile in row_tiles.clone().step_by(2) {
@@ -178,25 +184,21 @@ impl Part<'_> {
 
     /// Whole numbers up to 256 are exact in bf16, so int8 loses nothing; scales come after the sum.
     #[inline(always)]
-    unsafe fn widen(&self, panels: [usize; 2], widened: &mut Vec<u32>) -> [*const u8; 2] {
-        let bf16 = |byte: u8| f32::from(byte as i8).to_bits() >> 16;
-        let words = self.weight.panel_bytes() / 4;
-        widened.resize(4 * words, 0);
-        for (panel, to) in panels.into_iter().zip(widened.chunks_exact_mut(2 * words)) {
-            // SAFETY: the panel has this many words; arenas are aligned for them.
-            let from = unsafe { std::slice::from_raw_parts(self.panel(panel).cast::<u32>(), words) };
-            for (to, from) in
-                to.as_chunks_mut::<{ 2 * LANES }>().0.iter_mut().zip(from.as_chunks::<LANES>().0)
-            {
-                for lane in 0..LANES {
-                    let [a, b, c, d] = from[lane].to_le_bytes();
-                    to[lane] = bf16(a) | bf16(b) << 16;
-                    to[LANES + lane] = bf16(c) | bf16(d) << 16;
+    unsafe fn widen<V: Lanes>(&self, panels: [usize; 2], widened: &mut Vec<u32>) -> [*const u8; 2] {
+        let bytes = self.weight.panel_bytes();
+        widened.resize(bytes, 0);
+        for (panel, to) in panels.into_iter().zip(widened.chunks_exact_mut(bytes / 2)) {
+            for (line, to) in to.as_chunks_mut::<{ 2 * LANES }>().0.iter_mut().enumerate() {
+                // SAFETY: a panel has twice as many words of bf16 as of int8, 16 lanes to a line.
+                unsafe {
+                    let [a, b, c, d] = V::widen_i8(self.panel(panel).add(line * 64));
+                    V::store_upper_pairs(a, b, to.as_mut_ptr());
+                    V::store_upper_pairs(c, d, to.as_mut_ptr().add(LANES));
                 }
             }
         }
         let start = widened.as_ptr().cast::<u8>();
-        [start, start.wrapping_add(8 * words)]
+        [start, start.wrapping_add(2 * bytes)]
     }
 }
 

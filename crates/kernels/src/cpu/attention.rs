@@ -38,8 +38,8 @@ pub(crate) struct Tile<'a> {
 }
 
 impl Tile<'_> {
-    /// Queries, sums, weights and one block fit the nearest cache together at a head dimension of 128.
-    pub const QUERIES_MAX: usize = 16;
+    /// Keys and values are read once for so many queries; more would push each other out of the nearest caches.
+    pub const QUERIES_MAX: usize = 32;
 }
 
 /// One tile, to be read.
@@ -67,11 +67,12 @@ impl Operation for Reading<'_> {
             self.gather(&mut state);
             let positions = self.first_read()..self.tile.first_position + self.tile.rows;
             for block in positions.start / BLOCK_TOKENS..positions.end.div_ceil(BLOCK_TOKENS) {
+                self.fetch::<V>(block + 1);
                 self.score::<V>(&mut state, block);
                 self.weigh::<V>(&mut state, block);
                 self.add_values::<V>(&mut state, block, positions.end);
             }
-            self.finish(&state);
+            self.finish::<V>(&state);
         }
         SCRATCH.set(scratch);
     }
@@ -90,6 +91,7 @@ struct State<'s> {
     /// Scores of a block, then their weights.
     weights: &'s mut [f32],
     largest: &'s mut [f32],
+    /// Sixteen parts for each query, added up in the end.
     total: &'s mut [f32],
     /// By how much the last block shrank what was there before.
     carry: &'s mut [f32],
@@ -105,7 +107,7 @@ impl<'s> State<'s> {
     fn new(scratch: &'s mut Vec<f32>, queries: usize, head_dim: usize) -> Self {
         let width = head_dim.next_multiple_of(LANES);
         let values = head_halves(head_dim) / 2 / 2;
-        let size = queries * (2 * width + BLOCK_TOKENS + 3) + values;
+        let size = queries * (2 * width + BLOCK_TOKENS + LANES + 2) + values;
         if scratch.len() < size {
             scratch.resize(size, 0.0);
         }
@@ -113,7 +115,7 @@ impl<'s> State<'s> {
         let (sums, rest) = rest.split_at_mut(queries * width);
         let (weights, rest) = rest.split_at_mut(queries * BLOCK_TOKENS);
         let (largest, rest) = rest.split_at_mut(queries);
-        let (total, rest) = rest.split_at_mut(queries);
+        let (total, rest) = rest.split_at_mut(queries * LANES);
         let (carry, rest) = rest.split_at_mut(queries);
         let values = &mut rest[..values];
         in_queries.fill(0.0);
@@ -145,6 +147,21 @@ impl Reading<'_> {
         unsafe { reader.halves.add(at) }
     }
 
+    /// Asks for the beginning of a block: products look ahead inside it, but cannot know which one comes next.
+    #[inline(always)]
+    unsafe fn fetch<V: Lanes>(&self, block: usize) {
+        const LINES: usize = 32;
+        if block
+            < self.tile.blocks.len().min((self.tile.first_position + self.tile.rows).div_ceil(BLOCK_TOKENS))
+        {
+            // SAFETY: the block exists; prefetching cannot fault.
+            unsafe {
+                let keys = self.keys(block).cast::<u8>();
+                (0..LINES).for_each(|line| V::prefetch(keys.wrapping_add(line * 64)));
+            }
+        }
+    }
+
     /// Copies the queries together, padded with zeros to whole lanes: row by row, head by head.
     fn gather(&self, state: &mut State<'_>) {
         let (reader, tile) = (self.reader, self.tile);
@@ -163,7 +180,7 @@ impl Reading<'_> {
             let product = Product::<Bf16> {
                 x: state.queries.as_ptr(),
                 x_stride: state.width,
-                rows: state.total.len(),
+                rows: state.largest.len(),
                 inputs: state.width,
                 weights: self.keys(block).cast(),
                 panel_bytes: state.width * LANES * size_of::<u16>(),
@@ -182,29 +199,28 @@ impl Reading<'_> {
     #[inline(always)]
     unsafe fn weigh<V: Lanes>(&self, state: &mut State<'_>, block: usize) {
         let start = block * BLOCK_TOKENS;
-        for (i, weights) in
-            state.weights.as_chunks_mut::<BLOCK_TOKENS>().0[..state.total.len()].iter_mut().enumerate()
-        {
+        for i in 0..state.largest.len() {
             let position = self.tile.first_position + i / self.tile.heads;
-            // Tokens `from..to` of this block are seen; small whole numbers are exact as f32.
-            let from = self.first_read_by(position).saturating_sub(start).min(BLOCK_TOKENS) as f32;
-            let to = (position + 1).saturating_sub(start).min(BLOCK_TOKENS) as f32;
-            // SAFETY: `weights` is two sixteens; the caller answers for the instructions.
+            // Tokens `from..to` of this block are seen.
+            let from = self.first_read_by(position).saturating_sub(start).min(BLOCK_TOKENS);
+            let to = (position + 1).saturating_sub(start).min(BLOCK_TOKENS);
+            // SAFETY: each query has 32 weights and 16 totals; the caller answers for the instructions.
             unsafe {
+                let weights = state.weights.as_mut_ptr().add(i * BLOCK_TOKENS);
                 let scale = V::splat(self.reader.scale);
-                let low = seen::<V>(V::load(weights.as_ptr()).mul(scale), &TOKENS[0], from, to);
-                let high = seen::<V>(V::load(weights.as_ptr().add(LANES)).mul(scale), &TOKENS[1], from, to);
-                let before = state.largest[i];
-                let largest = low.max(high).largest();
-                let largest = if largest > before { largest } else { before };
-                let low = exp(low.sub(V::splat(largest)));
-                let high = exp(high.sub(V::splat(largest)));
-                let carry = exp(V::splat(before - largest)).to_array()[0];
-                low.store(weights.as_mut_ptr());
-                high.store(weights.as_mut_ptr().add(LANES));
-                state.total[i] = state.total[i] * carry + low.add(high).sum();
-                state.largest[i] = largest;
+                let mut low = V::load(weights).mul(scale);
+                let mut high = V::load(weights.add(LANES)).mul(scale);
+                if from > 0 || to < BLOCK_TOKENS {
+                    low = seen(low, &TOKENS[0], from, to);
+                    high = seen(high, &TOKENS[1], from, to);
+                }
+                let (carry, largest) = raise::<V>(&mut state.largest[i], low.max(high));
                 state.carry[i] = carry;
+                let (low, high) = (exp(low.sub(largest)), exp(high.sub(largest)));
+                low.store(weights);
+                high.store(weights.add(LANES));
+                let total = state.total.as_mut_ptr().add(i * LANES);
+                V::load(total).mul_add(V::splat(carry), low.add(high)).store(total);
             }
         }
     }
@@ -223,7 +239,7 @@ impl Reading<'_> {
             let product = Product::<Bf16> {
                 x: state.weights.as_ptr(),
                 x_stride: BLOCK_TOKENS,
-                rows: state.total.len(),
+                rows: state.largest.len(),
                 inputs: tokens,
                 weights: values.cast(),
                 panel_bytes: BLOCK_TOKENS * LANES * size_of::<u16>(),
@@ -263,14 +279,18 @@ impl Reading<'_> {
     }
 
     /// Divides by the totals. Adding zero makes -0 into 0: whether a sum that vanished kept its sign depends on the tile.
-    unsafe fn finish(&self, state: &State<'_>) {
+    #[inline(always)]
+    unsafe fn finish<V: Lanes>(&self, state: &State<'_>) {
         let (reader, tile) = (self.reader, self.tile);
         for (i, sums) in state.sums.chunks_exact(state.width).enumerate() {
             let (row, head) = (tile.first_row + i / tile.heads, tile.first_head + i % tile.heads);
             let at = (row * reader.heads + head) * reader.head_dim;
-            // SAFETY: this row and head of `out` exist and are this tile's alone.
-            let out = unsafe { std::slice::from_raw_parts_mut(reader.out.get().add(at), reader.head_dim) };
-            let share = 1.0 / state.total[i];
+            // SAFETY: this row and head of `out` exist and are this tile's alone; each query has 16 totals.
+            let (out, total) = unsafe {
+                let out = std::slice::from_raw_parts_mut(reader.out.get().add(at), reader.head_dim);
+                (out, V::load(state.total.as_ptr().add(i * LANES)).sum())
+            };
+            let share = 1.0 / total;
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * share + 0.0);
         }
     }
@@ -282,13 +302,32 @@ const TOKENS: [[f32; LANES]; 2] = [
     [16., 17., 18., 19., 20., 21., 22., 23., 24., 25., 26., 27., 28., 29., 30., 31.],
 ];
 
-/// Scores of tokens in `from..to`; minus infinity for the others.
+/// Scores of tokens in `from..to`; minus infinity for the others. Small whole numbers are exact as f32.
 #[inline(always)]
-unsafe fn seen<V: Lanes>(scores: V, tokens: &[f32; LANES], from: f32, to: f32) -> V {
+unsafe fn seen<V: Lanes>(scores: V, tokens: &[f32; LANES], from: usize, to: usize) -> V {
     // SAFETY: an array of sixteen; the caller answers for the instructions.
     unsafe {
         let (tokens, hidden) = (V::load(tokens.as_ptr()), V::splat(f32::NEG_INFINITY));
-        let late = V::select_less(tokens, V::splat(to), scores, hidden);
-        V::select_less(tokens, V::splat(from), hidden, late)
+        let late = V::select_less(tokens, V::splat(to as f32), scores, hidden);
+        V::select_less(tokens, V::splat(from as f32), hidden, late)
+    }
+}
+
+/// Raises the largest score so far to that of a block. Returns by how much earlier sums shrink, and the new largest in all
+/// lanes. Most blocks raise nothing, and then there is nothing to compute.
+#[inline(always)]
+unsafe fn raise<V: Lanes>(largest: &mut f32, scores: V) -> (f32, V) {
+    // SAFETY: the caller answers for the instructions.
+    unsafe {
+        let before = V::splat(*largest);
+        if !V::any_less(before, scores) {
+            return (1.0, before);
+        }
+        let highest = scores.largest();
+        // A NaN among the scores stays out of here; its own weight will be NaN.
+        let after = if highest > *largest { highest } else { *largest };
+        let carry = exp(V::splat(*largest - after)).to_array()[0];
+        *largest = after;
+        (carry, V::splat(after))
     }
 }

@@ -38,6 +38,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// Per lane: `if a < b { yes } else { no }`.
     unsafe fn select_less(a: Self, b: Self, yes: Self, no: Self) -> Self;
+    /// Whether `a < b` in any lane.
+    unsafe fn any_less(a: Self, b: Self) -> bool;
     /// `2^self` for whole numbers from -126 to 127.
     unsafe fn exp2_whole(self) -> Self;
     /// Asks for the cache line at an address, which may lie anywhere, to be brought near.
@@ -47,6 +49,18 @@ pub(crate) trait Lanes: Copy {
     unsafe fn widen_f16(from: *const u8) -> [Self; 4];
     unsafe fn widen_bf16(from: *const u8) -> [Self; 4];
     unsafe fn widen_i8(from: *const u8) -> [Self; 4];
+
+    /// Writes the upper halves of two vectors as sixteen pairs.
+    #[inline(always)]
+    unsafe fn store_upper_pairs(first: Self, second: Self, to: *mut u32) {
+        // SAFETY: the caller promises room for sixteen words, and the instructions.
+        unsafe {
+            let (first, second) = (first.to_array(), second.to_array());
+            for lane in 0..LANES {
+                to.add(lane).write(first[lane].to_bits() >> 16 | second[lane].to_bits() & 0xffff_0000);
+            }
+        }
+    }
 
     #[inline(always)]
     unsafe fn to_array(self) -> [f32; LANES] {

@@ -4,6 +4,7 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
+pub(crate) mod append;
 pub(crate) mod attention;
 pub(crate) mod gate;
 pub(crate) mod lanes;

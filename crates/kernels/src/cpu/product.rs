@@ -1,5 +1,8 @@
 //! How do a few rows of activations meet a few panels of weights in the registers?
 
+// Loops over registers count: an iterator between them and their index has kept compilers from unrolling.
+#![allow(clippy::needless_range_loop)]
+
 use std::marker::PhantomData;
 
 use super::lanes::{LANES, Lanes, Operation};
@@ -126,21 +129,19 @@ impl<W: Packed, const M: usize, const P: usize> Operation for Block<W, M, P> {
         // partial one reads weights that are padded to four and activations from a padded copy.
         unsafe {
             let Self(product) = self;
-            let mut sums = self.start::<V>();
-            let steps = product.inputs / STEP;
-            for step in 0..steps {
-                let x: [*const f32; M] =
-                    std::array::from_fn(|m| product.x.add(m * product.x_stride + step * STEP));
-                self.step::<V>(&mut sums, x, step);
+            let (steps, rest) = (product.inputs / STEP, product.inputs % STEP);
+            // Before the sums exist: copying calls a function, and no register outlives a call.
+            let mut padded = [[0.0; STEP]; M];
+            for m in 0..if rest > 0 { M } else { 0 } {
+                let from = product.x.add(m * product.x_stride + steps * STEP);
+                std::ptr::copy_nonoverlapping(from, padded[m].as_mut_ptr(), rest);
             }
-            let rest = product.inputs % STEP;
+            let mut sums = self.start::<V>();
+            for step in 0..steps {
+                self.step::<V>(&mut sums, product.x.add(step * STEP), product.x_stride, step);
+            }
             if rest > 0 {
-                let mut padded = [[0.0; STEP]; M];
-                for (m, padded) in padded.iter_mut().enumerate() {
-                    let from = product.x.add(m * product.x_stride + steps * STEP);
-                    std::ptr::copy_nonoverlapping(from, padded.as_mut_ptr(), rest);
-                }
-                self.step::<V>(&mut sums, std::array::from_fn(|m| padded[m].as_ptr()), steps);
+                self.step::<V>(&mut sums, padded.as_ptr().cast(), STEP, steps);
             }
             self.finish::<V>(sums);
         }
@@ -155,10 +156,10 @@ impl<W: Packed, const M: usize, const P: usize> Block<W, M, P> {
         unsafe {
             let mut sums = [[V::splat(0.0); P]; M];
             if !product.carry.is_null() {
-                for (m, sums) in sums.iter_mut().enumerate() {
+                for m in 0..M {
                     let carry = V::splat(*product.carry.add(m));
-                    for (p, sum) in sums.iter_mut().enumerate() {
-                        *sum = V::load(product.out.add(m * product.out_stride + p * LANES)).mul(carry);
+                    for p in 0..P {
+                        sums[m][p] = V::load(product.out.add(m * product.out_stride + p * LANES)).mul(carry);
                     }
                 }
             }
@@ -167,44 +168,64 @@ impl<W: Packed, const M: usize, const P: usize> Block<W, M, P> {
     }
 
     #[inline(always)]
-    unsafe fn step<V: Lanes>(&self, sums: &mut [[V; P]; M], x: [*const f32; M], step: usize) {
+    unsafe fn step<V: Lanes>(&self, sums: &mut [[V; P]; M], x: *const f32, x_stride: usize, step: usize) {
         /// Far enough to cover the latency of memory at the speed one core reads.
         const PREFETCH_BYTES: usize = 2048;
         let Self(product) = self;
         // SAFETY: four activations of each row and one group of each panel are readable; prefetching cannot fault.
         unsafe {
             let mut weights = [[V::splat(0.0); STEP]; P];
-            for (p, weights) in weights.iter_mut().enumerate() {
+            for p in 0..P {
                 let from = product.weights.add(p * product.panel_bytes + step * W::GROUP_BYTES);
                 for line in 0..W::GROUP_BYTES / 64 {
                     V::prefetch(from.wrapping_add(PREFETCH_BYTES + line * 64));
                 }
-                *weights = W::widen(from);
+                weights[p] = W::widen(from);
             }
-            for k in 0..STEP {
-                for (sums, x) in sums.iter_mut().zip(x) {
-                    let x = V::splat(*x.add(k));
-                    for (sum, weights) in sums.iter_mut().zip(&weights) {
-                        *sum = x.mul_add(weights[k], *sum);
-                    }
-                }
-            }
+            // Written out, so that compilers need not decide to unroll it: sums that are indexed by a variable live in memory.
+            multiply_add::<V, M, P, 0>(sums, x, x_stride, &weights);
+            multiply_add::<V, M, P, 1>(sums, x, x_stride, &weights);
+            multiply_add::<V, M, P, 2>(sums, x, x_stride, &weights);
+            multiply_add::<V, M, P, 3>(sums, x, x_stride, &weights);
         }
     }
 
     #[inline(always)]
-    unsafe fn finish<V: Lanes>(&self, sums: [[V; P]; M]) {
+    unsafe fn finish<V: Lanes>(&self, mut sums: [[V; P]; M]) {
         let Self(product) = self;
         // SAFETY: P sixteens of scales are readable and M × P sixteens of `out` writable, as the product promises.
         unsafe {
-            for p in 0..P {
-                for (m, sums) in sums.iter().enumerate() {
-                    let mut sum = sums[p];
-                    if !product.scales.is_null() {
-                        sum = sum.mul(V::load(product.scales.add(p * LANES)));
+            if !product.scales.is_null() {
+                for p in 0..P {
+                    let scale = V::load(product.scales.add(p * LANES));
+                    for m in 0..M {
+                        sums[m][p] = sums[m][p].mul(scale);
                     }
-                    sum.store(product.out.add(m * product.out_stride + p * LANES));
                 }
+            }
+            for m in 0..M {
+                for p in 0..P {
+                    sums[m][p].store(product.out.add(m * product.out_stride + p * LANES));
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of one input to all sums.
+#[inline(always)]
+unsafe fn multiply_add<V: Lanes, const M: usize, const P: usize, const K: usize>(
+    sums: &mut [[V; P]; M],
+    x: *const f32,
+    x_stride: usize,
+    weights: &[[V; STEP]; P],
+) {
+    for m in 0..M {
+        // SAFETY: each row has four activations; the caller answers for the instructions.
+        unsafe {
+            let x = V::splat(*x.add(m * x_stride + K));
+            for p in 0..P {
+                sums[m][p] = x.mul_add(weights[p][K], sums[m][p]);
             }
         }
     }

@@ -82,6 +82,15 @@ impl Lanes for F32x16 {
         }
     }
     #[inline(always)]
+    unsafe fn any_less(a: Self, b: Self) -> bool {
+        // SAFETY: AVX.
+        unsafe {
+            let less =
+                _mm256_or_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(a.0, b.0), _mm256_cmp_ps::<_CMP_LT_OQ>(a.1, b.1));
+            _mm256_movemask_ps(less) != 0
+        }
+    }
+    #[inline(always)]
     unsafe fn exp2_whole(self) -> Self {
         // SAFETY: AVX2.
         unsafe { Self(exp2_whole(self.0), exp2_whole(self.1)) }

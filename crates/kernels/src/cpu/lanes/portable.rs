@@ -7,7 +7,11 @@ pub(super) struct F32x16([f32; LANES]);
 
 #[inline(always)]
 fn each(f: impl Fn(usize) -> f32) -> F32x16 {
-    F32x16(std::array::from_fn(f))
+    let mut lanes = [0.0; LANES];
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        *lane = f(i);
+    }
+    F32x16(lanes)
 }
 
 /// # Safety
@@ -73,6 +77,10 @@ impl Lanes for F32x16 {
         each(|i| if a.0[i] < b.0[i] { yes.0[i] } else { no.0[i] })
     }
     #[inline(always)]
+    unsafe fn any_less(a: Self, b: Self) -> bool {
+        a.0.iter().zip(&b.0).any(|(a, b)| a < b)
+    }
+    #[inline(always)]
     unsafe fn exp2_whole(self) -> Self {
         each(|i| f32::from_bits((self.0[i] as i32).wrapping_add(127).wrapping_shl(23) as u32))
     }
@@ -83,17 +91,20 @@ impl Lanes for F32x16 {
     unsafe fn widen_f16(from: *const u8) -> [Self; 4] {
         // SAFETY: the caller promises two groups of [16][2] halves.
         let half = |k: usize, i: usize| unsafe { read::<u16>(from, (k / 2) * 32 + i * 2 + k % 2) };
-        std::array::from_fn(|k| each(|i| half::f16::from_bits(half(k, i)).to_f32()))
+        let input = |k| each(|i| half::f16::from_bits(half(k, i)).to_f32());
+        [input(0), input(1), input(2), input(3)]
     }
     #[inline(always)]
     unsafe fn widen_bf16(from: *const u8) -> [Self; 4] {
         // SAFETY: the caller promises two groups of [16][2] halves.
         let half = |k: usize, i: usize| unsafe { read::<u16>(from, (k / 2) * 32 + i * 2 + k % 2) };
-        std::array::from_fn(|k| each(|i| f32::from_bits(u32::from(half(k, i)) << 16)))
+        let input = |k| each(|i| f32::from_bits(u32::from(half(k, i)) << 16));
+        [input(0), input(1), input(2), input(3)]
     }
     #[inline(always)]
     unsafe fn widen_i8(from: *const u8) -> [Self; 4] {
         // SAFETY: the caller promises one group of [16][4] bytes.
-        std::array::from_fn(|k| each(|i| f32::from(unsafe { read::<i8>(from, i * 4 + k) })))
+        let input = |k| each(|i| f32::from(unsafe { read::<i8>(from, i * 4 + k) }));
+        [input(0), input(1), input(2), input(3)]
     }
 }

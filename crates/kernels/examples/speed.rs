@@ -1,0 +1,195 @@
+//! How fast are products, attention and packing on this machine? Checks the answers first; a wrong one has no time.
+//!
+//! `cargo run --release -p kernels --example speed [products|attention|packing]`
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use kernels::{AttentionSpan, Isa, KvCache, Matrix, Pool, PoolOptions, Precision, matmul, reference};
+
+/// The products of one layer of Qwen3-0.6B, and its vocabulary: name, outputs, inputs.
+const SHAPES: [(&str, usize, usize); 5] = [
+    ("qkv", 4096, 1024),
+    ("attended", 1024, 2048),
+    ("gate+up", 6144, 1024),
+    ("down", 1024, 3072),
+    ("vocabulary", 151_936, 1024),
+];
+
+fn main() {
+    let wanted = std::env::args().nth(1);
+    let wants = |part: &str| wanted.as_deref().is_none_or(|wanted| wanted == part);
+    let pool = Pool::with(PoolOptions::default());
+    let bandwidth = kernels::read_bandwidth(&pool);
+    println!("{}; reads {:.1} GB/s with {} threads\n", kernels::describe(), bandwidth / 1e9, pool.threads());
+    if wants("products") {
+        products(bandwidth);
+    }
+    if wants("attention") {
+        attention(&pool, bandwidth);
+    }
+    if wants("packing") {
+        packing(&pool);
+    }
+}
+
+fn products(bandwidth: f64) {
+    for precision in [Precision::Bf16, Precision::Int8, Precision::F16, Precision::F32] {
+        // Several copies of a shape, so that weights come from memory as they do in a model.
+        println!("{precision:?}: GB/s of weights (share of what can be read), then GFLOP/s");
+        for (name, outputs, inputs) in SHAPES {
+            let copies = (400 << 20) / (outputs * inputs * 4) + 1;
+            let matrices: Vec<Matrix> = (0..copies)
+                .map(|seed| {
+                    Matrix::pack(precision, outputs, inputs, &mut |row, values| fill(seed + row, values))
+                })
+                .collect();
+            for pool in pools(precision) {
+                check(&pool, &matrices[0]);
+                let path = pool.path(precision);
+                print!("  {name:11}{outputs:>7} × {inputs:<5}{path:15}");
+                for rows in [1, 8, 16, 32, 128, 512] {
+                    let work = rows * outputs * inputs;
+                    if work > 1 << 34 || (pool.isa() == Isa::Portable && rows > 8) {
+                        continue;
+                    }
+                    let seconds = time(&matrices, |matrix, x, out| matmul(&pool, x, rows, matrix, out), rows);
+                    let bytes = matrices[0].resident_bytes() as f64 / seconds;
+                    match rows {
+                        1 => print!("{:6.1} GB/s ({:3.0} %)", bytes / 1e9, 100.0 * bytes / bandwidth),
+                        _ => print!("  M={rows}: {:5.0}", 2.0 * work as f64 / seconds / 1e9),
+                    }
+                }
+                println!();
+            }
+        }
+    }
+}
+
+/// One pool for each path that this precision can take.
+fn pools(precision: Precision) -> Vec<Pool> {
+    let make = |isa| Pool::with(PoolOptions { isa, ..PoolOptions::default() });
+    let mut pools: Vec<Pool> = Isa::available().map(make).collect();
+    pools.dedup_by_key(|pool| pool.path(precision));
+    pools
+}
+
+/// Compares a few rows and outputs with the reference; the bound allows activations to be rounded to bf16.
+fn check(pool: &Pool, matrix: &Matrix) {
+    const ROWS: usize = 33;
+    let (inputs, outputs) = (matrix.inputs(), matrix.outputs());
+    let mut x = vec![0.0; ROWS * inputs];
+    fill(99, &mut x);
+    let mut out = vec![f32::NAN; ROWS * outputs];
+    matmul(pool, &x, ROWS, matrix, &mut out);
+    let mut weight = vec![0.0; inputs];
+    for output in (0..outputs).step_by(outputs / 50 + 1) {
+        matrix.row(output, &mut weight);
+        for row in 0..ROWS {
+            let x = &x[row * inputs..][..inputs];
+            let mut truth = [0.0];
+            reference::matmul::matmul(x, &weight, 1, inputs, &mut truth);
+            let size: f32 = x.iter().zip(&weight).map(|(x, w)| (x * w).abs()).sum();
+            let off = (out[row * outputs + output] - truth[0]).abs();
+            assert!(off <= size * (1.0 / 256.0 + 2e-7 * inputs as f32), "wrong answer: off by {off}");
+        }
+    }
+}
+
+/// The median time of one product, each with the next copy of the matrix.
+fn time(matrices: &[Matrix], mut run: impl FnMut(&Matrix, &[f32], &mut [f32]), rows: usize) -> f64 {
+    let (inputs, outputs) = (matrices[0].inputs(), matrices[0].outputs());
+    let mut x = vec![0.0; rows * inputs];
+    fill(7, &mut x);
+    let mut out = vec![0.0; rows * outputs];
+    let mut copies = matrices.iter().cycle();
+    median(|| run(copies.next().expect("there is a matrix"), &x, black_box(&mut out)))
+}
+
+fn median(mut run: impl FnMut()) -> f64 {
+    const LONG_ENOUGH: Duration = Duration::from_millis(300);
+    run();
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while times.len() < 3 || start.elapsed() < LONG_ENOUGH {
+        let before = Instant::now();
+        run();
+        times.push(before.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Attention as in Qwen3-0.6B: 16 query heads on 8 kv heads of 128, many layers so that the cache is read from memory.
+fn attention(pool: &Pool, bandwidth: f64) {
+    const CONTEXT: usize = 4096;
+    let (layers, heads, kv_heads, head_dim) = (28, 16, 8, 128);
+    let mut cache = KvCache::new(layers, CONTEXT / 32, kv_heads, head_dim);
+    let blocks: Vec<u32> = (0..CONTEXT as u32 / 32).collect();
+    let stride = (heads + 2 * kv_heads) * head_dim;
+    let mut fused = vec![0.0; CONTEXT * stride];
+    fill(3, &mut fused);
+    let (queries, narrow) = (heads * head_dim, kv_heads * head_dim);
+    let whole = [AttentionSpan { first_row: 0, rows: CONTEXT, first_position: 0, blocks: &blocks }];
+    let append =
+        median(|| cache.append(pool, 0, &fused[queries..], &fused[queries + narrow..], stride, &whole));
+    println!("append: {:.2} µs a token and layer", append * 1e6 / CONTEXT as f64);
+    for layer in 1..layers {
+        cache.append(pool, layer, &fused[queries..], &fused[queries + narrow..], stride, &whole);
+    }
+    let mut out = vec![0.0; 512 * queries];
+    for (rows, name) in [(1, "decode"), (512, "prefill")] {
+        let span = [AttentionSpan { first_row: 0, rows, first_position: CONTEXT - rows, blocks: &blocks }];
+        let mut layer = 0;
+        let seconds = median(|| {
+            layer = (layer + 1) % layers;
+            cache.attend(
+                pool,
+                layer,
+                &fused,
+                stride,
+                heads,
+                0.09,
+                None,
+                &span,
+                black_box(&mut out[..rows * queries]),
+            );
+        });
+        let bytes = (CONTEXT * narrow * 2 * 2) as f64 / seconds;
+        let flops = (4 * queries * rows * (CONTEXT - rows / 2)) as f64 / seconds;
+        println!(
+            "attention, {name} of {rows} at {CONTEXT}: {:.0} µs a layer, {:.1} GB/s ({:.0} %), {:.0} GFLOP/s",
+            seconds * 1e6,
+            bytes / 1e9,
+            100.0 * bytes / bandwidth,
+            flops / 1e9
+        );
+    }
+}
+
+/// Packing a matrix of 311 MB, as the vocabulary of Qwen3-0.6B.
+fn packing(pool: &Pool) {
+    let (outputs, inputs) = (151_936, 1024);
+    let file = vec![0x3c_u8; outputs * inputs * 2];
+    let start = Instant::now();
+    let row = |i: usize| &file[i * inputs * 2..][..inputs * 2];
+    let matrix = black_box(Matrix::pack_bytes(pool, Precision::Bf16, outputs, inputs, &row));
+    let gigabytes = matrix.resident_bytes() as f64 / 1e9;
+    println!("pack_bytes bf16: {:.2} s a GB", start.elapsed().as_secs_f64() / gigabytes);
+    for precision in [Precision::Bf16, Precision::Int8] {
+        let start = Instant::now();
+        black_box(Matrix::pack_with(pool, precision, outputs, inputs, &|row, values| fill(row, values)));
+        println!("pack_with {precision:?}: {:.2} s for {outputs} × {inputs}", start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        black_box(Matrix::pack(precision, outputs, inputs, &mut |row, values| fill(row, values)));
+        println!("pack {precision:?}: {:.2} s for {outputs} × {inputs}", start.elapsed().as_secs_f64());
+    }
+}
+
+/// Numbers between -1 and 1 that differ from place to place.
+fn fill(seed: usize, values: &mut [f32]) {
+    let mut state = (seed as u32).wrapping_mul(2_654_435_761);
+    for value in values {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+    }
+}
