@@ -88,15 +88,20 @@ impl ToolCallReader {
                 open.is_some()
             }
             Place::Call { body } => {
-                let Some(end) = self.held[self.looked..].find(CLOSE).map(|end| self.looked + end) else {
-                    self.looked =
-                        self.held.floor_char_boundary(self.held.len().saturating_sub(CLOSE.len())).max(body);
-                    // Too long for a call: given back, and the rest is text that may hold other calls.
-                    if self.held.len() > CALL_BYTES_MAX {
-                        parts.push(ToolPart::Text(std::mem::take(&mut self.held)));
-                        self.place = Place::Text;
+                let limit = self.held.floor_char_boundary(body + CALL_BYTES_MAX);
+                let end = self.held[self.looked..].find(CLOSE).map(|end| self.looked + end);
+                let Some(end) = end.filter(|end| *end <= limit) else {
+                    if self.held.len() < limit + CLOSE.len() {
+                        self.looked = self
+                            .held
+                            .floor_char_boundary(self.held.len().saturating_sub(CLOSE.len()))
+                            .max(body);
+                        return false;
                     }
-                    return false;
+                    // Too long for a call: given back, and the rest is text that may hold other calls.
+                    parts.push(ToolPart::Text(self.held.drain(..limit).collect()));
+                    self.place = Place::Text;
+                    return true;
                 };
                 let after = self.held.split_off(end + CLOSE.len());
                 let whole = std::mem::replace(&mut self.held, after);
@@ -243,6 +248,22 @@ mod tests {
             (0..=CALL_BYTES_MAX / 1000).flat_map(|_| reader.push(&"x".repeat(1000))).collect();
         assert!(matches!(parts.as_slice(), [ToolPart::Text(_), ..]));
         assert!(reader.held.len() < 2000);
+    }
+
+    #[test]
+    fn how_long_a_call_may_be_does_not_depend_on_the_split() {
+        for (filler_bytes, is_call) in [(CALL_BYTES_MAX - 100, true), (CALL_BYTES_MAX, false)] {
+            let long =
+                format!("{{\"name\": \"f\", \"arguments\": {{\"x\": \"{}\"}}}}", "x".repeat(filler_bytes));
+            let answer = format!("<tool_call>{long}</tool_call><tool_call>{{\"name\": \"g\"}}</tool_call>");
+            let whole = read([answer.as_str()]);
+            assert!(matches!(&whole[0], ToolPart::Call { .. }) == is_call);
+            assert_eq!(whole[1], call("g", "{}"));
+            assert!(
+                whole
+                    == read(answer.as_bytes().chunks(9973).map(|piece| std::str::from_utf8(piece).unwrap()))
+            );
+        }
     }
 
     proptest! {
