@@ -58,11 +58,11 @@ BAD_BODIES = [
     ({"messages": [QUESTION], "top_p": 0}, 400, "top_p"),
     ({"messages": [QUESTION], "n": 0}, 400, "n"),
     ({"messages": [QUESTION], "n": 1_000_000}, 400, "n"),
-    ({"messages": [QUESTION], "stop": [""]}, 400, "stop"),
+    ({"messages": [QUESTION], "stop": [""]}, 400, "stop[0]"),
     ({"messages": [QUESTION], "top_logprobs": 5}, 400, "top_logprobs"),
     ({"messages": [QUESTION], "logit_bias": {"x": 1}}, 400, "logit_bias"),
-    ({"messages": [QUESTION], "logit_bias": {"1": 1000}}, 400, "logit_bias"),
-    ({"messages": [{"role": "user", "content": "word " * 100_000}]}, 400, "messages"),
+    ({"messages": [QUESTION], "logit_bias": {"1": 1000}}, 400, "logit_bias.1"),
+    ({"messages": [{"role": "user", "content": "word " * 100_000}]}, 400, None),
 ]
 
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use control::jobs::expire_holds::{self, SweepOptions};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
 use gateway::{App, KeysPolicy, Limits, LocalUpstream, ServedModel, exchange};
@@ -75,6 +76,9 @@ struct Process {
     app: Arc<App>,
     journal: Journal,
     engines: Vec<EngineHandle>,
+    /// No request lives so long, so that an older hold has been forgotten: its answer's longest time, twice, and the time in
+    /// which a settlement is tried again.
+    hold_age_max: Duration,
     greeting: Greeting,
 }
 
@@ -89,7 +93,7 @@ impl Process {
             .await
             .with_context(|| format!("cannot listen on {}; choose another address with --listen", config.listen))?;
         let address = listener.local_addr()?;
-        let lost = control::jobs::expire_holds::of_previous_process(&journal, now()).await?;
+        let lost = expire_holds::of_previous_process(&journal, now()).await?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in wanted {
             let (settings, hub, data) = (config.engine.clone(), config.hub.clone(), data.clone());
@@ -102,9 +106,11 @@ impl Process {
             lines.push(line);
         }
         let first = served.first().map(|model| model.name.clone()).context("there is no model to serve")?;
-        let app = Arc::new(App::new(served, journal.clone(), policy, limits(&config.limits))?);
+        let limits = limits(&config.limits);
+        let hold_age_max = 2 * limits.request_timeout + limits.settle_retry;
+        let app = Arc::new(App::new(served, journal.clone(), policy, limits)?);
         let greeting = Greeting { address, first, lines, ledger: path.display().to_string(), policy, lost: lost.len() };
-        Ok(Self { address, listener, app, journal, engines, greeting })
+        Ok(Self { address, listener, app, journal, engines, hold_age_max, greeting })
     }
 
     fn greet(&self) {
@@ -113,7 +119,16 @@ impl Process {
 
     /// Serves until `stop`, drains, and leaves everything booked.
     async fn run(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+        let sweeping = CancellationToken::new();
+        let sweep = tokio::spawn(expire_holds::run(
+            self.journal.clone(),
+            SweepOptions { age_min: self.hold_age_max, ..SweepOptions::default() },
+            |_| false,
+            sweeping.clone().cancelled_owned(),
+        ));
         let served = gateway::serve(self.listener, self.app, stop).await;
+        sweeping.cancel();
+        sweep.await?;
         let engines = self.engines;
         tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::stop)).await?;
         self.journal.close().await;
@@ -209,8 +224,7 @@ async fn stop_signal() {
     let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
     };
-    let mut any = async || tokio::select! { _ = term.recv() => (), _ = interrupt.recv() => () };
-    any().await;
+    tokio::select! { _ = term.recv() => (), _ = interrupt.recv() => () };
     eprintln!("stopping: running answers may finish; once more to stop at once");
     tokio::spawn(async move {
         tokio::select! { _ = term.recv() => (), _ = interrupt.recv() => () };
