@@ -76,7 +76,7 @@ async fn a_client_that_does_not_read_is_cut_and_pays() {
     let head =
         format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
     write(&mut socket, &(head + &body)).await;
-    door.until("it runs", |door| door.engine.running() == 16).await;
+    door.until("all has begun", |door| door.engine.submitted().len() == 16).await;
     let request = door.engine.submitted()[0].key.request.clone();
     let ending = door.booked(request.as_str()).await;
     assert_eq!(words_of(&ending), "settled cancelled_aborted");
