@@ -54,6 +54,7 @@ async fn with_a_key_the_door_opens_for_that_key_alone_and_books_it_to_its_accoun
 #[test]
 fn mistakes_are_named_with_what_to_do() {
     let data = tempfile::tempdir().unwrap();
+    assert!(refused(data.path(), &["usage"]).contains("no ledger"));
     let config = data.path().join("baseload.toml");
     let named = config.to_str().unwrap();
     std::fs::write(&config, "[engine]\nkv_mb = 5\n").unwrap();
@@ -65,7 +66,6 @@ fn mistakes_are_named_with_what_to_do() {
     assert!(missing.contains("./no/such/folder"), "{missing}");
     let unknown = refused(data.path(), &["serve", "--model", "bundled:huge"]);
     assert!(unknown.contains("bundled:main"), "{unknown}");
-    assert!(refused(data.path(), &["usage"]).contains("no ledger"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The words that every room shares: what is asked, what is worked on, what is used and what it costs.
 //!
 //! Nothing here does anything: no I/O, no clock, no randomness. If two crates must agree on a noun, it lives here.
+#![forbid(unsafe_code)]
 
 mod ask;
 mod id;
