@@ -19,7 +19,10 @@ const FILES: [&str; 6] = [
 
 fn main() {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    let source = manifest.join("../../demo-model").canonicalize().expect("the folder demo-model/ is part of the project");
+    let source = manifest
+        .join("../../demo-model")
+        .canonicalize()
+        .expect("the folder demo-model/ is part of the project");
     let mut text = String::from("pub const BUNDLED: &[BundledModel] = &[\n");
     for model in MODELS {
         let _ = writeln!(text, "BundledModel {{ name: {model:?}, files: &[");

@@ -23,12 +23,14 @@ impl BundledModel {
     /// Writes the files below `data`, unless they are there already, and returns their folder. The folder's name carries a
     /// hash of the content, so that a newer binary never reads an older binary's files.
     pub fn unpack(&self, data: &Path) -> anyhow::Result<PathBuf> {
-        let folder = data.join("bundled").join(format!("{}-{}", self.name, self.fingerprint())).join(self.name);
+        let folder =
+            data.join("bundled").join(format!("{}-{}", self.name, self.fingerprint())).join(self.name);
         for (file, content) in self.files {
             let path = folder.join(file);
             let present = fs::metadata(&path).is_ok_and(|found| found.len() == content.len() as u64);
             if !present {
-                write_whole(&path, content).with_context(|| format!("unpacking the bundled model to {}", path.display()))?;
+                write_whole(&path, content)
+                    .with_context(|| format!("unpacking the bundled model to {}", path.display()))?;
             }
         }
         Ok(folder)

@@ -68,11 +68,14 @@ A trace is one JSON object a line: {\"arrival_ms\": 0, \"input_tokens\": 512, \"
   baseload usage --requests 20                       the last twenty requests, one by one")]
     Usage(UsageArgs),
     /// Make, list and revoke API keys
-    #[command(subcommand, after_help = "Examples:
+    #[command(
+        subcommand,
+        after_help = "Examples:
   baseload keys create --name alice
   baseload keys create --name ci --account research
   baseload keys list
-  baseload keys revoke key-1f0c")]
+  baseload keys revoke key-1f0c"
+    )]
     Keys(KeysCommand),
     /// Check a configuration file without serving
     #[command(subcommand)]

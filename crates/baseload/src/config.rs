@@ -222,7 +222,9 @@ impl Config {
                     return Err("a model's name must not be empty".into());
                 }
                 if names.contains(&name) {
-                    return Err(format!("two models are named {name:?}; give one of them another `name` or alias"));
+                    return Err(format!(
+                        "two models are named {name:?}; give one of them another `name` or alias"
+                    ));
                 }
                 names.push(name);
             }

@@ -24,15 +24,20 @@ pub enum Source {
 impl Source {
     pub fn of(text: &str) -> anyhow::Result<Self> {
         if let Some(name) = text.strip_prefix("bundled:") {
-            let known = || BUNDLED.iter().map(|model| format!("bundled:{}", model.name)).collect::<Vec<_>>().join(", ");
+            let known = || {
+                BUNDLED.iter().map(|model| format!("bundled:{}", model.name)).collect::<Vec<_>>().join(", ")
+            };
             let found = BUNDLED.iter().find(|model| model.name == name);
-            return Ok(Self::Bundled(found.with_context(|| format!("there is no {text:?}; the binary has {}", known()))?.name));
+            return Ok(Self::Bundled(
+                found.with_context(|| format!("there is no {text:?}; the binary has {}", known()))?.name,
+            ));
         }
         let path = Path::new(text);
         if path.exists() {
             return Ok(Self::Disk(path.to_owned()));
         }
-        let looks_like_a_path = text.starts_with(['.', '/', '~']) || text.ends_with(".gguf") && !text.contains(':');
+        let looks_like_a_path =
+            text.starts_with(['.', '/', '~']) || text.ends_with(".gguf") && !text.contains(':');
         if looks_like_a_path || HubId::parse(text).is_err() {
             anyhow::bail!(
                 "there is no model at {text:?}; name a folder, a .gguf file, bundled:main, or a hub id such as organisation/name"
@@ -46,7 +51,8 @@ impl Source {
         match self {
             Self::Disk(path) => Ok(path.clone()),
             Self::Bundled(name) => {
-                let model = BUNDLED.iter().find(|model| model.name == *name).expect("the name came from the list");
+                let model =
+                    BUNDLED.iter().find(|model| model.name == *name).expect("the name came from the list");
                 model.unpack(data)
             }
             Self::Hub(id) => download(id, data, hub),
@@ -63,9 +69,11 @@ fn download(id: &str, data: &Path, settings: &HubSettings) -> anyhow::Result<Pat
     let mut options = HubOptions::new(hub_cache(data));
     options.endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| settings.endpoint.clone());
     options.token = std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty());
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} (about {eta} left)")
-        .expect("the template is well-formed")
-        .progress_chars("=> ");
+    let style = ProgressStyle::with_template(
+        "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} (about {eta} left)",
+    )
+    .expect("the template is well-formed")
+    .progress_chars("=> ");
     let bar = ProgressBar::new(0).with_style(style).with_prefix(format!("downloading {id}"));
     let folder = hub::fetch(id, &options, &mut |progress| show_download(&bar, progress));
     bar.finish_and_clear();
@@ -79,7 +87,9 @@ fn show_download(bar: &ProgressBar, progress: HubProgress<'_>) {
         HubProgress::Retrying { cause, pause, .. } => {
             bar.suspend(|| eprintln!("{cause}; trying again in {} s", pause.as_secs()));
         }
-        HubProgress::Waiting => bar.suspend(|| eprintln!("another process is downloading the same model; waiting for it")),
+        HubProgress::Waiting => {
+            bar.suspend(|| eprintln!("another process is downloading the same model; waiting for it"))
+        }
         HubProgress::File { .. } | HubProgress::Checking { .. } | HubProgress::Done => {}
     }
 }
@@ -116,14 +126,20 @@ pub struct LoadedModel {
 }
 
 /// Loads weights and tokenizer, with a progress bar.
-pub fn load(wanted: &ModelConfig, engine: &EngineSettings, data: &Path, hub: &HubSettings) -> anyhow::Result<LoadedModel> {
+pub fn load(
+    wanted: &ModelConfig,
+    engine: &EngineSettings,
+    data: &Path,
+    hub: &HubSettings,
+) -> anyhow::Result<LoadedModel> {
     let path = Source::of(&wanted.path)?.fetch(data, hub)?;
     let checkpoint = weights::open(&path)?;
     let name = wanted.name.clone().unwrap_or_else(|| ModelName::new(checkpoint.name.clone()));
     let style = ProgressStyle::with_template("{prefix} [{bar:30}] {bytes}/{total_bytes}")
         .expect("the template is well-formed")
         .progress_chars("=> ");
-    let bar = ProgressBar::new(checkpoint.file_bytes).with_style(style).with_prefix(format!("loading {name}"));
+    let bar =
+        ProgressBar::new(checkpoint.file_bytes).with_style(style).with_prefix(format!("loading {name}"));
     let options = load_options(wanted, engine);
     let model = Model::load(&checkpoint, &options, &mut |progress| {
         bar.set_length(progress.total_bytes);
@@ -131,7 +147,8 @@ pub fn load(wanted: &ModelConfig, engine: &EngineSettings, data: &Path, hub: &Hu
     });
     bar.finish_and_clear();
     let model = model.with_context(|| format!("loading {name} from {}", path.display()))?;
-    let text = text_model(&checkpoint).with_context(|| format!("the tokenizer of {name} in {}", path.display()))?;
+    let text =
+        text_model(&checkpoint).with_context(|| format!("the tokenizer of {name} in {}", path.display()))?;
     let sampling_defaults = sampling_defaults(&checkpoint);
     Ok(LoadedModel { name, model, text, sampling_defaults, file_bytes: checkpoint.file_bytes })
 }

@@ -56,7 +56,8 @@ async fn a_killed_server_leaves_a_ledger_that_balances_and_a_hold_that_is_closed
 async fn a_client_that_leaves_is_booked_for_what_was_produced() {
     let data = tempfile::tempdir().unwrap();
     let mut server = Server::start(data.path(), &[]);
-    let response = server.chat(json!({"stream": true, "ignore_eos": true, "max_tokens": 1500})).send().await.unwrap();
+    let response =
+        server.chat(json!({"stream": true, "ignore_eos": true, "max_tokens": 1500})).send().await.unwrap();
     let mut bytes = response.bytes_stream();
     bytes.next().await.expect("the stream has begun").expect("and is whole so far");
     drop(bytes);

@@ -20,8 +20,12 @@ async fn the_start_prints_where_it_listens_what_it_loaded_and_a_curl_line_that_w
     assert!(output.contains("main") && output.contains("small"), "{output}");
     assert!(output.contains("bits per weight"), "{output}");
     let said = std::process::Command::new("sh").args(["-c", &curl]).output().expect("curl exists");
-    let answer: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{curl} printed {}", text(&said)));
-    assert!(answer["choices"][0]["message"]["content"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
+    let answer: Value =
+        serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{curl} printed {}", text(&said)));
+    assert!(
+        answer["choices"][0]["message"]["content"].as_str().is_some_and(|text| !text.is_empty()),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -60,7 +64,10 @@ fn mistakes_are_named_with_what_to_do() {
     std::fs::write(&config, "[engine]\nkv_mb = 5\n").unwrap();
     for command in [&["config", "check", named][..], &["serve", "--config", named]] {
         let refusal = refused(data.path(), command);
-        assert!(refusal.contains("baseload.toml:2:1") && refusal.contains("did you mean `kv_mib`?"), "{refusal}");
+        assert!(
+            refusal.contains("baseload.toml:2:1") && refusal.contains("did you mean `kv_mib`?"),
+            "{refusal}"
+        );
     }
     let missing = refused(data.path(), &["serve", "--model", "./no/such/folder"]);
     assert!(missing.contains("./no/such/folder"), "{missing}");
@@ -74,7 +81,8 @@ fn a_damaged_model_is_refused_by_file_and_tensor() {
     let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo-model/small");
     let folder = data.path().join("damaged");
     std::fs::create_dir(&folder).unwrap();
-    for entry in std::fs::read_dir(source).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+    for entry in std::fs::read_dir(source).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file())
+    {
         std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
     }
     let weights = folder.join("model.safetensors");
@@ -96,7 +104,8 @@ async fn two_servers_do_not_share_a_data_folder() {
 async fn a_drain_lets_a_running_answer_finish_and_then_ends_well() {
     let data = tempfile::tempdir().unwrap();
     let mut server = Server::start(data.path(), &[]);
-    let running = server.chat(json!({"stream": true, "ignore_eos": true, "max_tokens": 200})).send().await.unwrap();
+    let running =
+        server.chat(json!({"stream": true, "ignore_eos": true, "max_tokens": 200})).send().await.unwrap();
     server.signal(15);
     let body = running.text().await.expect("the stream is whole");
     assert!(body.trim_end().ends_with("data: [DONE]"), "{}", &body[body.len().saturating_sub(300)..]);
@@ -117,7 +126,18 @@ async fn bench_measures_a_server_and_writes_its_report() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), &[]);
     let (report, json) = (data.path().join("report.html"), data.path().join("result.json"));
-    let flags = ["--concurrency", "1,2", "--requests", "4", "--prompt-tokens", "40", "--output-tokens", "5", "--slo-ttft-ms", "60000"];
+    let flags = [
+        "--concurrency",
+        "1,2",
+        "--requests",
+        "4",
+        "--prompt-tokens",
+        "40",
+        "--output-tokens",
+        "5",
+        "--slo-ttft-ms",
+        "60000",
+    ];
     let mut arguments = vec!["bench", "--url", &server.url, "--model", "small"];
     arguments.extend(flags);
     arguments.extend(["--report", report.to_str().unwrap(), "--json", json.to_str().unwrap()]);

@@ -71,7 +71,9 @@ fn answer(mut stream: TcpStream, folder: &Path) {
         let siblings: Vec<Value> = files
             .map(|entry| json!({"rfilename": entry.file_name().to_string_lossy(), "size": entry.metadata().unwrap().len()}))
             .collect();
-        json!({"id": "our/tiny", "sha": "0123456789abcdef0123456789abcdef01234567", "siblings": siblings}).to_string().into_bytes()
+        json!({"id": "our/tiny", "sha": "0123456789abcdef0123456789abcdef01234567", "siblings": siblings})
+            .to_string()
+            .into_bytes()
     } else {
         let name = path.rsplit('/').next().unwrap_or_default();
         fs::read(folder.join(name)).unwrap_or_default()

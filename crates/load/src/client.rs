@@ -89,7 +89,8 @@ impl Endpoint {
 
     async fn first_model(&self) -> anyhow::Result<String> {
         let url = format!("{}/models", self.base);
-        let reply: Value = self.authorize(self.http.get(&url)).send().await?.error_for_status()?.json().await?;
+        let reply: Value =
+            self.authorize(self.http.get(&url)).send().await?.error_for_status()?.json().await?;
         match reply["data"][0]["id"].as_str() {
             Some(model) => Ok(model.to_owned()),
             None => anyhow::bail!("{url} lists no model; name one with --model"),
@@ -107,7 +108,8 @@ impl Endpoint {
     pub async fn ask(&self, prompt: &str, output_tokens: usize) -> Sample {
         let mut sample = Sample::default();
         let start = Instant::now();
-        let outcome = tokio::time::timeout(self.timeout, self.stream(prompt, output_tokens, start, &mut sample)).await;
+        let outcome =
+            tokio::time::timeout(self.timeout, self.stream(prompt, output_tokens, start, &mut sample)).await;
         sample.end_to_end = start.elapsed();
         sample.error = match outcome {
             Ok(Ok(())) => None,
@@ -177,7 +179,10 @@ impl Reading<'_> {
         }
         let event: Value = serde_json::from_slice(data)?;
         if let Some(error) = event.get("error").filter(|error| !error.is_null()) {
-            anyhow::bail!("error in the stream: {}", error["message"].as_str().unwrap_or("without a message"));
+            anyhow::bail!(
+                "error in the stream: {}",
+                error["message"].as_str().unwrap_or("without a message")
+            );
         }
         if let Some(usage) = event.get("usage").filter(|usage| usage.is_object()) {
             self.sample.input_tokens = usage["prompt_tokens"].as_u64().unwrap_or(0);

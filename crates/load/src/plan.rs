@@ -103,9 +103,17 @@ pub fn read_trace(path: &Path) -> Result<Vec<Arrival>, PlanError> {
     let text = std::fs::read_to_string(path).map_err(|error| fail(0, error.to_string()))?;
     let mut arrivals = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let arrival: Arrival = serde_json::from_str(line).map_err(|error| fail(index + 1, error.to_string()))?;
-        if arrival.arrival_ms.is_nan() || arrival.arrival_ms < 0.0 || arrival.input_tokens == 0 || arrival.output_tokens == 0 {
-            return Err(fail(index + 1, "arrival_ms must not be negative, and lengths must be at least 1".into()));
+        let arrival: Arrival =
+            serde_json::from_str(line).map_err(|error| fail(index + 1, error.to_string()))?;
+        if arrival.arrival_ms.is_nan()
+            || arrival.arrival_ms < 0.0
+            || arrival.input_tokens == 0
+            || arrival.output_tokens == 0
+        {
+            return Err(fail(
+                index + 1,
+                "arrival_ms must not be negative, and lengths must be at least 1".into(),
+            ));
         }
         arrivals.push(arrival);
     }
@@ -143,7 +151,11 @@ mod tests {
     fn a_trace_names_the_line_that_is_wrong() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trace.jsonl");
-        std::fs::write(&path, "{\"arrival_ms\":5,\"input_tokens\":1,\"output_tokens\":1}\n\n{\"arrival\":1}\n").unwrap();
+        std::fs::write(
+            &path,
+            "{\"arrival_ms\":5,\"input_tokens\":1,\"output_tokens\":1}\n\n{\"arrival\":1}\n",
+        )
+        .unwrap();
         let error = read_trace(&path).unwrap_err().to_string();
         assert!(error.contains("trace.jsonl:3: unknown field `arrival`"), "{error}");
         std::fs::write(

@@ -21,7 +21,8 @@ pub struct Report {
 
 /// Returns the runs as a table, one column a run.
 pub fn table(runs: &[Summary]) -> String {
-    let mut rows: Vec<(String, Vec<String>)> = vec![("".into(), runs.iter().map(|run| run.label.clone()).collect())];
+    let mut rows: Vec<(String, Vec<String>)> =
+        vec![("".into(), runs.iter().map(|run| run.label.clone()).collect())];
     let mut row = |name: &str, cell: &dyn Fn(&Summary) -> String| {
         rows.push((name.to_owned(), runs.iter().map(cell).collect()));
     };
@@ -46,7 +47,8 @@ pub fn table(runs: &[Summary]) -> String {
     ];
     for (name, pick) in timings {
         row(&format!("{name}, ms p50 / p95 / p99"), &|run| {
-            pick(run).map_or("-".into(), |p| format!("{} / {} / {}", short(p.p50), short(p.p95), short(p.p99)))
+            pick(run)
+                .map_or("-".into(), |p| format!("{} / {} / {}", short(p.p50), short(p.p95), short(p.p99)))
         });
     }
     let mut text = align(&rows);
@@ -66,8 +68,9 @@ fn align(rows: &[(String, Vec<String>)]) -> String {
     let width = |text: &str| text.chars().count();
     let first = rows.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
     let columns = rows.first().map_or(0, |(_, cells)| cells.len());
-    let widths: Vec<usize> =
-        (0..columns).map(|column| rows.iter().map(|(_, cells)| width(&cells[column])).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().map(|(_, cells)| width(&cells[column])).max().unwrap_or(0))
+        .collect();
     let mut text = String::new();
     for (name, cells) in rows {
         let _ = write!(text, "{name:<first$}");

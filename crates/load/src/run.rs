@@ -99,7 +99,8 @@ async fn closed_loop(
     let (planned, next) = (Arc::new(planned), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..concurrency {
-        let (endpoint, planned, next, progress) = (endpoint.clone(), planned.clone(), next.clone(), progress.clone());
+        let (endpoint, planned, next, progress) =
+            (endpoint.clone(), planned.clone(), next.clone(), progress.clone());
         clients.spawn(async move {
             let mut samples = Vec::new();
             while let Some(request) = planned.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -142,7 +143,9 @@ async fn ask(endpoint: &Endpoint, request: &Planned, start: Instant, progress: &
 }
 
 fn progress_bar(requests: usize, label: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:>12} [{bar:30}] {pos}/{len} requests, {elapsed} (about {eta} left)")
-        .expect("the template is well-formed");
+    let style = ProgressStyle::with_template(
+        "{prefix:>12} [{bar:30}] {pos}/{len} requests, {elapsed} (about {eta} left)",
+    )
+    .expect("the template is well-formed");
     ProgressBar::new(requests as u64).with_style(style.progress_chars("=> ")).with_prefix(label.to_owned())
 }

@@ -178,11 +178,11 @@ mod tests {
     #[test]
     fn goodput_counts_only_requests_within_every_limit() {
         let samples = vec![
-            sample(100, 1_100, 11, None),             // good
-            sample(900, 1_900, 11, None),             // first token too late
-            sample(100, 5_100, 11, None),             // too slow after it
+            sample(100, 1_100, 11, None),               // good
+            sample(900, 1_900, 11, None),               // first token too late
+            sample(100, 5_100, 11, None),               // too slow after it
             sample(100, 1_100, 11, Some("status 500")), // failed
-            sample(100, 100, 1, None),                // one token: good
+            sample(100, 100, 1, None),                  // one token: good
         ];
         let slo = Slo { ttft_ms: Some(500.0), tpot_ms: Some(200.0), e2e_ms: None };
         let summary = Summary::of("x".into(), "m", samples, Duration::from_secs(2), slo);

@@ -40,7 +40,8 @@ fn answer(mut stream: TcpStream, pieces: &[String], pause: Duration) {
 }
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
+const TEXT: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
 const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"length\"}]}\n\n";
 const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":40,\"completion_tokens\":3,\"prompt_tokens_details\":{\"cached_tokens\":8}}}\n\n";
 const DONE: &str = "data: [DONE]\n\n";
@@ -78,7 +79,8 @@ async fn a_good_stream_is_counted_by_the_endpoints_own_usage() {
 /// Calibration refuses an endpoint that never answers well, so broken streams are shown by asking directly.
 async fn ask(pieces: &[&str]) -> Option<String> {
     let url = endpoint_that_says(pieces.iter().map(|piece| (*piece).to_owned()).collect(), Duration::ZERO);
-    let endpoint = Endpoint::open(&url, None, Some("m".into()), Duration::from_millis(500), true).await.unwrap();
+    let endpoint =
+        Endpoint::open(&url, None, Some("m".into()), Duration::from_millis(500), true).await.unwrap();
     endpoint.ask("hello", 3).await.error
 }
 
@@ -94,7 +96,10 @@ async fn a_broken_answer_is_a_failure_whatever_came_before() {
     ];
     for (pieces, expected) in rows {
         let error = ask(pieces).await;
-        assert!(error.as_ref().is_some_and(|error| error.contains(expected)), "{expected:?} was expected, got {error:?}");
+        assert!(
+            error.as_ref().is_some_and(|error| error.contains(expected)),
+            "{expected:?} was expected, got {error:?}"
+        );
     }
     assert_eq!(ask(&[HEAD, TEXT, FINISH, USAGE, DONE]).await, None);
 }

@@ -13,9 +13,10 @@ pub async fn bench(args: BenchArgs) -> anyhow::Result<()> {
     let output_tokens: Lengths = args.output_tokens.parse().context("--output-tokens")?;
     anyhow::ensure!(args.timeout > 0.0 && args.timeout.is_finite(), "--timeout must be above 0 seconds");
     let timeout = Duration::from_secs_f64(args.timeout);
-    let endpoint = Endpoint::open(&args.url, args.key.clone(), args.model.clone(), timeout, !args.natural_end)
-        .await
-        .with_context(|| format!("{} does not answer; is a server running there?", args.url))?;
+    let endpoint =
+        Endpoint::open(&args.url, args.key.clone(), args.model.clone(), timeout, !args.natural_end)
+            .await
+            .with_context(|| format!("{} does not answer; is a server running there?", args.url))?;
     let started_at = jiff::Timestamp::now().to_string();
     let slo = Slo { ttft_ms: args.slo_ttft_ms, tpot_ms: args.slo_tpot_ms, e2e_ms: args.slo_e2e_ms };
     let mut runs = Vec::new();
@@ -53,7 +54,8 @@ pub async fn bench(args: BenchArgs) -> anyhow::Result<()> {
         load::write_report(&report, path)?;
         println!("charts: {}", path.display());
     }
-    let (failed, requests) = report.runs.iter().fold((0, 0), |(f, r), run| (f + run.failed, r + run.requests));
+    let (failed, requests) =
+        report.runs.iter().fold((0, 0), |(f, r), run| (f + run.failed, r + run.requests));
     anyhow::ensure!(failed == 0, "{failed} of {requests} requests failed; the table names the errors");
     Ok(())
 }

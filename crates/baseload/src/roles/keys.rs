@@ -18,7 +18,8 @@ pub async fn keys(command: KeysCommand) -> anyhow::Result<()> {
 async fn create(place: &Place, name: String, account: Option<String>) -> anyhow::Result<()> {
     anyhow::ensure!(!name.trim().is_empty(), "--name must not be empty");
     let mut random = [0; 32];
-    rand::TryRngCore::try_fill_bytes(&mut rand::rngs::OsRng, &mut random).context("the operating system gives no randomness")?;
+    rand::TryRngCore::try_fill_bytes(&mut rand::rngs::OsRng, &mut random)
+        .context("the operating system gives no randomness")?;
     let account = Account::new(account.unwrap_or_else(|| name.clone()));
     let journal = open(place).await?;
     let key = journal.create_key(NewKey { name, account, random, at: now() }).await?;

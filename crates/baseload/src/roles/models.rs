@@ -24,10 +24,14 @@ async fn served(url: &str) -> anyhow::Result<()> {
     if let Ok(key) = std::env::var("OPENAI_API_KEY") {
         request = request.bearer_auth(key);
     }
-    let reply = request.send().await.with_context(|| format!("{base} does not answer; is a server running there?"))?;
+    let reply = request
+        .send()
+        .await
+        .with_context(|| format!("{base} does not answer; is a server running there?"))?;
     let reply: Value = reply.error_for_status()?.json().await?;
     for model in reply["data"].as_array().into_iter().flatten() {
-        let context = model["max_model_len"].as_u64().map_or(String::new(), |tokens| format!("  context {tokens}"));
+        let context =
+            model["max_model_len"].as_u64().map_or(String::new(), |tokens| format!("  context {tokens}"));
         println!("{}{context}", model["id"].as_str().unwrap_or("?"));
     }
     Ok(())

@@ -76,9 +76,6 @@ struct Process {
     app: Arc<App>,
     journal: Journal,
     engines: Vec<EngineHandle>,
-    /// No request lives so long, so that an older hold has been forgotten: its answer's longest time, twice, and the time in
-    /// which a settlement is tried again.
-    hold_age_max: Duration,
     greeting: Greeting,
 }
 
@@ -89,16 +86,17 @@ impl Process {
         let journal = Journal::open(&path).await?;
         let policy = keys_policy(&config, &journal).await?;
         // Before the models: a taken port is told at once, and early callers wait in the backlog.
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}; choose another address with --listen", config.listen))?;
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!("cannot listen on {}; choose another address with --listen", config.listen)
+        })?;
         let address = listener.local_addr()?;
         let lost = expire_holds::of_previous_process(&journal, now()).await?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in wanted {
             let (settings, hub, data) = (config.engine.clone(), config.hub.clone(), data.clone());
             let one = wanted.clone();
-            let loaded = tokio::task::spawn_blocking(move || models::load(&one, &settings, &data, &hub)).await??;
+            let loaded =
+                tokio::task::spawn_blocking(move || models::load(&one, &settings, &data, &hub)).await??;
             record_price(&journal, &loaded.name, wanted.price).await?;
             let (model, engine, line) = start_engine(loaded, &wanted, &config)?;
             served.push(model);
@@ -106,11 +104,10 @@ impl Process {
             lines.push(line);
         }
         let first = served.first().map(|model| model.name.clone()).context("there is no model to serve")?;
-        let limits = limits(&config.limits);
-        let hold_age_max = 2 * limits.request_timeout + limits.settle_retry;
-        let app = Arc::new(App::new(served, journal.clone(), policy, limits)?);
-        let greeting = Greeting { address, first, lines, ledger: path.display().to_string(), policy, lost: lost.len() };
-        Ok(Self { address, listener, app, journal, engines, hold_age_max, greeting })
+        let app = Arc::new(App::new(served, journal.clone(), policy, limits(&config.limits))?);
+        let greeting =
+            Greeting { address, first, lines, ledger: path.display().to_string(), policy, lost: lost.len() };
+        Ok(Self { address, listener, app, journal, engines, greeting })
     }
 
     fn greet(&self) {
@@ -119,11 +116,11 @@ impl Process {
 
     /// Serves until `stop`, drains, and leaves everything booked.
     async fn run(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-        let sweeping = CancellationToken::new();
+        let (sweeping, app) = (CancellationToken::new(), self.app.clone());
         let sweep = tokio::spawn(expire_holds::run(
             self.journal.clone(),
-            SweepOptions { age_min: self.hold_age_max, ..SweepOptions::default() },
-            |_| false,
+            SweepOptions::default(),
+            move |request| app.is_alive(request),
             sweeping.clone().cancelled_owned(),
         ));
         let served = gateway::serve(self.listener, self.app, stop).await;
@@ -158,7 +155,11 @@ async fn keys_policy(config: &Config, journal: &Journal) -> anyhow::Result<KeysP
     Ok(KeysPolicy::LoopbackOpen)
 }
 
-async fn record_price(journal: &Journal, model: &ModelName, price: Option<PriceSetting>) -> anyhow::Result<()> {
+async fn record_price(
+    journal: &Journal,
+    model: &ModelName,
+    price: Option<PriceSetting>,
+) -> anyhow::Result<()> {
     let prices = price.map_or(Prices::UNPRICED, |price| {
         Prices::per_token(price.input, price.cached.unwrap_or(price.input), price.output)
     });
@@ -191,7 +192,13 @@ fn start_engine(
         .with_context(|| format!("starting the engine of {}", loaded.name))?;
     let kv_tokens = kv_bytes as usize / shape.block_bytes * shape.block_tokens;
     let context_tokens = wanted.context_tokens.unwrap_or(usize::MAX).min(shape.context_tokens).min(kv_tokens);
-    let line = ModelLine { name: loaded.name.clone(), file_bytes: loaded.file_bytes, report, context_tokens, kv_tokens };
+    let line = ModelLine {
+        name: loaded.name.clone(),
+        file_bytes: loaded.file_bytes,
+        report,
+        context_tokens,
+        kv_tokens,
+    };
     let model = ServedModel {
         name: loaded.name,
         aliases: wanted.aliases.clone(),
@@ -221,7 +228,9 @@ fn limits(settings: &LimitSettings) -> Limits {
 /// Completes at the first SIGTERM or Ctrl-C; the second one ends the process at once.
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! { _ = term.recv() => (), _ = interrupt.recv() => () };
@@ -263,7 +272,10 @@ impl Greeting {
         }
         println!("  ledger {}", self.ledger);
         if self.lost > 0 {
-            println!("  {} open hold(s) of a process that died were closed; what they used is unknown", self.lost);
+            println!(
+                "  {} open hold(s) of a process that died were closed; what they used is unknown",
+                self.lost
+            );
         }
         let key = match self.policy {
             KeysPolicy::LoopbackOpen => {

@@ -87,7 +87,11 @@ struct Talk {
 impl Talk {
     async fn open(partner: Partner) -> anyhow::Result<Self> {
         let (server, base, model) = match partner.url {
-            Some(url) => (None, url.trim_end_matches('/').trim_end_matches("/v1").to_owned(), partner.loading.model.first().cloned()),
+            Some(url) => (
+                None,
+                url.trim_end_matches('/').trim_end_matches("/v1").to_owned(),
+                partner.loading.model.first().cloned(),
+            ),
             None => {
                 let server = LocalServer::start(&partner.place, &partner.loading).await?;
                 let base = server.url();

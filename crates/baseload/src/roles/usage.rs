@@ -8,7 +8,11 @@ use crate::place;
 
 pub async fn usage(args: UsageArgs) -> anyhow::Result<()> {
     let path = place::ledger_path(&args.place)?;
-    anyhow::ensure!(path.exists(), "there is no ledger at {} yet; `baseload serve` writes it with the first request", path.display());
+    anyhow::ensure!(
+        path.exists(),
+        "there is no ledger at {} yet; `baseload serve` writes it with the first request",
+        path.display()
+    );
     let journal = Journal::attach(&path).await?;
     let outcome = show(&journal, &args).await;
     journal.close().await;

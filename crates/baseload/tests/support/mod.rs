@@ -68,7 +68,11 @@ impl Server {
             }
             let ended = self.child.try_wait().expect("the child can be asked");
             let waited = start.elapsed();
-            assert!(ended.is_none() && waited < Duration::from_secs(60), "after {waited:?}, {ended:?}:\n{}", self.output());
+            assert!(
+                ended.is_none() && waited < Duration::from_secs(60),
+                "after {waited:?}, {ended:?}:\n{}",
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -79,7 +83,8 @@ impl Server {
 
     pub fn signal(&self, signal: i32) {
         let name = format!("-{signal}");
-        let status = Command::new("kill").args([&name, &self.child.id().to_string()]).status().expect("kill exists");
+        let status =
+            Command::new("kill").args([&name, &self.child.id().to_string()]).status().expect("kill exists");
         assert!(status.success());
     }
 
