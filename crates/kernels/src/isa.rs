@@ -135,3 +135,23 @@ fn brand() -> String {
     let name = String::from_utf8_lossy(&bytes);
     name.trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_machine_can_take_the_plain_path_and_all_up_to_its_best() {
+        let paths: Vec<Isa> = Isa::available().collect();
+        assert_eq!(paths.first(), Some(&Isa::Portable));
+        assert_eq!(paths.last(), Some(&Isa::detect()));
+        assert!(paths.is_sorted());
+    }
+
+    #[test]
+    fn the_description_is_one_line_that_counts_the_cores() {
+        let line = describe();
+        assert_eq!(line.lines().count(), 1);
+        assert!(line.contains(&format!("{} core", crate::pool::available_threads())), "{line}");
+    }
+}

@@ -170,6 +170,18 @@ fn a_nan_stays_in_its_row_and_reaches_all_its_outputs() {
 }
 
 #[test]
+fn what_an_earlier_product_left_behind_is_never_seen() {
+    for pool in pools(Numerics::Fast) {
+        for precision in PRECISIONS {
+            let mut broken = Case::new(precision, 40, 20, 64, 1);
+            broken.x.fill(f32::NAN);
+            broken.product(&pool, 0..40);
+            Case::new(precision, 37, 20, 43, 2).check(&pool);
+        }
+    }
+}
+
+#[test]
 fn a_matrix_returns_the_rows_it_was_given_rounded_to_its_precision() {
     let (outputs, inputs) = (37, 45);
     let given = Numbers(9).floats(outputs * inputs);

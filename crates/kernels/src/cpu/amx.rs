@@ -95,6 +95,12 @@ struct Part<'a> {
     out: Shared<f32>,
 }
 
+/// Panels and activations that together stay in a second-level cache of one or two megabytes: a block of panels is read from
+/// memory once, while activations, some at a time, meet all of it. Int8 takes more activations at a time, because its
+/// panels are widened again for each.
+const PANELS_BYTES: usize = 768 << 10;
+const ACTIVATIONS_BYTES: usize = 256 << 10;
+
 /// Sums of 2 × 2 tiles.
 type Square = [[f32; 2 * TILE]; 2 * TILE];
 
@@ -104,18 +110,22 @@ impl Operation for Part<'_> {
     /// `rows × outputs`, and nobody else may touch the outputs of these panels.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        /// Activations that stay in the second-level cache while panels go by.
-        const ACTIVATIONS_BYTES: usize = 1 << 20;
-        let tiles_at_once = (ACTIVATIONS_BYTES / (self.steps * TILE_BYTES)).next_multiple_of(2).max(2);
+        let pair_bytes = 2 * self.weight.panel_bytes();
+        let pairs_at_once = (PANELS_BYTES / pair_bytes).max(1);
+        let activations_bytes =
+            if self.weight.scales().is_some() { 4 * ACTIVATIONS_BYTES } else { ACTIVATIONS_BYTES };
+        let tiles_at_once = (activations_bytes / (self.steps * TILE_BYTES)).next_multiple_of(2).max(2);
         let row_tiles = self.rows.div_ceil(TILE);
         let mut widened = WIDENED.take();
         // SAFETY: as the caller promises; the configuration is released before this thread does anything else.
         unsafe {
             configure_tiles();
-            for first in (0..row_tiles).step_by(tiles_at_once) {
-                let tiles = first..row_tiles.min(first + tiles_at_once);
-                for pair in self.pairs.clone() {
-                    self.pair::<V>(pair, tiles.clone(), &mut widened);
+            for first_pair in self.pairs.clone().step_by(pairs_at_once) {
+                for first_tile in (0..row_tiles).step_by(tiles_at_once) {
+                    let tiles = first_tile..row_tiles.min(first_tile + tiles_at_once);
+                    for pair in first_pair..self.pairs.end.min(first_pair + pairs_at_once) {
+                        self.pair::<V>(pair, tiles.clone(), &mut widened);
+                    }
                 }
             }
             release_tiles();
@@ -124,15 +134,32 @@ impl Operation for Part<'_> {
     }
 }
 
+/// Lines of a tile, aligned so that each is one cache line.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u32; LANES]);
+
 thread_local! {
     /// Two panels of int8 as bf16.
-    static WIDENED: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+    static WIDENED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// What one call of the assembly works on.
+#[derive(Clone, Copy)]
+struct Job {
+    upper: *const u8,
+    /// The tile row below, if there is one.
+    lower: Option<*const u8>,
+    panels: [*const u8; 2],
+    steps: usize,
+    /// What will be wanted next, to be brought near meanwhile.
+    ahead: *const u8,
 }
 
 impl Part<'_> {
     /// Two panels (or the last one, twice) times some tiles of rows.
     #[inline(always)]
-    unsafe fn pair<V: Lanes>(&self, pair: usize, row_tiles: Range<usize>, widened: &mut Vec<u32>) {
+    unsafe fn pair<V: Lanes>(&self, pair: usize, row_tiles: Range<usize>, widened: &mut Vec<Line>) {
         let (first, last) = (2 * pair, (2 * pair + 1).min(self.weight.panels() - 1));
         // SAFETY: both panels exist, and row tiles lie in the activations.
         unsafe {
@@ -140,10 +167,21 @@ impl Part<'_> {
                 Precision::Int8 => self.widen::<V>([first, last], widened),
                 _ => [self.panel(first), self.panel(last)],
             };
+            let mut ahead = 0..2 * self.weight.panel_bytes();
             for tile in row_tiles.clone().step_by(2) {
                 let upper = self.activations.add(tile * self.steps * TILE_BYTES);
                 let lower = (tile + 1 < row_tiles.end).then(|| upper.add(self.steps * TILE_BYTES));
-                self.square([Some(upper), lower], panels, tile * TILE, first * LANES);
+                // Each call brings a part of the next pair of panels; when all is there, something that is near anyway.
+                let next = self.panel(first).wrapping_add(ahead.end + ahead.start);
+                let job = Job {
+                    upper,
+                    lower,
+                    panels,
+                    steps: self.steps,
+                    ahead: if ahead.is_empty() { upper } else { next },
+                };
+                ahead.start += self.steps * AHEAD_LINES * 64;
+                self.square(job, tile * TILE, first * LANES);
             }
         }
     }
@@ -155,13 +193,7 @@ impl Part<'_> {
 
     /// Multiplies one or two tiles of rows with two panels, and writes what exists of the result.
     #[inline(always)]
-    unsafe fn square(
-        &self,
-        tiles: [Option<*const u8>; 2],
-        panels: [*const u8; 2],
-        row: usize,
-        output: usize,
-    ) {
+    unsafe fn square(&self, job: Job, row: usize, output: usize) {
         let outputs = self.weight.outputs();
         let (rows, columns) = ((self.rows - row).min(2 * TILE), (outputs - output).min(2 * TILE));
         // SAFETY: the tiles hold `steps` tiles each, as do the panels, and the result goes to a square of our own, or to
@@ -169,10 +201,10 @@ impl Part<'_> {
         unsafe {
             let to = self.out.get().add(row * outputs + output);
             if rows == 2 * TILE && columns == 2 * TILE && self.weight.scales().is_none() {
-                return multiply(tiles, panels, self.steps, to, outputs);
+                return multiply(job, to, outputs);
             }
             let mut square: Square = [[0.0; 2 * TILE]; 2 * TILE];
-            multiply(tiles, panels, self.steps, square.as_mut_ptr().cast(), 2 * TILE);
+            multiply(job, square.as_mut_ptr().cast(), 2 * TILE);
             for (i, sums) in square[..rows].iter_mut().enumerate() {
                 if let Some(scales) = self.weight.scales() {
                     sums[..columns].iter_mut().zip(&scales[output..]).for_each(|(sum, scale)| *sum *= scale);
@@ -184,42 +216,58 @@ impl Part<'_> {
 
     /// Whole numbers up to 256 are exact in bf16, so int8 loses nothing; scales come after the sum.
     #[inline(always)]
-    unsafe fn widen<V: Lanes>(&self, panels: [usize; 2], widened: &mut Vec<u32>) -> [*const u8; 2] {
-        let bytes = self.weight.panel_bytes();
-        widened.resize(bytes, 0);
-        for (panel, to) in panels.into_iter().zip(widened.chunks_exact_mut(bytes / 2)) {
-            for (line, to) in to.as_chunks_mut::<{ 2 * LANES }>().0.iter_mut().enumerate() {
-                // SAFETY: a panel has twice as many words of bf16 as of int8, 16 lanes to a line.
+    unsafe fn widen<V: Lanes>(&self, panels: [usize; 2], widened: &mut Vec<Line>) -> [*const u8; 2] {
+        let lines = self.weight.panel_bytes() / 64;
+        widened.resize(4 * lines, Line([0; LANES]));
+        for (panel, to) in panels.into_iter().zip(widened.chunks_exact_mut(2 * lines)) {
+            for line in 0..lines {
+                // SAFETY: a panel has twice as many lines of bf16 as of int8.
                 unsafe {
                     let [a, b, c, d] = V::widen_i8(self.panel(panel).add(line * 64));
-                    V::store_upper_pairs(a, b, to.as_mut_ptr());
-                    V::store_upper_pairs(c, d, to.as_mut_ptr().add(LANES));
+                    V::store_upper_pairs(a, b, to[2 * line].0.as_mut_ptr());
+                    V::store_upper_pairs(c, d, to[2 * line + 1].0.as_mut_ptr());
                 }
             }
         }
-        let start = widened.as_ptr().cast::<u8>();
-        [start, start.wrapping_add(2 * bytes)]
+        [widened.as_ptr().cast(), widened[2 * lines..].as_ptr().cast()]
     }
 }
 
+/// Lines that one step of the inner loop brings near from `Job::ahead`.
+const AHEAD_LINES: usize = 16;
+
 #[inline(always)]
-unsafe fn multiply(
-    tiles: [Option<*const u8>; 2],
-    panels: [*const u8; 2],
-    steps: usize,
-    to: *mut f32,
-    stride: usize,
-) {
+unsafe fn multiply(job: Job, to: *mut f32, stride: usize) {
     // SAFETY: as the caller promises.
     unsafe {
-        match tiles {
-            [Some(upper), Some(lower)] => multiply_two(upper, lower, panels, steps, to, stride),
-            [upper, lower] => {
-                let tile = upper.or(lower).expect("there is at least one tile of rows");
-                multiply_one(tile, panels, steps, to, stride);
-            }
+        match job.lower {
+            Some(lower) => multiply_two(job, lower, to, stride),
+            None => multiply_one(job, to, stride),
         }
     }
+}
+
+/// Brings sixteen lines near, and goes on by as many.
+macro_rules! look_ahead {
+    () => {
+        "prefetcht1 [{ahead}]
+        prefetcht1 [{ahead} + 64]
+        prefetcht1 [{ahead} + 128]
+        prefetcht1 [{ahead} + 192]
+        prefetcht1 [{ahead} + 256]
+        prefetcht1 [{ahead} + 320]
+        prefetcht1 [{ahead} + 384]
+        prefetcht1 [{ahead} + 448]
+        prefetcht1 [{ahead} + 512]
+        prefetcht1 [{ahead} + 576]
+        prefetcht1 [{ahead} + 640]
+        prefetcht1 [{ahead} + 704]
+        prefetcht1 [{ahead} + 768]
+        prefetcht1 [{ahead} + 832]
+        prefetcht1 [{ahead} + 896]
+        prefetcht1 [{ahead} + 960]
+        add {ahead}, 1024"
+    };
 }
 
 /// Two tiles of rows times two panels, over all inputs: four tiles of sums, `stride` values from row to row.
@@ -228,14 +276,8 @@ unsafe fn multiply(
 /// Tiles must be configured in this thread. Each of the four sources must hold `steps ≥ 1` tiles in a row; `to` must have
 /// room for 32 rows of 32 values.
 #[inline(always)]
-unsafe fn multiply_two(
-    upper: *const u8,
-    lower: *const u8,
-    [left, right]: [*const u8; 2],
-    steps: usize,
-    to: *mut f32,
-    stride: usize,
-) {
+unsafe fn multiply_two(job: Job, lower: *const u8, to: *mut f32, stride: usize) {
+    let Job { upper, panels: [left, right], steps, ahead, .. } = job;
     debug_assert!(steps > 0);
     // SAFETY: as the caller promises; all tile registers are named as overwritten.
     unsafe {
@@ -257,6 +299,7 @@ unsafe fn multiply_two(
             "add {lower}, 1024",
             "add {left}, 1024",
             "add {right}, 1024",
+            look_ahead!(),
             "dec {steps}",
             "jnz 2b",
             "tilestored [{to} + {stride}], tmm0",
@@ -267,6 +310,7 @@ unsafe fn multiply_two(
             lower = inout(reg) lower => _,
             left = inout(reg) left => _,
             right = inout(reg) right => _,
+            ahead = inout(reg) ahead => _,
             steps = inout(reg) steps => _,
             line = in(reg) 64_usize,
             to = in(reg) to,
@@ -284,13 +328,8 @@ unsafe fn multiply_two(
 /// # Safety
 /// As for `multiply_two`, with 16 rows of 32 values.
 #[inline(always)]
-unsafe fn multiply_one(
-    tile: *const u8,
-    [left, right]: [*const u8; 2],
-    steps: usize,
-    to: *mut f32,
-    stride: usize,
-) {
+unsafe fn multiply_one(job: Job, to: *mut f32, stride: usize) {
+    let Job { upper: tile, panels: [left, right], steps, ahead, .. } = job;
     debug_assert!(steps > 0);
     // SAFETY: as the caller promises; all tile registers in use are named as overwritten.
     unsafe {
@@ -306,6 +345,7 @@ unsafe fn multiply_one(
             "add {tile}, 1024",
             "add {left}, 1024",
             "add {right}, 1024",
+            look_ahead!(),
             "dec {steps}",
             "jnz 2b",
             "tilestored [{to} + {stride}], tmm0",
@@ -313,6 +353,7 @@ unsafe fn multiply_one(
             tile = inout(reg) tile => _,
             left = inout(reg) left => _,
             right = inout(reg) right => _,
+            ahead = inout(reg) ahead => _,
             steps = inout(reg) steps => _,
             line = in(reg) 64_usize,
             to = in(reg) to,
