@@ -30,8 +30,7 @@ pub struct EngineConfig {
     /// The longest that a prompt's chunk may hold back the next token of streams beside it: the time a whole step should
     /// take. 100 ms is ten tokens a second for each stream, faster than people read.
     pub step_target: Duration,
-    /// Fewest prompt rows worth a step, so that a prompt advances even where streams alone exceed the target, and the
-    /// grain of chunks. 32: two AMX tiles, one block.
+    /// Prompt rows by which a prompt advances even where streams alone exceed the target. 32: two AMX tiles, one block.
     pub chunk_tokens_min: usize,
     /// Most rows of one sequence in one step.
     pub chunk_tokens_max: usize,

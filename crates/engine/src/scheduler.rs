@@ -66,6 +66,13 @@ struct Limits {
     prompt_logit_rows: usize,
 }
 
+impl Limits {
+    /// Chunks are multiples of this: small enough that a long context's chunk still fits beside streams, half an AMX tile.
+    fn grain(&self) -> usize {
+        self.chunk_min.min(8)
+    }
+}
+
 /// Only grow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
@@ -327,8 +334,10 @@ impl Scheduler {
         let half = if others.is_empty() { room } else { room.half() };
         let mut reserved = self.chunk(oldest, half);
         if plan.size.prefill_rows == 0 {
-            // However little time there is, one prompt advances: by the fewest rows worth a step.
-            let least = self.limits.chunk_min.min(self.running[oldest].pending()).min(room.rows);
+            // However little time there is, one prompt advances: by one grain while the target can still be kept, and by the
+            // fewest rows worth a step where the streams alone exceed it, for then only throughput is left to save.
+            let least = if room.seconds > 0.0 { self.limits.grain() } else { self.limits.chunk_min };
+            let least = least.min(self.running[oldest].pending()).min(room.rows);
             reserved = reserved.max(least);
         }
         let mut rest = self.take(oldest, reserved, room);
@@ -353,7 +362,7 @@ impl Scheduler {
         if room.seconds.is_finite() {
             rows = rows.min(self.cost.prefill_rows_within(room.seconds, sequence.computed()));
         }
-        if rows == sequence.pending() { rows } else { rows - rows % self.limits.chunk_min }
+        if rows == sequence.pending() { rows } else { rows - rows % self.limits.grain() }
     }
 
     fn take(&self, index: usize, rows: usize, room: StepRoom) -> StepRoom {
