@@ -458,8 +458,8 @@ mod tests {
         queue(&mut scheduler, "1 oldest", 4000, Priority::Standard);
         queue(&mut scheduler, "2 long", 3000, Priority::Standard);
         queue(&mut scheduler, "3 short", 100, Priority::Standard);
-        // 512 rows: 256 for the oldest, 100 for the shortest, whole grains of 32 of the rest for the next, what it cannot
-        // use (28) for nobody, for the oldest computes whole grains too.
+        // 512 rows: 256 for the oldest, 100 for the shortest, whole grains of 8 of the rest for the next, what it cannot
+        // use (4) for nobody, for the oldest computes whole grains too.
         let expected = rows([("1 oldest", 256), ("2 long", 152), ("3 short", 100)]);
         assert_eq!(planned(&mut scheduler), expected);
     }
@@ -488,7 +488,7 @@ mod tests {
         // 64 MiB are 110 rows of scores; in whole grains, 104.
         assert_eq!(planned(&mut scheduler), rows([("scored 1", 104)]));
         queue(&mut scheduler, "scored 2", 400, Priority::Standard);
-        assert_eq!(planned(&mut scheduler), rows([("scored 1", 32), ("scored 2", 64)]));
+        assert_eq!(planned(&mut scheduler), rows([("scored 1", 48), ("scored 2", 56)]));
     }
 
     #[test]
