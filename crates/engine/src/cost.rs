@@ -72,10 +72,15 @@ impl CostModel {
         dot(&self.cost, &size.features())
     }
 
+    /// Whether enough prompts were measured to trust a prediction.
+    pub(crate) fn knows_prefill(&self) -> bool {
+        self.prefill_measurements >= WARM_UP
+    }
+
     /// Returns how many prompt rows behind `computed` tokens take no longer than so many seconds; before anything is
     /// known, and beyond twice what was ever measured, it does not guess.
     pub(crate) fn prefill_rows_within(&self, seconds: f64, computed: usize) -> usize {
-        if self.prefill_measurements < WARM_UP {
+        if !self.knows_prefill() {
             return 0;
         }
         // b·n + c·(n·computed + n²/2) ≤ seconds, the larger root; written so that c = 0 needs no case of its own.

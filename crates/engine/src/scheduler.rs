@@ -335,8 +335,10 @@ impl Scheduler {
         let mut reserved = self.chunk(oldest, half);
         if plan.size.prefill_rows == 0 {
             // However little time there is, one prompt advances: by one grain while the target can still be kept, and by the
-            // fewest rows worth a step where the streams alone exceed it, for then only throughput is left to save.
-            let least = if room.seconds > 0.0 { self.limits.grain() } else { self.limits.chunk_min };
+            // fewest rows worth a step where the streams alone exceed it, for then only throughput is left to save, or where
+            // nothing is known yet.
+            let can_keep_target = room.seconds > 0.0 && self.cost.knows_prefill();
+            let least = if can_keep_target { self.limits.grain() } else { self.limits.chunk_min };
             let least = least.min(self.running[oldest].pending()).min(room.rows);
             reserved = reserved.max(least);
         }
