@@ -67,7 +67,6 @@ impl Operation for Reading<'_> {
             self.gather(&mut state);
             let positions = self.first_read()..self.tile.first_position + self.tile.rows;
             for block in positions.start / BLOCK_TOKENS..positions.end.div_ceil(BLOCK_TOKENS) {
-                self.fetch::<V>(block + 1);
                 self.score::<V>(&mut state, block);
                 self.weigh::<V>(&mut state, block);
                 self.add_values::<V>(&mut state, block, positions.end);
@@ -147,19 +146,14 @@ impl Reading<'_> {
         unsafe { reader.halves.add(at) }
     }
 
-    /// Asks for the beginning of a block: products look ahead inside it, but cannot know which one comes next.
+    /// How many bytes behind this block the tile's next one lies (before it, if negative): while one block is used, the
+    /// next one comes near. The last one stands for itself.
     #[inline(always)]
-    unsafe fn fetch<V: Lanes>(&self, block: usize) {
-        const LINES: usize = 32;
-        if block
-            < self.tile.blocks.len().min((self.tile.first_position + self.tile.rows).div_ceil(BLOCK_TOKENS))
-        {
-            // SAFETY: the block exists; prefetching cannot fault.
-            unsafe {
-                let keys = self.keys(block).cast::<u8>();
-                (0..LINES).for_each(|line| V::prefetch(keys.wrapping_add(line * 64)));
-            }
-        }
+    unsafe fn ahead(&self, block: usize) -> isize {
+        let last = (self.tile.first_position + self.tile.rows - 1) / BLOCK_TOKENS;
+        // SAFETY: both blocks exist.
+        let (here, next) = unsafe { (self.keys(block), self.keys(last.min(block + 1))) };
+        next.addr().wrapping_sub(here.addr()) as isize
     }
 
     /// Copies the queries together, padded with zeros to whole lanes: row by row, head by head.
@@ -185,6 +179,7 @@ impl Reading<'_> {
                 weights: self.keys(block).cast(),
                 panel_bytes: state.width * LANES * size_of::<u16>(),
                 panels: BLOCK_TOKENS / LANES,
+                ahead: self.ahead(block),
                 out: state.weights.as_mut_ptr(),
                 out_stride: BLOCK_TOKENS,
                 carry: std::ptr::null(),
@@ -244,6 +239,7 @@ impl Reading<'_> {
                 weights: values.cast(),
                 panel_bytes: BLOCK_TOKENS * LANES * size_of::<u16>(),
                 panels: state.width / LANES,
+                ahead: self.ahead(block),
                 out: state.sums.as_mut_ptr(),
                 out_stride: state.width,
                 carry: state.carry.as_ptr(),

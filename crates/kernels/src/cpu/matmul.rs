@@ -11,6 +11,9 @@ use crate::{Matrix, Pool, Precision};
 /// A thread is not worth waking for fewer bytes of weights than this; it takes a core about as long as a wake-up.
 const RANGE_BYTES_LEAST: usize = 32 << 10;
 
+/// Far enough ahead to cover the latency of memory at the speed one core reads.
+const AHEAD_BYTES: isize = 2048;
+
 /// `out = x · weightᵀ` with f32 activations, on the pool's path. Lengths have been checked by the caller.
 pub(crate) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
     match weight.precision() {
@@ -83,6 +86,7 @@ impl<W: Packed> Part<'_, W> {
                 weights: self.weight.start().add(panels.start * self.weight.panel_bytes()),
                 panel_bytes: self.weight.panel_bytes(),
                 panels: panels.len(),
+                ahead: AHEAD_BYTES,
                 out,
                 out_stride: stride,
                 carry: std::ptr::null(),

@@ -43,6 +43,8 @@ pub(crate) struct Product<W> {
     pub weights: *const u8,
     pub panel_bytes: usize,
     pub panels: usize,
+    /// How many bytes ahead of what is read now lies what should be brought near meanwhile.
+    pub ahead: isize,
     /// `rows` rows of `16 · panels` values, `out_stride` values apart.
     pub out: *mut f32,
     pub out_stride: usize,
@@ -169,8 +171,6 @@ impl<W: Packed, const M: usize, const P: usize> Block<W, M, P> {
 
     #[inline(always)]
     unsafe fn step<V: Lanes>(&self, sums: &mut [[V; P]; M], x: *const f32, x_stride: usize, step: usize) {
-        /// Far enough to cover the latency of memory at the speed one core reads.
-        const PREFETCH_BYTES: usize = 2048;
         let Self(product) = self;
         // SAFETY: four activations of each row and one group of each panel are readable; prefetching cannot fault.
         unsafe {
@@ -178,7 +178,7 @@ impl<W: Packed, const M: usize, const P: usize> Block<W, M, P> {
             for p in 0..P {
                 let from = product.weights.add(p * product.panel_bytes + step * W::GROUP_BYTES);
                 for line in 0..W::GROUP_BYTES / 64 {
-                    V::prefetch(from.wrapping_add(PREFETCH_BYTES + line * 64));
+                    V::prefetch(from.wrapping_offset(product.ahead).wrapping_add(line * 64));
                 }
                 weights[p] = W::widen(from);
             }
