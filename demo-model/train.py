@@ -5,7 +5,7 @@
     python train.py small --teacher main      # distilled: half of the loss is the distance to main's logits
 
 Documents are packed into windows and attend only to themselves. Matrices are trained with Muon,
-which needs about half as many tokens as AdamW here; embeddings and norms with AdamW.
+embeddings and norms with AdamW.
 """
 
 import argparse
