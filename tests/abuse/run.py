@@ -25,9 +25,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = """
 [limits]
-header_timeout_seconds = 2
-body_timeout_seconds = 3
-slow_reader_timeout_seconds = 4
+header_timeout_seconds = 5
+body_timeout_seconds = 8
+slow_reader_timeout_seconds = 6
 drain_seconds = 5
 [engine]
 kv_mib = 64
@@ -122,6 +122,8 @@ class Client:
             answer = await asyncio.wait_for(reader.read(), seconds)
         finally:
             writer.close()
+        if not answer:
+            raise ConnectionError("the connection was closed without an answer")
         head, _, rest = answer.partition(b"\r\n\r\n")
         if b"chunked" in head.lower():
             rest = unchunk(rest)
@@ -216,14 +218,14 @@ class Abuse:
     async def half_body(self):
         reader, writer = await self.client.connect()
         writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{\"model\":")
-        answer = await asyncio.wait_for(reader.read(), 15)
+        answer = await asyncio.wait_for(reader.read(), 30)
         assert answer == b"" or b" 408 " in answer.split(b"\r\n")[0], f"half a body was answered {answer[:80]}"
         writer.close()
 
     async def slow_header(self):
         reader, writer = await self.client.connect()
         writer.write(b"POST /v1/chat/compl")
-        await asyncio.wait_for(reader.read(), 15)
+        await asyncio.wait_for(reader.read(), 30)
         writer.close()
 
     async def huge_body(self):
@@ -245,7 +247,9 @@ class Abuse:
             answer = await asyncio.wait_for(reader.read(65536), 10)
         except ConnectionError:
             pass
-        assert answer == b"" or b" 413 " in answer.split(b"\r\n")[0], f"100 MB were answered {answer[:80]}"
+        # A sender so slow that the body's time is over hears that instead.
+        refused = any(status in answer.split(b"\r\n")[0] for status in (b" 413 ", b" 408 "))
+        assert answer == b"" or refused, f"100 MB were answered {answer[:80]}"
         vanish(writer)
 
     async def garbage(self):
