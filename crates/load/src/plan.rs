@@ -83,6 +83,7 @@ impl Arrivals {
 
     pub fn label(&self) -> String {
         match self {
+            Arrivals::Closed { concurrency: 1 } => "1 client".into(),
             Arrivals::Closed { concurrency } => format!("{concurrency} clients"),
             Arrivals::Open { per_second } => format!("{per_second}/s"),
             Arrivals::Trace(arrivals) => format!("trace of {}", arrivals.len()),

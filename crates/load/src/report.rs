@@ -143,7 +143,7 @@ fn throughput(area: &Area<'_>, runs: &[Summary]) -> anyhow::Result<()> {
         .margin(12)
         .x_label_area_size(30)
         .y_label_area_size(55)
-        .build_cartesian_2d((0..runs.len().max(1)).into_segmented(), 0.0..most * 1.15)?;
+        .build_cartesian_2d((0..runs.len().max(1) - 1).into_segmented(), 0.0..most * 1.15)?;
     let name = |at: &SegmentValue<usize>| match at {
         SegmentValue::CenterOf(index) => runs.get(*index).map_or(String::new(), |run| run.label.clone()),
         _ => String::new(),
