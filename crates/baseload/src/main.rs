@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod models;
 mod place;
+mod remote;
 mod roles;
 mod telemetry;
 

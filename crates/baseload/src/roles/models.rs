@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use model::weights;
-use serde_json::Value;
 
 use crate::bundled::BUNDLED;
 use crate::cli::ModelsArgs;
 use crate::models::hub_cache;
 use crate::place;
+use crate::remote::Remote;
 
 pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
     match &args.url {
@@ -19,17 +18,8 @@ pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
 }
 
 async fn served(url: &str) -> anyhow::Result<()> {
-    let base = url.trim_end_matches('/').trim_end_matches("/v1");
-    let mut request = reqwest::Client::new().get(format!("{base}/v1/models"));
-    if let Ok(key) = std::env::var("OPENAI_API_KEY") {
-        request = request.bearer_auth(key);
-    }
-    let reply = request
-        .send()
-        .await
-        .with_context(|| format!("{base} does not answer; is a server running there?"))?;
-    let reply: Value = reply.error_for_status()?.json().await?;
-    for model in reply["data"].as_array().into_iter().flatten() {
+    let remote = Remote::new(url, std::env::var("OPENAI_API_KEY").ok());
+    for model in remote.models().await? {
         let context =
             model["max_model_len"].as_u64().map_or(String::new(), |tokens| format!("  context {tokens}"));
         println!("{}{context}", model["id"].as_str().unwrap_or("?"));

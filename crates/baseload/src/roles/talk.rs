@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::cli::{ChatArgs, Partner, RunArgs};
+use crate::remote::Remote;
 use crate::roles::serve::LocalServer;
 
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -74,10 +75,8 @@ pub async fn chat(args: ChatArgs) -> anyhow::Result<()> {
 
 /// A conversation's other side.
 struct Talk {
-    http: reqwest::Client,
-    base: String,
+    remote: Remote,
     model: String,
-    key: Option<String>,
     system: Option<String>,
     max_tokens: Option<u32>,
     temperature: Option<f32>,
@@ -86,33 +85,29 @@ struct Talk {
 
 impl Talk {
     async fn open(partner: Partner) -> anyhow::Result<Self> {
-        let (server, base, model) = match partner.url {
-            Some(url) => (
-                None,
-                url.trim_end_matches('/').trim_end_matches("/v1").to_owned(),
-                partner.loading.model.first().cloned(),
-            ),
+        let (server, remote, model) = match partner.url {
+            Some(url) => {
+                let key = std::env::var("OPENAI_API_KEY").ok();
+                (None, Remote::new(&url, key), partner.loading.model.first().cloned())
+            }
             None => {
                 let server = LocalServer::start(&partner.place, &partner.loading).await?;
-                let base = server.url();
-                (Some(server), base, None)
+                let remote = Remote::new(&server.url(), None);
+                (Some(server), remote, None)
             }
         };
-        let mut talk = Self {
-            http: reqwest::Client::new(),
-            base,
-            model: String::new(),
-            key: std::env::var("OPENAI_API_KEY").ok().filter(|_| server.is_none()),
+        let model = match model {
+            Some(model) => model,
+            None => first_model(&remote).await?,
+        };
+        Ok(Self {
+            remote,
+            model,
             system: partner.system,
             max_tokens: partner.max_tokens,
             temperature: partner.temperature,
             server,
-        };
-        talk.model = match model {
-            Some(model) => model,
-            None => talk.first_model().await?,
-        };
-        Ok(talk)
+        })
     }
 
     async fn close(self) {
@@ -125,24 +120,6 @@ impl Talk {
         self.system.iter().map(|text| json!({"role": "system", "content": text})).collect()
     }
 
-    fn authorize(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.key {
-            Some(key) => request.bearer_auth(key),
-            None => request,
-        }
-    }
-
-    async fn first_model(&self) -> anyhow::Result<String> {
-        let url = format!("{}/v1/models", self.base);
-        let reply = self.authorize(self.http.get(&url)).send().await;
-        let reply: Value = reply
-            .with_context(|| format!("{} does not answer; is a server running there?", self.base))?
-            .error_for_status()?
-            .json()
-            .await?;
-        reply["data"][0]["id"].as_str().map(str::to_owned).with_context(|| format!("{url} lists no model"))
-    }
-
     /// Streams one answer to standard output and returns it.
     async fn answer(&self, messages: &[Value]) -> anyhow::Result<String> {
         let mut body = json!({"model": self.model, "messages": messages, "stream": true});
@@ -152,8 +129,7 @@ impl Talk {
         if let Some(temperature) = self.temperature {
             body["temperature"] = temperature.into();
         }
-        let url = format!("{}/v1/chat/completions", self.base);
-        let response = self.authorize(self.http.post(url)).json(&body).send().await?;
+        let response = self.remote.post("/v1/chat/completions").json(&body).send().await?;
         if !response.status().is_success() {
             let status = response.status();
             let error: Value = response.json().await.unwrap_or_default();
@@ -185,4 +161,10 @@ impl Talk {
         anyhow::ensure!(done, "the answer broke off: the server closed the stream before its end");
         Ok(answer)
     }
+}
+
+async fn first_model(remote: &Remote) -> anyhow::Result<String> {
+    let models = remote.models().await?;
+    let first = models.first().and_then(|model| model["id"].as_str());
+    first.map(str::to_owned).context("the server lists no model; name one with --model")
 }
