@@ -116,6 +116,8 @@ async fn a_drain_lets_a_running_answer_finish_and_then_ends_well() {
 #[test]
 fn run_answers_without_a_server() {
     let data = tempfile::tempdir().unwrap();
+    // Keys are for others: a command's own server asks for none.
+    assert!(baseload(data.path(), &["keys", "create", "--name", "alice"]).status.success());
     let said = baseload(data.path(), &["run", "--temperature", "0", "Hello"]);
     assert!(said.status.success(), "{}", text(&said));
     assert!(String::from_utf8_lossy(&said.stdout).trim().len() > 3, "{}", text(&said));

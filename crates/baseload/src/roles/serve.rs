@@ -31,7 +31,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     config.log.filter = args.log.unwrap_or(config.log.filter);
     telemetry::start(&config.log)?;
     let wanted = models::wanted(&config, &args.loading.model, args.loading.precision);
-    let process = Process::start(&args.place, config, wanted).await?;
+    let process = Process::start(&args.place, config, wanted, Callers::Anybody).await?;
     process.greet();
     process.run(stop_signal()).await
 }
@@ -51,7 +51,7 @@ impl LocalServer {
         telemetry::start(&LogSettings { filter: "error".into(), ..config.log.clone() })?;
         let mut wanted = models::wanted(&config, &loading.model, loading.precision);
         wanted.truncate(1);
-        let process = Process::start(place, config, wanted)
+        let process = Process::start(place, config, wanted, Callers::ThisProcess)
             .await
             .context("if a server is running already, talk to it with --url http://127.0.0.1:8080")?;
         let (address, stop) = (process.address, CancellationToken::new());
@@ -69,6 +69,13 @@ impl LocalServer {
     }
 }
 
+/// Whom a server is for. One that a command starts for itself needs no key: it lives as briefly as the command, on a port
+/// that nobody was told.
+enum Callers {
+    Anybody,
+    ThisProcess,
+}
+
 /// Everything that runs while a server does.
 struct Process {
     address: SocketAddr,
@@ -80,11 +87,19 @@ struct Process {
 }
 
 impl Process {
-    async fn start(place: &Place, config: Config, wanted: Vec<ModelConfig>) -> anyhow::Result<Self> {
+    async fn start(
+        place: &Place,
+        config: Config,
+        wanted: Vec<ModelConfig>,
+        callers: Callers,
+    ) -> anyhow::Result<Self> {
         let data = place::data_folder(place, &config)?;
         let path = data.join("ledger.sqlite");
         let journal = Journal::open(&path).await?;
-        let policy = keys_policy(&config, &journal).await?;
+        let policy = match callers {
+            Callers::Anybody => keys_policy(&config, &journal).await?,
+            Callers::ThisProcess => KeysPolicy::LoopbackOpen,
+        };
         // Before the models: a taken port is told at once, and early callers wait in the backlog.
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!("cannot listen on {}; choose another address with --listen", config.listen)
