@@ -13,7 +13,7 @@ fi
 
 "$PYTHON" corpus/generate.py --documents "${DOCUMENTS:-130000}"
 "$PYTHON" prepare.py
-"$PYTHON" train.py main --steps "${MAIN_STEPS:-1200}"
+"$PYTHON" train.py main --steps "${MAIN_STEPS:-1600}"
 "$PYTHON" export.py main
 "$PYTHON" train.py small --steps "${SMALL_STEPS:-900}" --rate 5e-3 --teacher main
 "$PYTHON" export.py small

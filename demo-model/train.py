@@ -1,6 +1,6 @@
 """How does a shape of `model.py` learn the text in build/train.npz?
 
-    python train.py main                      # 1,200 steps, resumes where it stopped
+    python train.py main                      # 1,600 steps, resumes where it stopped
     python train.py main --max-minutes 60     # the learning rate falls with the time instead
     python train.py small --teacher main      # distilled: half of the loss is the distance to main's logits
 
@@ -216,7 +216,7 @@ class Run:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=list(SHAPES))
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--max-minutes", type=float, default=0.0)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--length", type=int, default=384)

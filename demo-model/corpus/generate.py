@@ -123,10 +123,19 @@ def system_message(facts: Facts, rng: random.Random) -> list[dict]:
     return [{"role": "system", "content": rng.choice(facts.systems)}] if rng.random() < 0.4 else []
 
 
+def drill(facts: Facts, rng: random.Random) -> dict:
+    """Returns a chat of sums alone: carrying and borrowing take more practice than a mixed chat gives."""
+    turns = [skill_turn(facts, rng, wanted_held=False, name="arithmetic") for _ in range(rng.randint(5, 9))]
+    return {"task": "arithmetic", "messages": [message for each in turns for message in each["messages"]]}
+
+
 def conversation(facts: Facts, rng: random.Random) -> dict:
-    """Returns one training document: a chat of one to six turns, a few of them with tools."""
-    if rng.random() < 0.13:
+    """Returns one training document: a chat of one to six turns, a few of them with tools, or a drill."""
+    kind = rng.random()
+    if kind < 0.13:
         return tool_conversation(rng, facts, lambda key: not held_out(key), next_turn, system_message)
+    if kind < 0.25:
+        return drill(facts, rng)
     turns: list[dict] = []
     for _ in range(rng.choices([1, 2, 3, 4, 6], [40, 25, 15, 12, 8])[0]):
         turns.append(next_turn(facts, rng, turns))
