@@ -22,6 +22,9 @@ use crate::sequence::Sequence;
 const PREFIX_WAIT_MAX: Duration = Duration::from_secs(10);
 /// The share of the target that is planned for; the rest is for predictions that fall short.
 const TARGET_SHARE: f64 = 0.9;
+/// Where streams alone exceed the target it cannot be kept, and holding prompts back would only make everyone behind them
+/// wait for nothing. Prompts then take this much of the time that the streams take, so a step is at most half as long again.
+const PROMPT_SHARE_BEYOND: f64 = 0.5;
 /// Memory for the scores of prompt rows whose log-probabilities are asked for: 110 rows of 151,936 scores.
 const PROMPT_LOGIT_BYTES_MAX: usize = 64 << 20;
 
@@ -294,29 +297,39 @@ impl Scheduler {
                 plan.add(index, sequence.computed(), 1);
             }
         }
-        let streams = self.running.iter().any(Sequence::is_streaming);
-        let seconds = if streams {
-            self.limits.step_seconds - self.cost.predict(&plan.size).as_secs_f64()
-        } else {
-            f64::INFINITY
-        };
+        let (seconds, least_rows) = self.time_for_prompts(&plan.size);
         let room = StepRoom {
             seconds,
             rows: self.limits.max_step_rows - plan.size.decode_rows,
             logit_rows: self.limits.prompt_logit_rows,
         };
-        self.fill_chunks(room, &mut plan);
+        self.fill_chunks(room, least_rows, &mut plan);
         plan.predicted = self.cost.predict(&plan.size);
         plan
     }
 
-    fn fill_chunks(&self, mut room: StepRoom, plan: &mut Plan) {
+    /// Returns the seconds that prompts may take beside these decode rows, and the rows by which one prompt advances however
+    /// little that is: one grain while the target can be kept, else the fewest rows worth a step.
+    fn time_for_prompts(&self, streams: &StepSize) -> (f64, usize) {
+        if !self.running.iter().any(Sequence::is_streaming) {
+            return (f64::INFINITY, self.limits.chunk_min);
+        }
+        let taken = self.cost.predict(streams).as_secs_f64();
+        let left = self.limits.step_seconds - taken;
+        match left > 0.0 {
+            true if self.cost.knows_prefill() => (left, self.limits.grain()),
+            true => (left, self.limits.chunk_min),
+            false => (PROMPT_SHARE_BEYOND * taken, self.limits.chunk_min),
+        }
+    }
+
+    fn fill_chunks(&self, mut room: StepRoom, least_rows: usize, plan: &mut Plan) {
         for class in [Priority::High, Priority::Standard, Priority::Batch] {
             let behind = |sequence: &Sequence| sequence.pending() > 1 && sequence.priority() == class;
             let behind: Vec<usize> =
                 (0..self.running.len()).filter(|&index| behind(&self.running[index])).collect();
             if let Some((&oldest, others)) = behind.split_first() {
-                room = self.fill_class(oldest, others.to_vec(), room, plan);
+                room = self.fill_class(oldest, others.to_vec(), room, least_rows, plan);
             }
         }
     }
@@ -328,18 +341,15 @@ impl Scheduler {
         oldest: usize,
         mut others: Vec<usize>,
         mut room: StepRoom,
+        least_rows: usize,
         plan: &mut Plan,
     ) -> StepRoom {
         others.sort_by_key(|&index| (self.running[index].pending(), self.running[index].admitted));
         let half = if others.is_empty() { room } else { room.half() };
         let mut reserved = self.chunk(oldest, half);
         if plan.size.prefill_rows == 0 {
-            // However little time there is, one prompt advances: by one grain while the target can still be kept, and by the
-            // fewest rows worth a step where the streams alone exceed it, for then only throughput is left to save, or where
-            // nothing is known yet.
-            let can_keep_target = room.seconds > 0.0 && self.cost.knows_prefill();
-            let least = if can_keep_target { self.limits.grain() } else { self.limits.chunk_min };
-            let least = least.min(self.running[oldest].pending()).min(room.rows);
+            // However little time there is, one prompt advances.
+            let least = least_rows.min(self.running[oldest].pending()).min(room.rows);
             reserved = reserved.max(least);
         }
         let mut rest = self.take(oldest, reserved, room);

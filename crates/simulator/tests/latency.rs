@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::{Priority, Tenant, TokenId, Work, WorkEnd};
 use engine::EngineConfig;
 use simulator::random::Random;
-use simulator::toy::ToySettings;
+use simulator::toy::{Cost, ToySettings};
 use simulator::world::{World, config, key, work};
 
 fn tokens(seed: u64, count: usize) -> Vec<TokenId> {
@@ -62,15 +62,27 @@ fn the_target_holds_even_before_anything_was_measured() {
 }
 
 #[test]
-fn a_prompt_advances_even_where_streams_alone_exceed_the_target() {
-    let step_target = Duration::from_millis(1);
-    let mut world = World::new(ToySettings::default(), EngineConfig { step_target, ..config(2000) });
-    (0..8).for_each(|number| world.submit(stream(number, 400)));
+fn where_streams_alone_exceed_the_target_prompts_take_half_as_long_again() {
+    let step_target = Duration::from_millis(100);
+    let slow = Cost { decode_row_ns: 4_000_000, ..Cost::SMALL_MODEL };
+    let toy = ToySettings { cost: slow, ..ToySettings::default() };
+    let mut world = World::new(toy, EngineConfig { step_target, ..config(2000) });
+    (0..32).for_each(|number| world.submit(stream(number, 400)));
+    (0..40).for_each(|_| world.step());
+    let arrival = world.now();
     (0..20).for_each(|_| world.step());
+    let alone = (world.now() - arrival) / 20;
     world.submit(Work { max_output_tokens: 1, ..work("long", tokens(99, 3200)) });
-    // A hundred chunks of 32, the fewest rows worth a step.
-    (0..100).for_each(|_| world.step());
-    assert_eq!(world.answer(&key("long")).tokens.len(), 1);
+    while world.heard_of(&key("long")).is_none_or(|answer| answer.tokens.is_empty()) {
+        world.step();
+    }
+    // A twentieth for what the prediction falls short of, and for contexts that grow meanwhile.
+    let gap = world.answer(&key("stream0")).longest_gap_after(arrival);
+    assert!(gap <= alone.mul_f64(1.5 * 1.05), "{gap:?} between two tokens; {alone:?} without the prompt");
+    // Two parts of time for the streams beside each part for the prompt; a tenth for the whole grains that are left over.
+    let prompt = Duration::from_secs_f64(3200.0 * 0.25e-3 + 3200.0 * 1600.0 * 60e-9);
+    let waited = world.answer(&key("long")).times[0] - arrival - alone * 20;
+    assert!(waited < prompt.mul_f64(3.0 * 1.1), "{waited:?} for a prompt of {prompt:?}");
     assert!(!world.has_ended(&key("stream0")));
 }
 
