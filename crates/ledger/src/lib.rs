@@ -5,6 +5,7 @@
 //! Nothing here reads a clock or draws a random number; both are passed in.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod book;
 mod error;
 mod events;
@@ -12,17 +13,27 @@ mod journal;
 mod key;
 mod price;
 mod quantity;
+mod role;
+mod scope;
 pub mod statement;
+mod task;
 mod time;
 
+pub use account::{AccountChange, AccountKind, AccountQuery, AccountRecord, NewAccount};
 pub use book::{
     EndOutcome, Ending, Entry, Held, Hold, HoldOutcome, How, LossReason, Position, Release, ReleaseReason,
     Settlement, Side,
 };
 pub use error::LedgerError;
 pub use journal::{Integrity, Journal, JournalOptions};
-pub use key::{Key, KeyId, KeyRecord, NewKey, Secret};
-pub use price::{PriceChange, PriceId, PriceVersion, Prices};
+pub use key::{FoundKey, Key, KeyId, KeyQuery, KeyRecord, KeyState, NewKey, Rotation, Secret};
+pub use price::{
+    Circumstances, ContextTier, Cost, Multiplier, PriceChange, PriceId, PriceVersion, Prices, Provider, Rate, Rates,
+    Region, Schedule, ServiceTier, Sheet, Terms, TierPrice,
+};
 pub use quantity::{DIMENSIONS, Quantities};
+pub use role::{Deed, Role};
+pub use scope::{Pattern, ScopeKind, Scopes};
 pub use statement::{Dimension, RequestEnd, RequestRow, UnknownDimension, UsageQuery, UsageRow};
+pub use task::{TaskPath, TaskPathError};
 pub use time::{Day, Timestamp};
