@@ -55,7 +55,11 @@ impl Fields {
         self.map.shift_remove(name).filter(|value| !value.is_null())
     }
     pub fn has(&self, name: &str) -> bool {
-        self.map.get(name).is_some_and(|value| !value.is_null())
+        self.peek(name).is_some()
+    }
+    /// Returns the field and leaves it where it is.
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
     }
     pub fn missing(&self, name: &str) -> BadRequest {
         let place = self.place(name);

@@ -15,11 +15,11 @@ pub struct TaskPath(Arc<str>);
 pub enum TaskPathError {
     #[error("a task's path must not be empty, nor any part of it between two slashes")]
     Empty,
-    #[error("the task's path has {0} segments; at most {} nest", TaskPath::DEPTH_MAX)]
+    #[error("the task's path has {0} segments; at most {max} nest", max = TaskPath::DEPTH_MAX)]
     TooDeep(usize),
     #[error(
-        "{0:?} is no name for a task: a segment has 1 to {} of A-Z a-z 0-9 . _ @ + -",
-        TaskPath::SEGMENT_BYTES_MAX
+        "{0:?} is no name for a task: a segment has 1 to {max} of A-Z a-z 0-9 . _ @ + -",
+        max = TaskPath::SEGMENT_BYTES_MAX
     )]
     Segment(String),
 }

@@ -8,12 +8,14 @@ pub mod stream;
 pub mod tokenize;
 
 mod generation;
+mod labels;
 mod logprobs;
 mod messages;
 mod tools;
 mod usage;
 
 pub use error::{ErrorBody, ErrorType};
+pub use labels::Labels;
 pub use logprobs::{Scored, TokenScore};
 pub use stream::{Accumulator, Broken, DONE, Fold};
 

@@ -3,6 +3,7 @@
 //! **Accepted without any effect**, because the answer is the same without them: `store`, `metadata`, `service_tier`,
 //! `parallel_tool_calls`, `reasoning_effort`, `verbosity`, `prompt_cache_key`, `prompt_cache_retention`,
 //! `safety_identifier`, and every field that is not known (SDKs and proxies add their own). [`Request::ignored`] lists them.
+//! Of `metadata`, and of what other gateways take, the names of tasks and sessions are read: [`Request::labels`].
 //!
 //! **Refused by name**, because the answer would not be what was asked for: other response formats than text, other
 //! modalities and content parts than text, forced tool calls, the deprecated `functions`, and other servers' constraints.
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 use domain::{Ask, Input, ModelName, Sampling};
 
 use crate::BadRequest;
+use crate::openai::Labels;
 use crate::openai::generation::{Generation, take_max_tokens};
 use crate::openai::messages::take_messages;
 use crate::openai::tools::take_tools;
@@ -23,6 +25,7 @@ pub struct Request {
     input: Input,
     max_output_tokens: Option<u32>,
     logprobs: Option<u8>,
+    labels: Labels,
     ignored: Vec<String>,
 }
 
@@ -52,12 +55,17 @@ impl Request {
             max_output_tokens: take_max_output_tokens(&mut fields)?,
             logprobs: take_logprobs(&mut fields)?,
             input: take_chat(&mut fields)?,
+            labels: Labels::take(&mut fields),
             ignored: fields.left(),
         })
     }
     /// Returns the model's name, as the client wrote it.
     pub fn model(&self) -> &ModelName {
         &self.generation.model
+    }
+    /// Returns what the request says about where it belongs.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
     }
     /// Returns the fields that were accepted without any effect, in the order of the request: for a debug header.
     pub fn ignored(&self) -> &[String] {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use domain::{Ask, Input, ModelName, Prompt, Sampling, TokenId};
 
 use crate::BadRequest;
+use crate::openai::Labels;
 use crate::openai::generation::{Generation, empty, take_max_tokens, too_long};
 use crate::read::{Fields, integer, unsupported, wrong_type};
 
@@ -18,6 +19,7 @@ pub struct Request {
     max_output_tokens: u32,
     logprobs: Option<u8>,
     echo: bool,
+    labels: Labels,
     ignored: Vec<String>,
 }
 
@@ -43,12 +45,17 @@ impl Request {
             echo: fields.flag("echo")?,
             prompts: take_prompts(&mut fields)?,
             generation,
+            labels: Labels::take(&mut fields),
             ignored: fields.left(),
         })
     }
     /// Returns the model's name, as the client wrote it.
     pub fn model(&self) -> &ModelName {
         &self.generation.model
+    }
+    /// Returns what the request says about where it belongs.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
     }
     /// Returns the fields that were accepted without any effect, in the order of the request: for a debug header.
     pub fn ignored(&self) -> &[String] {
