@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Token counts that never overlap, except `reasoning`, which is a part of `output` and only informs.
+/// Counts that never overlap, except `reasoning`, which is a part of `output` and only informs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub input_uncached: u64,
@@ -11,6 +11,9 @@ pub struct Usage {
     pub cache_write_1h: u64,
     pub output: u64,
     pub reasoning: u64,
+    /// Machine time in microseconds, for prices per second; 0 where nobody measures it.
+    #[serde(default)]
+    pub compute_us: u64,
 }
 
 impl Usage {

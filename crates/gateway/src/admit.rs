@@ -63,13 +63,15 @@ pub async fn hold(
 ) -> Result<OpenHold, Refusal> {
     let open = OpenHold { app: app.clone(), request: request.clone(), _open: app.metrics.holds_open.enter() };
     app.holds.0.lock().insert(request.clone());
-    let hold = Hold { request: request.clone(), account, model, estimate, at: now() };
+    let hold = Hold::new(request.clone(), account, model, estimate, now());
     let began = Instant::now();
     let outcome = app.journal.hold(hold).await;
     app.metrics.ledger_took("hold", began.elapsed());
     match outcome {
-        Ok(HoldOutcome::Opened(_)) => Ok(open),
-        Ok(HoldOutcome::AlreadyOpen(_) | HoldOutcome::AlreadyEnded(..)) => Err(Refusal::Internal),
+        Ok(HoldOutcome::Opened(..)) => Ok(open),
+        Ok(HoldOutcome::AlreadyOpen(_) | HoldOutcome::AlreadyEnded(..) | HoldOutcome::Refused(_)) => {
+            Err(Refusal::Internal)
+        }
         Err(error) => {
             events::LedgerFailed {
                 request: request.as_str(),

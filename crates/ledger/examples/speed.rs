@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use domain::{RequestId, Usage, UsageEnd, UsageSource};
-use ledger::{Hold, Journal, LedgerError, PriceChange, Prices, Settlement, Timestamp, UsageQuery};
+use ledger::{Hold, Journal, LedgerError, PriceChange, Settlement, Sheet, Timestamp, UsageQuery};
 
 #[tokio::main]
 async fn main() -> Result<(), LedgerError> {
@@ -26,9 +26,9 @@ async fn measure(folder: &Path, clients: u64, duration: Duration) -> Result<(), 
     let file = folder.join("ledger.sqlite");
     let journal = Journal::open(&file).await?;
     let price = |pico| domain::Price::from_pico_per_token(pico);
-    let prices = Prices::per_token(price(250_000), price(25_000), price(1_000_000));
+    let sheet = Sheet::per_token(price(250_000), price(25_000), price(1_000_000));
     journal
-        .set_prices(vec![PriceChange { model: "bench".into(), prices, valid_from: Timestamp::MIN }])
+        .set_prices(vec![PriceChange { model: "bench".into(), sheet, valid_from: Timestamp::MIN }])
         .await?;
 
     let begin = Instant::now();
@@ -81,7 +81,7 @@ async fn book(
         let at = Timestamp::from(SystemTime::now());
         let estimate = Usage { input_uncached: 1_500, output: 400, ..Usage::default() };
         let hold =
-            Hold { request: request.clone(), account: "local".into(), model: "bench".into(), estimate, at };
+            Hold::new(request.clone(), "local".into(), "bench".into(), estimate, at);
         let begin = Instant::now();
         journal.hold(hold).await?;
         holds.push(begin.elapsed());

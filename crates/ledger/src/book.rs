@@ -1,12 +1,15 @@
-//! Which entries does a hold, a settlement or a release write, given what the book already knows of the request?
+//! Which entries does a hold, its growth, a settlement or a release write, given what the book already knows of the request?
 //!
 //! ```text
-//!            hold              settle(usage)
-//!  payer ───────────▶ held ───────────────────▶ earned      the used part of the hold
+//!         hold, grow         settle(usage), loss
+//!  payer ───────────▶ held ───────────────────▶ earned      the used part of the hold; after a loss, all of it
 //!    ▲                 │
-//!    └─────────────────┘  settle, release, expiry           the unused part of the hold
+//!    └─────────────────┘  settle, release                   the unused part of the hold
 //!  payer ─────────────────────────────────────▶ earned      what was used beyond the hold
 //! ```
+//!
+//! A hold grows before more is delivered than it covers. So when nobody can say any more what was used, all that was held
+//! is booked, as an estimate that is never too low.
 //!
 //! Every entry takes from one side what it gives to another, so all sides sum to zero, in tokens of each dimension and in
 //! money; and per request, hold = settled + released as soon as it has ended. A request moves only forward:
@@ -17,14 +20,45 @@
 use domain::{Account, ModelName, Money, RequestId, Usage, UsageEnd, UsageSource};
 
 use crate::quantity::{DIMENSIONS, TOKENS_MAX, tokens};
-use crate::{LedgerError, PriceVersion, Quantities, Timestamp};
+use crate::{
+    Circumstances, KeyId, LedgerError, PriceVersion, Quantities, Shortage, Standing, TaskPath, Timestamp,
+};
 
 /// Work is about to begin: reserve this much for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     pub request: RequestId,
     pub account: Account,
+    /// The key that the caller showed, if any.
+    pub key: Option<KeyId>,
+    pub task: Option<TaskPath>,
+    /// Whom the caller serves, in the caller's own words.
+    pub end_user: Option<String>,
     pub model: ModelName,
+    pub circumstances: Circumstances,
+    pub estimate: Usage,
+    pub at: Timestamp,
+}
+
+impl Hold {
+    /// Returns a hold by nobody's key for no task, served by our own engine.
+    pub fn new(
+        request: RequestId,
+        account: Account,
+        model: ModelName,
+        estimate: Usage,
+        at: Timestamp,
+    ) -> Self {
+        let (key, task, end_user, circumstances) = (None, None, None, Circumstances::default());
+        Self { request, account, key, task, end_user, model, circumstances, estimate, at }
+    }
+}
+
+/// Work goes on beyond what is held: reserve up to this much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grow {
+    pub request: RequestId,
+    /// The new total. Where it is below what is held already, what is held stays.
     pub estimate: Usage,
     pub at: Timestamp,
 }
@@ -66,9 +100,10 @@ pub enum LossReason {
     Forgotten,
 }
 
-/// A hold as it was booked, with the price version that will also settle it.
+/// A hold as it is booked, with the price version that will also settle it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
+    /// Its estimate is all that is held, growth included.
     pub hold: Hold,
     /// The version in force at the hold's time.
     pub price: Option<PriceVersion>,
@@ -81,10 +116,24 @@ impl Held {
     }
     /// Returns what this usage costs under the hold's price version, or nothing where it has no price.
     pub fn cost(&self, usage: &Usage) -> Option<Money> {
-        self.price.as_ref().and_then(|version| version.prices.cost(usage))
+        self.price.as_ref().and_then(|version| version.sheet.cost(usage, &self.hold.circumstances))
     }
-    fn quantities(&self) -> Quantities {
+    pub fn quantities(&self) -> Quantities {
         Quantities::of(&self.hold.estimate, self.amount())
+    }
+    /// Returns the hold as it would be with at least this much reserved: no dimension shrinks.
+    pub fn grown(&self, estimate: &Usage) -> Held {
+        let was = &self.hold.estimate;
+        let estimate = Usage {
+            input_uncached: estimate.input_uncached.max(was.input_uncached),
+            cache_read: estimate.cache_read.max(was.cache_read),
+            cache_write_5m: estimate.cache_write_5m.max(was.cache_write_5m),
+            cache_write_1h: estimate.cache_write_1h.max(was.cache_write_1h),
+            output: estimate.output.max(was.output),
+            reasoning: 0,
+            compute_us: estimate.compute_us.max(was.compute_us),
+        };
+        Held { hold: Hold { estimate, ..self.hold.clone() }, price: self.price.clone() }
     }
 }
 
@@ -99,9 +148,11 @@ pub enum How {
     Released {
         reason: ReleaseReason,
     },
-    /// What was used is unknown, and stays so: it is not zero.
+    /// Nobody can say what was used. All that was held is booked: an upper bound, because a hold grows before more is
+    /// delivered. Nothing in books of the first schema, where such a request's usage stays unknown; it is not zero.
     Lost {
         reason: LossReason,
+        estimate: Option<Usage>,
     },
 }
 
@@ -140,13 +191,24 @@ pub struct Entry {
     pub quantities: Quantities,
 }
 
-/// What a request for a hold came to. Only `Opened` allows work to begin: the others say that this request id was used
-/// before, and starting work again would give it away.
+/// What a request for a hold came to. Only `Opened` allows work to begin: of the others, two say that this request id was
+/// used before, and starting work again would give it away; one names the limit that has no room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HoldOutcome {
-    Opened(Held),
+    /// With the limits that this hold counts against.
+    Opened(Held, Vec<Standing>),
     AlreadyOpen(Held),
     AlreadyEnded(Held, Ending),
+    Refused(Shortage),
+}
+
+/// What a growth came to. Only `Grown` allows more to be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrowOutcome {
+    Grown(Held, Vec<Standing>),
+    Refused(Shortage),
+    /// Somebody else has ended it: this process was taken for dead.
+    Ended(Held, Ending),
 }
 
 /// What a settlement or release came to: the end that is booked, whoever booked it.
@@ -161,13 +223,22 @@ pub struct EndOutcome {
 impl EndOutcome {
     /// Returns what was used beyond the hold, which is booked in full all the same: facts are facts.
     pub fn excess(&self) -> Quantities {
-        match self.ending.how {
-            How::Settled { usage, .. } => {
-                let used = Quantities::of(&usage, self.ending.cost);
-                used.without(&used.overlap(&self.held.quantities()))
-            }
-            How::Released { .. } | How::Lost { .. } => Quantities::default(),
+        let used = self.ending.used();
+        used.without(&used.overlap(&self.held.quantities()))
+    }
+}
+
+impl Ending {
+    /// Returns the usage that is booked, measured or estimated; nothing where it is unknown.
+    pub fn usage(&self) -> Option<Usage> {
+        match self.how {
+            How::Settled { usage, .. } => Some(usage),
+            How::Released { .. } => Some(Usage::default()),
+            How::Lost { estimate, .. } => estimate,
         }
+    }
+    fn used(&self) -> Quantities {
+        self.usage().map_or(Quantities::default(), |usage| Quantities::of(&usage, self.cost))
     }
 }
 
@@ -193,6 +264,34 @@ pub fn hold(
     Ok(Decision { outcome, entries: Vec::new(), position: position.clone() })
 }
 
+/// Decides the growth of a hold, as far as the book is concerned; limits are asked before.
+pub fn grow(position: &Position, grow: Grow) -> Result<Decision<GrowOutcome>, LedgerError> {
+    let Grow { request, estimate, at: _ } = grow;
+    match position {
+        Position::Absent => Err(LedgerError::NoHold { request, what: "grown" }),
+        Position::Ended(held, ending) => Ok(Decision {
+            outcome: GrowOutcome::Ended(held.clone(), ending.clone()),
+            entries: Vec::new(),
+            position: position.clone(),
+        }),
+        Position::Open(held) => {
+            let grown = held.grown(&estimate);
+            check_size(&request, "the estimate", &grown.hold.estimate, grown.amount())?;
+            if grown.amount() < held.amount() {
+                return Err(LedgerError::ShrinkingHold { request });
+            }
+            let more = grown.quantities().without(&held.quantities());
+            let mut entries = vec![Entry { from: Side::Payer, to: Side::Held, quantities: more }];
+            entries.retain(|entry| !entry.quantities.is_zero());
+            Ok(Decision {
+                outcome: GrowOutcome::Grown(grown.clone(), Vec::new()),
+                entries,
+                position: Position::Open(grown),
+            })
+        }
+    }
+}
+
 /// Decides a settlement. Usage beyond the hold is booked in full.
 pub fn settle(position: &Position, settlement: Settlement) -> Result<Decision<EndOutcome>, LedgerError> {
     let Settlement { request, usage, end, source, at } = settlement;
@@ -204,17 +303,22 @@ pub fn release(position: &Position, release: Release) -> Result<Decision<EndOutc
     finish(position, &release.request, How::Released { reason: release.reason }, release.at)
 }
 
-/// Decides the end of a hold whose usage nobody can tell any more: all that is held goes back, and the usage is unknown.
+/// Decides the end of a hold whose usage nobody can tell any more: all that is held is booked as used.
 pub fn lose(
     position: &Position,
     request: &RequestId,
     reason: LossReason,
     at: Timestamp,
 ) -> Result<Decision<EndOutcome>, LedgerError> {
-    finish(position, request, How::Lost { reason }, at)
+    let estimate = match position {
+        Position::Open(held) => Some(held.hold.estimate),
+        Position::Absent | Position::Ended(..) => None,
+    };
+    finish(position, request, How::Lost { reason, estimate }, at)
 }
 
-/// Returns the entries that brought a request to this position: what the journal must hold for it, no more and no less.
+/// Returns the entries that brought a request to this position: what the journal must hold for it, no more and no less,
+/// where the lines by which a hold grew are one with the line that opened it.
 pub fn entries(position: &Position) -> Vec<Entry> {
     match position {
         Position::Absent => Vec::new(),
@@ -229,7 +333,7 @@ fn open(mut hold: Hold, price: Option<PriceVersion>) -> Result<Decision<HoldOutc
     let held = Held { hold, price };
     check_size(&held.hold.request, "the estimate", &held.hold.estimate, held.amount())?;
     Ok(Decision {
-        outcome: HoldOutcome::Opened(held.clone()),
+        outcome: HoldOutcome::Opened(held.clone(), Vec::new()),
         entries: opening(&held),
         position: Position::Open(held),
     })
@@ -261,11 +365,7 @@ fn finish(
             position: position.clone(),
         }),
         Position::Open(held) => {
-            let cost = match &how {
-                How::Settled { usage, .. } => held.cost(usage),
-                How::Released { .. } => Some(Money::ZERO),
-                How::Lost { .. } => None,
-            };
+            let cost = cost(held, &how);
             if let How::Settled { usage, .. } = &how {
                 check_size(request, "the usage", usage, cost)?;
             }
@@ -279,6 +379,15 @@ fn finish(
     }
 }
 
+/// Returns what an end costs under the hold's price version; nothing where that has no price, or the usage is unknown.
+pub(crate) fn cost(held: &Held, how: &How) -> Option<Money> {
+    match how {
+        How::Settled { usage, .. } => held.cost(usage),
+        How::Released { .. } => Some(Money::ZERO),
+        How::Lost { estimate, .. } => estimate.as_ref().and_then(|usage| held.cost(usage)),
+    }
+}
+
 /// One entry, even of zero: that a hold was opened is a fact.
 fn opening(held: &Held) -> Vec<Entry> {
     vec![Entry { from: Side::Payer, to: Side::Held, quantities: held.quantities() }]
@@ -286,10 +395,7 @@ fn opening(held: &Held) -> Vec<Entry> {
 
 fn closing(held: &Held, ending: &Ending) -> Vec<Entry> {
     let reserved = held.quantities();
-    let used = match ending.how {
-        How::Settled { usage, .. } => Quantities::of(&usage, ending.cost),
-        How::Released { .. } | How::Lost { .. } => Quantities::default(),
-    };
+    let used = ending.used();
     let inside = used.overlap(&reserved);
     let mut entries = vec![
         Entry { from: Side::Held, to: Side::Earned, quantities: inside },
@@ -311,7 +417,7 @@ fn check_size(
     };
     for (dimension, tokens) in DIMENSIONS.into_iter().zip(tokens(usage)) {
         if tokens > TOKENS_MAX {
-            return too_large(format!("{tokens} {dimension} tokens"), format!("{TOKENS_MAX} tokens"));
+            return too_large(format!("{tokens} of {dimension}"), format!("{TOKENS_MAX}"));
         }
     }
     if usage.reasoning > usage.output {

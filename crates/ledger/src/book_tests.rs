@@ -2,17 +2,17 @@ use domain::Price;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{PriceId, Prices};
+use crate::{PriceId, Sheet};
 
 fn a_hold(estimate: Usage) -> Hold {
     let at = Timestamp::from_millis(1_000);
-    Hold { request: "r".into(), account: "local".into(), model: "tiny".into(), estimate, at }
+    Hold::new("r".into(), "local".into(), "tiny".into(), estimate, at)
 }
 
 fn a_price() -> PriceVersion {
     let pico = Price::from_pico_per_token;
-    let prices = Prices::per_token(pico(10), pico(1), pico(40));
-    PriceVersion { id: PriceId(1), model: "tiny".into(), prices, valid_from: Timestamp::from_millis(0) }
+    let sheet = Sheet::per_token(pico(10), pico(1), pico(40));
+    PriceVersion { id: PriceId(1), model: "tiny".into(), sheet, valid_from: Timestamp::from_millis(0) }
 }
 
 fn used(input_uncached: u64, cache_read: u64, output: u64) -> Usage {
@@ -73,12 +73,13 @@ fn a_release_gives_everything_back_and_costs_nothing() {
 }
 
 #[test]
-fn a_lost_hold_goes_back_but_its_usage_stays_unknown() {
+fn a_lost_hold_is_booked_in_full_as_an_estimate() {
     let position = opened(used(100, 0, 50), Some(a_price()));
     let at = Timestamp::from_millis(2_000);
     let decision = lose(&position, &"r".into(), LossReason::ProcessLost, at).unwrap();
-    assert_eq!(written(&decision.entries), ["Held>Payer 100/0/50 3000"]);
-    assert_eq!(decision.outcome.ending.cost, None);
+    assert_eq!(written(&decision.entries), ["Held>Earned 100/0/50 3000"]);
+    assert_eq!(decision.outcome.ending.usage(), Some(used(100, 0, 50)));
+    assert_eq!(decision.outcome.ending.cost.unwrap().pico(), 3_000);
 }
 
 #[test]
@@ -125,10 +126,10 @@ fn counts_and_amounts_that_no_entry_can_hold_are_refused() {
     let open = opened(used(1, 0, 1), Some(a_price()));
     let too_many = used(u64::MAX, 0, 0);
     let error = settle(&open, settlement(too_many)).unwrap_err();
-    assert!(error.to_string().contains("18446744073709551615 input_uncached tokens"), "{error}");
+    assert!(error.to_string().contains("18446744073709551615 of input_uncached"), "{error}");
 
     let mut price = a_price();
-    price.prices.output = Some(Price::from_pico_per_token(u64::MAX));
+    price.sheet.standard.rates.output = Some(Price::from_pico_per_token(u64::MAX));
     let error = hold(&Position::Absent, a_hold(used(0, 0, 1_000)), Some(price)).unwrap_err();
     assert!(error.to_string().contains("9223372.036854775807 USD can be booked"), "{error}");
 
@@ -155,6 +156,7 @@ fn any_usage() -> impl Strategy<Value = Usage> {
             cache_write_1h,
             output,
             reasoning: 0,
+            compute_us: 0,
         },
     )
 }
@@ -162,7 +164,7 @@ fn any_usage() -> impl Strategy<Value = Usage> {
 proptest! {
     #[test]
     fn every_ended_hold_is_settled_or_released_in_full(
-        estimate in any_usage(), usage in any_usage(), priced in any::<bool>(), kind in 0..3
+        estimate in any_usage(), usage in any_usage(), priced in any::<bool>(), kind in 0..3usize
     ) {
         let open = opened(estimate, priced.then(a_price));
         let at = Timestamp::from_millis(2_000);
@@ -180,7 +182,7 @@ proptest! {
         let (released, excess) = (moved(Side::Held, Side::Payer), moved(Side::Payer, Side::Earned));
         for i in 0..DIMENSIONS.len() {
             prop_assert_eq!(held.tokens[i], settled.tokens[i] + released.tokens[i]);
-            let earned = if kind == 0 { tokens(&usage)[i] } else { 0 };
+            let earned = [tokens(&usage)[i], 0, tokens(&estimate)[i]][kind];
             prop_assert_eq!(settled.tokens[i] + excess.tokens[i], earned);
             prop_assert!(excess.tokens[i] == 0 || released.tokens[i] == 0);
         }

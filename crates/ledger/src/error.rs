@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use domain::RequestId;
+use domain::{Account, RequestId};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
@@ -26,15 +26,35 @@ pub enum LedgerError {
     NoHold { request: RequestId, what: &'static str },
     #[error("request {request} already has a hold for another {what}; use a new request id")]
     DifferentHold { request: RequestId, what: &'static str },
+    #[error("request {request} would hold less money than before; a hold only grows")]
+    ShrinkingHold { request: RequestId },
     #[error("{what} is {value}; at most {limit} can be booked")]
     TooLarge { what: String, value: String, limit: String },
     /// The handle came from [`attach`](crate::Journal::attach).
     #[error("{doing} is the running server's own business; this process is only attached beside it")]
     Attached { doing: &'static str },
-    #[error("an active key is already named {name:?}; choose another name, or revoke that key first")]
+    #[error("a key of this account is already named {name:?}; choose another name, or rotate or revoke that key")]
     KeyNameTaken { name: String },
     #[error("there is no key {id:?}")]
     NoSuchKey { id: String },
+    #[error("{path:?} is no account: {why}")]
+    BadAccount { path: String, why: String },
+    #[error("there is no account {account}; create it first")]
+    NoSuchAccount { account: Account },
+    #[error("the account {account} is there already")]
+    AccountExists { account: Account },
+    #[error("the account {account} is closed")]
+    AccountClosed { account: Account },
+    #[error("the {what} cannot be used: {why}")]
+    BadLabel { what: &'static str, why: String },
+    #[error("the scope {scope} cannot be used: {why}")]
+    BadScope { scope: &'static str, why: String },
+    #[error("the key would expire in the past; choose a later time, or leave it out")]
+    BadExpiry,
+    #[error("key {id} is {state}; only an active key can be rotated")]
+    KeyNotActive { id: String, state: &'static str },
+    #[error("key {id} was rotated already; rotate {by}, which took its place")]
+    KeyReplaced { id: String, by: String },
     /// What is on disk contradicts itself; going on would book wrong money.
     #[error("the ledger is damaged: {0}; restore it from a backup")]
     Damaged(String),

@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod book;
+pub mod budget;
 mod error;
 mod events;
 mod journal;
@@ -21,14 +22,15 @@ mod time;
 
 pub use account::{AccountChange, AccountKind, AccountQuery, AccountRecord, NewAccount};
 pub use book::{
-    EndOutcome, Ending, Entry, Held, Hold, HoldOutcome, How, LossReason, Position, Release, ReleaseReason,
-    Settlement, Side,
+    EndOutcome, Ending, Entry, Grow, GrowOutcome, Held, Hold, HoldOutcome, How, LossReason, Position, Release,
+    ReleaseReason, Settlement, Side,
 };
+pub use budget::{Action, Amount, Limit, LimitId, Measure, Scope, Shortage, Standing, Window};
 pub use error::LedgerError;
 pub use journal::{Integrity, Journal, JournalOptions};
 pub use key::{FoundKey, Key, KeyId, KeyQuery, KeyRecord, KeyState, NewKey, Rotation, Secret};
 pub use price::{
-    Circumstances, ContextTier, Cost, Multiplier, PriceChange, PriceId, PriceVersion, Prices, Provider, Rate, Rates,
+    Circumstances, ContextTier, Cost, Multiplier, PriceChange, PriceId, PriceVersion, Provider, Rate, Rates,
     Region, Schedule, ServiceTier, Sheet, Terms, TierPrice,
 };
 pub use quantity::{DIMENSIONS, Quantities};

@@ -84,6 +84,7 @@ pub fn total(rows: &[UsageRow]) -> UsageRow {
             cache_write_1h: total.usage.cache_write_1h + row.usage.cache_write_1h,
             output: total.usage.output + row.usage.output,
             reasoning: total.usage.reasoning + row.usage.reasoning,
+            compute_us: total.usage.compute_us + row.usage.compute_us,
         },
         cost: total.cost + row.cost,
         ..UsageRow::default()

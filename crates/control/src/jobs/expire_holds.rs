@@ -94,11 +94,12 @@ mod tests {
     }
 
     async fn hold(journal: &Journal, request: &str, seconds: i64) {
-        let estimate = Usage { input_uncached: 10, output: 10, ..Usage::default() };
         let (account, model) = ("local".into(), "tiny".into());
-        let hold = Hold { request: request.into(), account, model, estimate, at: at(seconds) };
+        let hold = Hold::new(request.into(), account, model, ESTIMATE, at(seconds));
         journal.hold(hold).await.unwrap();
     }
+
+    const ESTIMATE: Usage = Usage { input_uncached: 10, output: 10, cache_read: 0, cache_write_5m: 0, cache_write_1h: 0, reasoning: 0, compute_us: 0 };
 
     async fn how(journal: &Journal, request: &str) -> Option<How> {
         let row = journal.requests(&[request.into()]).await.unwrap().remove(0);
@@ -124,7 +125,7 @@ mod tests {
 
         let journal = Journal::open(&path).await.unwrap();
         assert_eq!(names(of_previous_process(&journal, at(3)).await.unwrap()), ["lost"]);
-        assert_eq!(how(&journal, "lost").await, Some(How::Lost { reason: LossReason::ProcessLost }));
+        assert_eq!(how(&journal, "lost").await, Some(How::Lost { reason: LossReason::ProcessLost, estimate: Some(ESTIMATE) }));
         assert!(matches!(how(&journal, "ended").await, Some(How::Settled { .. })));
         assert!(of_previous_process(&journal, at(4)).await.unwrap().is_empty());
         assert!(journal.check_integrity().await.unwrap().is_sound());
@@ -140,7 +141,7 @@ mod tests {
         let is_alive = |request: &RequestId| request.as_str() == "old-alive";
         let swept = sweep(&journal, at(1_000), Duration::from_secs(120), is_alive).await.unwrap();
         assert_eq!(names(swept), ["old-forgotten"]);
-        assert_eq!(how(&journal, "old-forgotten").await, Some(How::Lost { reason: LossReason::Forgotten }));
+        assert_eq!(how(&journal, "old-forgotten").await, Some(How::Lost { reason: LossReason::Forgotten, estimate: Some(ESTIMATE) }));
         assert_eq!(how(&journal, "old-alive").await, None);
         assert_eq!(how(&journal, "young").await, None);
         assert!(journal.check_integrity().await.unwrap().is_sound());

@@ -70,11 +70,7 @@ impl Audit {
         self.findings.requests += 1;
         self.findings.entries += written.len() as u64;
         if let Position::Ended(held, ending) = &known.position {
-            let cost = match ending.how {
-                book::How::Settled { usage, .. } => held.cost(&usage),
-                book::How::Released { .. } => Some(Money::ZERO),
-                book::How::Lost { .. } => None,
-            };
+            let cost = book::cost(held, &ending.how);
             if cost != ending.cost {
                 self.fault(format!(
                     "request {}: its cost is written as {:?}, its usage times its price is {cost:?}",
@@ -97,7 +93,7 @@ impl Audit {
                 )),
             }
         }
-        if sides != book::entries(&known.position) {
+        if joined(&sides) != book::entries(&known.position) {
             self.fault(format!(
                 "request {}: its entries are not those of its hold and end",
                 request(&known.position)
@@ -196,6 +192,21 @@ impl Audit {
     }
 }
 
+/// The lines by which a hold grew, made one with the line that opened it.
+fn joined(entries: &[Entry]) -> Vec<Entry> {
+    let mut joined: Vec<Entry> = Vec::new();
+    let holds = |entry: &Entry| (entry.from, entry.to) == (Side::Payer, Side::Held);
+    for entry in entries {
+        match joined.last_mut() {
+            Some(opening) if holds(opening) && holds(entry) => {
+                opening.quantities = opening.quantities.with(&entry.quantities);
+            }
+            _ => joined.push(*entry),
+        }
+    }
+    joined
+}
+
 impl Sums {
     fn add(&mut self, quantities: &Quantities) {
         for (sum, tokens) in self.0.iter_mut().zip(quantities.tokens) {
@@ -221,7 +232,7 @@ async fn entries(
 ) -> Result<Vec<EntryRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT hold, from_account, to_account, \
-         input_uncached, cache_read, cache_write_5m, cache_write_1h, output, money \
+         input_uncached, cache_read, cache_write_5m, cache_write_1h, output, compute_us, money \
          FROM entry WHERE hold > ? AND hold <= ? ORDER BY hold, line",
     )
     .bind(after)

@@ -6,7 +6,7 @@ use sqlx::{SqliteConnection, SqlitePool};
 
 use super::rows::Columns;
 use super::store::{Store, StoreError};
-use crate::{KeyId, KeyRecord, LedgerError, Timestamp};
+use crate::{KeyId, KeyRecord, LedgerError, Role, Scopes, Timestamp};
 
 macro_rules! select_keys {
     ($rest:literal) => {
@@ -82,7 +82,12 @@ fn record(row: &SqliteRow) -> Result<KeyRecord, StoreError> {
         id: KeyId(columns.text()?),
         name: columns.text()?,
         account: Account::new(columns.text()?),
+        role: Role::default(),
+        scopes: Scopes::EVERYTHING,
+        expires_at: None,
         created_at: Timestamp::from_millis(columns.integer()?),
+        created_by: None,
         revoked_at: columns.maybe_integer()?.map(Timestamp::from_millis),
+        rotated_from: None,
     })
 }

@@ -24,7 +24,7 @@ use self::store::{Store, StoreError};
 use self::writer::{Call, Input, Output, Writer};
 use crate::key;
 use crate::{
-    EndOutcome, Held, Hold, HoldOutcome, Key, KeyId, KeyRecord, LedgerError, LossReason, NewKey, PriceChange,
+    EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, Key, KeyId, KeyRecord, LedgerError, LossReason, NewKey, PriceChange,
     PriceVersion, Release, RequestRow, Settlement, Timestamp, UsageQuery, UsageRow,
 };
 
@@ -95,6 +95,14 @@ impl Journal {
         }
     }
 
+    /// Raises an open hold to a new total, before more is delivered than it covers.
+    pub async fn grow(&self, grow: Grow) -> Result<GrowOutcome, LedgerError> {
+        match self.call(Input::Grow(grow)).await? {
+            Output::Grow(outcome) => Ok(outcome),
+            other => unexpected(other),
+        }
+    }
+
     /// Books what was used and gives the rest of the hold back. After an end, answers with that end.
     pub async fn settle(&self, settlement: Settlement) -> Result<EndOutcome, LedgerError> {
         match self.call(Input::Settle(settlement)).await? {
@@ -116,7 +124,7 @@ impl Journal {
         self.told("reading open holds", read::open_holds(&self.shared.readers).await)
     }
 
-    /// Closes these holds as lost, with their usage unknown; returns those that were still open.
+    /// Closes these holds as lost, with all that they held booked as an estimate; returns those that were still open.
     pub async fn expire_holds(
         &self,
         requests: Vec<RequestId>,
@@ -149,8 +157,21 @@ impl Journal {
     pub async fn create_key(&self, new: NewKey) -> Result<Key, LedgerError> {
         let secret = key::secret(&new.random);
         let hash = key::hash(secret.reveal());
-        let NewKey { name, account, random: _, at } = new;
-        let record = KeyRecord { id: key::id(&hash), name, account, created_at: at, revoked_at: None };
+        new.check()?;
+        let NewKey { name, account, role, scopes, expires_at, created_by, random: _, at: created_at } = new;
+        let (id, revoked_at, rotated_from) = (key::id(&hash), None, None);
+        let record = KeyRecord {
+            id,
+            name,
+            account,
+            role,
+            scopes,
+            expires_at,
+            created_at,
+            created_by,
+            revoked_at,
+            rotated_from,
+        };
         match self.call(Input::AddKey { record, hash }).await? {
             Output::Key(record) => Ok(Key { record, secret }),
             other => unexpected(other),

@@ -49,9 +49,7 @@ pub async fn by_id(readers: &SqlitePool, ids: &[RequestId]) -> Result<Vec<Reques
 
 pub async fn prices(readers: &SqlitePool) -> Result<Vec<PriceVersion>, StoreError> {
     let rows = sqlx::query(
-        "SELECT m.name, p.id, p.valid_from, \
-         p.input_uncached, p.cache_read, p.cache_write_5m, p.cache_write_1h, p.output \
-         FROM price p JOIN model m ON m.id = p.model ORDER BY p.id",
+        "SELECT m.name, p.id, p.valid_from, p.sheet FROM price p JOIN model m ON m.id = p.model ORDER BY p.id",
     )
     .fetch_all(readers)
     .await?;
@@ -83,8 +81,16 @@ fn request(row: &SqliteRow) -> Result<RequestRow, StoreError> {
 
 /// Columns that are summed. SQLite adds in 64 bits and fails when that overflows, which money in picodollars can reach
 /// (at 9.2 million USD); so the upper and the lower halves are summed apart and joined in 128 bits.
-const SUMMED: [&str; 7] =
-    ["input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "cost"];
+const SUMMED: [&str; 8] = [
+    "input_uncached",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "output",
+    "reasoning",
+    "compute_us",
+    "cost",
+];
 
 /// Groups by the numbers of accounts and models, and looks up their names only for the few rows that come out.
 fn usage_sql(by: &[Dimension]) -> String {
@@ -109,8 +115,8 @@ fn usage_sql(by: &[Dimension]) -> String {
     inner.push_str(
         "count(*) AS requests, \
          count(*) - count(x.hold) AS open_requests, \
-         ifnull(sum(x.how = 3), 0) AS unknown_requests, \
-         ifnull(sum(x.how = 1 AND x.cost IS NULL AND \
+         ifnull(sum(x.how = 3 AND x.input_uncached IS NULL), 0) AS unknown_requests, \
+         ifnull(sum(x.how <> 2 AND x.cost IS NULL AND \
              x.input_uncached + x.cache_read + x.cache_write_5m + x.cache_write_1h + x.output > 0), 0) \
              AS unpriced_requests",
     );
@@ -159,6 +165,7 @@ fn usage_row(row: &SqliteRow) -> Result<UsageRow, StoreError> {
             cache_write_1h: tokens_sum(&mut columns)?,
             output: tokens_sum(&mut columns)?,
             reasoning: tokens_sum(&mut columns)?,
+            compute_us: tokens_sum(&mut columns)?,
         },
         cost: Money::from_pico(sum(&mut columns)?),
     })

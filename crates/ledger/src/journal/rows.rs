@@ -1,13 +1,12 @@
 //! How rows become nouns: one query shape for everything that the book knows of a request.
 
-use domain::{Account, ModelName, Money, Price, RequestId, Usage};
+use domain::{Account, ModelName, Money, RequestId, Usage};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::codes::{self, Code};
 use super::store::StoreError;
-use crate::quantity::DIMENSIONS;
-use crate::{Ending, Held, Hold, How, Position, PriceId, PriceVersion, Prices, Timestamp};
+use crate::{Circumstances, Ending, Held, Hold, How, Position, PriceId, PriceVersion, Sheet, Timestamp};
 
 /// The columns that [`position`] reads, followed by whatever restricts or orders them.
 macro_rules! select_positions {
@@ -16,14 +15,19 @@ macro_rules! select_positions {
             "SELECT h.id, h.account, \
              CASE typeof(h.request) WHEN 'blob' THEN 'req-' || lower(hex(h.request)) ELSE h.request END, \
              a.name, m.name, h.at, \
-             e.input_uncached, e.cache_read, e.cache_write_5m, e.cache_write_1h, e.output, \
-             p.id, p.valid_from, p.input_uncached, p.cache_read, p.cache_write_5m, p.cache_write_1h, p.output, \
+             (SELECT count(*) FROM entry e WHERE e.hold = h.id), \
+             (SELECT sum(e.input_uncached) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
+             (SELECT sum(e.cache_read) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
+             (SELECT sum(e.cache_write_5m) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
+             (SELECT sum(e.cache_write_1h) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
+             (SELECT sum(e.output) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
+             (SELECT sum(e.compute_us) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
+             p.id, p.valid_from, p.sheet, \
              x.how, x.at, x.reason, x.source, x.cost, \
-             x.input_uncached, x.cache_read, x.cache_write_5m, x.cache_write_1h, x.output, x.reasoning \
+             x.input_uncached, x.cache_read, x.cache_write_5m, x.cache_write_1h, x.output, x.compute_us, x.reasoning \
              FROM hold h \
              JOIN account a ON a.id = h.account \
              JOIN model m ON m.id = h.model \
-             JOIN entry e ON e.hold = h.id AND e.line = 0 \
              LEFT JOIN price p ON p.id = h.price \
              LEFT JOIN ending x ON x.hold = h.id ",
             $rest
@@ -37,26 +41,31 @@ pub(super) use select_positions;
 pub struct Known {
     pub hold: i64,
     pub payer: i64,
+    /// How many entries it has.
+    pub lines: i64,
     pub position: Position,
 }
 
 /// Reads one row of [`select_positions!`].
 pub fn position(row: &SqliteRow) -> Result<Known, StoreError> {
     let mut columns = Columns { row, next: 0 };
-    let (hold, payer) = (columns.integer()?, columns.integer()?);
+    let (id, payer) = (columns.integer()?, columns.integer()?);
     let request = RequestId::new(columns.text()?);
     let account = Account::new(columns.text()?);
     let model = ModelName::new(columns.text()?);
     let at = Timestamp::from_millis(columns.integer()?);
+    let lines = columns.integer()?;
     let estimate = columns.usage()?;
     let price = columns.price(&model)?;
-    let held = Held { hold: Hold { request, account, model, estimate, at }, price };
+    let (key, task, end_user, circumstances) = (None, None, None, Circumstances::default());
+    let hold = Hold { request, account, key, task, end_user, model, circumstances, estimate, at };
+    let held = Held { hold, price };
     let ending = columns.ending()?;
     let position = match ending {
         None => Position::Open(held),
         Some(ending) => Position::Ended(held, ending),
     };
-    Ok(Known { hold, payer, position })
+    Ok(Known { hold: id, payer, lines, position })
 }
 
 /// Reads columns from left to right, so that the order of the query is the order of the code.
@@ -87,7 +96,7 @@ impl Columns<'_> {
         u64::try_from(value).map_err(|_| StoreError::damaged(format!("a count is {value}")))
     }
 
-    /// Five dimensions, without `reasoning`.
+    /// All dimensions, which `reasoning` is none of.
     pub fn usage(&mut self) -> Result<Usage, StoreError> {
         Ok(Usage {
             input_uncached: self.count()?,
@@ -96,21 +105,19 @@ impl Columns<'_> {
             cache_write_1h: self.count()?,
             output: self.count()?,
             reasoning: 0,
+            compute_us: self.count()?,
         })
     }
 
-    /// A version's id, start and prices, or seven columns of nothing.
+    /// A version's id, start and sheet, or three columns of nothing.
     pub fn price(&mut self, model: &ModelName) -> Result<Option<PriceVersion>, StoreError> {
         let (id, valid_from) = (self.maybe_integer()?, self.maybe_integer()?);
-        let mut prices = [None; DIMENSIONS.len()];
-        for price in &mut prices {
-            *price = self.maybe_integer()?.map(|pico| Price::from_pico_per_token(pico.unsigned_abs()));
-        }
-        let (Some(id), Some(valid_from)) = (id, valid_from) else { return Ok(None) };
+        let sheet = self.maybe_text()?;
+        let (Some(id), Some(valid_from), Some(sheet)) = (id, valid_from, sheet) else { return Ok(None) };
         Ok(Some(PriceVersion {
             id: PriceId(id),
             model: model.clone(),
-            prices: Prices::from_dimensions(prices),
+            sheet: Sheet::from_text(&sheet)?,
             valid_from: Timestamp::from_millis(valid_from),
         }))
     }
@@ -128,7 +135,12 @@ impl Columns<'_> {
                 How::Settled { usage, end: word(reason)?, source: word(source)? }
             }
             codes::RELEASED => How::Released { reason: word(reason)? },
-            codes::LOST => How::Lost { reason: word(reason)? },
+            codes::LOST => {
+                let is_known = self.maybe_integer()?.is_some();
+                self.next -= 1;
+                let estimate = if is_known { Some(self.usage()?) } else { None };
+                How::Lost { reason: word(reason)?, estimate }
+            }
             other => return Err(StoreError::damaged(format!("an ending has the unknown kind {other}"))),
         };
         let cost = cost.map(|pico| Money::from_pico(pico.into()));

@@ -11,7 +11,7 @@ use crate::LedgerError;
 const APPLICATION_ID: i64 = 0x4261_7365; // "Base"
 
 /// Migration `i` leads from schema `i` to schema `i + 1`. Released ones never change; new ones are added at the end.
-const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 pub const KNOWN: i64 = MIGRATIONS.len() as i64;
 

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::path::Path;
 use std::time::Duration;
 
-use domain::{Account, ModelName, Money, RequestId, Usage};
+use domain::{Account, ModelName, Money, RequestId, Usage, UsageSource};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, Sqlite, SqliteConnection};
@@ -175,8 +175,7 @@ impl Store {
     async fn versions(&mut self, model: &ModelName) -> Result<Vec<PriceVersion>, StoreError> {
         let model_id = self.model(model).await?;
         let rows = sqlx::query(
-            "SELECT id, valid_from, input_uncached, cache_read, cache_write_5m, cache_write_1h, output \
-             FROM price WHERE model = ? ORDER BY valid_from, id",
+            "SELECT id, valid_from, sheet FROM price WHERE model = ? ORDER BY valid_from, id",
         )
         .bind(model_id)
         .fetch_all(&mut self.connection)
@@ -190,15 +189,10 @@ impl Store {
 
     pub async fn add_price(&mut self, change: &PriceChange) -> Result<i64, StoreError> {
         let model = self.model(&change.model).await?;
-        let mut query = sqlx::query(
-            "INSERT INTO price (model, valid_from, input_uncached, cache_read, cache_write_5m, cache_write_1h, output) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(model)
-        .bind(change.valid_from.millis());
-        for price in change.prices.by_dimension() {
-            query = query.bind(price.map(|price| integer(price.pico_per_token())));
-        }
+        let query = sqlx::query("INSERT INTO price (model, valid_from, sheet) VALUES (?, ?, ?)")
+            .bind(model)
+            .bind(change.valid_from.millis())
+            .bind(change.sheet.to_text());
         self.memory.prices.remove(&change.model);
         Ok(query.execute(&mut self.connection).await?.last_insert_rowid())
     }
@@ -206,7 +200,8 @@ impl Store {
     pub async fn add_hold(&mut self, held: &Held, entries: &[Entry]) -> Result<(), StoreError> {
         const SQL: &str = "INSERT INTO hold (request, account, model, price, at) VALUES (?, ?, ?, ?, ?); \
              INSERT INTO open_hold (hold) VALUES (last_insert_rowid()); \
-             INSERT INTO entry VALUES (last_insert_rowid(), ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+             INSERT INTO entry (hold, line, from_account, to_account, input_uncached, cache_read, cache_write_5m, \
+             cache_write_1h, output, compute_us, money) VALUES (last_insert_rowid(), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let [entry] = entries else { unreachable!("a hold opens with one entry") };
         let payer = self.account(&held.hold.account).await?;
         let model = self.model(&held.hold.model).await?;
@@ -217,7 +212,25 @@ impl Store {
             .bind(held.hold.at.millis());
         let written = bind_entry(query, 0, payer, entry).execute(&mut self.connection).await?;
         let known =
-            Known { hold: written.last_insert_rowid(), payer, position: Position::Open(held.clone()) };
+            Known { hold: written.last_insert_rowid(), payer, lines: 1, position: Position::Open(held.clone()) };
+        remember(&mut self.memory.open, held.hold.request.clone(), known);
+        Ok(())
+    }
+
+    pub async fn add_growth(
+        &mut self,
+        known: &Known,
+        held: &Held,
+        entries: &[Entry],
+    ) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO entry (hold, line, from_account, to_account, input_uncached, cache_read, \
+             cache_write_5m, cache_write_1h, output, compute_us, money) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        for (line, entry) in (known.lines..).zip(entries) {
+            let query = sqlx::query(SQL).bind(known.hold);
+            bind_entry(query, line, known.payer, entry).execute(&mut self.connection).await?;
+        }
+        let lines = known.lines + integer(entries.len() as u64);
+        let known = Known { lines, position: Position::Open(held.clone()), ..known.clone() };
         remember(&mut self.memory.open, held.hold.request.clone(), known);
         Ok(())
     }
@@ -235,7 +248,9 @@ impl Store {
                 (codes::SETTLED, end.code(), Some(source.code()), Some(usage))
             }
             How::Released { reason } => (codes::RELEASED, reason.code(), None, Some(Usage::default())),
-            How::Lost { reason } => (codes::LOST, reason.code(), None, None),
+            How::Lost { reason, estimate } => {
+                (codes::LOST, reason.code(), estimate.map(|_| UsageSource::Estimated.code()), estimate)
+            }
         };
         let mut query = sqlx::query(END_WITH_ENTRIES[entries.len()])
             .bind(known.hold)
@@ -249,7 +264,7 @@ impl Store {
             query = query.bind(dimensions.map(|tokens| integer(tokens[dimension])));
         }
         query = query.bind(usage.map(|usage| integer(usage.reasoning))).bind(known.hold);
-        for (line, entry) in (1..).zip(entries) {
+        for (line, entry) in (known.lines..).zip(entries) {
             query = bind_entry(query.bind(known.hold), line, known.payer, entry);
         }
         query.execute(&mut self.connection).await?;
@@ -294,9 +309,10 @@ macro_rules! ending_sql {
     ($($entries:literal)?) => {
         concat!(
             "INSERT INTO ending (hold, at, how, reason, source, cost, \
-             input_uncached, cache_read, cache_write_5m, cache_write_1h, output, reasoning) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?); \
-             DELETE FROM open_hold WHERE hold = ?" $(, "; INSERT INTO entry VALUES ", $entries)?
+             input_uncached, cache_read, cache_write_5m, cache_write_1h, output, compute_us, reasoning) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?); \
+             DELETE FROM open_hold WHERE hold = ?" $(, "; INSERT INTO entry (hold, line, from_account, to_account, input_uncached, cache_read, cache_write_5m, \
+             cache_write_1h, output, compute_us, money) VALUES ", $entries)?
         )
     };
 }
@@ -304,10 +320,10 @@ macro_rules! ending_sql {
 /// An end moves its hold in at most three entries: used, unused, and beyond the hold.
 const END_WITH_ENTRIES: [&str; 4] = [
     ending_sql!(),
-    ending_sql!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
-    ending_sql!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+    ending_sql!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
+    ending_sql!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
     ending_sql!(
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ),
 ];
 

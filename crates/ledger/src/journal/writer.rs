@@ -17,7 +17,7 @@ use super::store::{Store, StoreError};
 use crate::book::{self, Decision};
 use crate::events::{CallFailed, StoreFailed, StoreRecovered};
 use crate::{
-    EndOutcome, Held, Hold, HoldOutcome, KeyId, KeyRecord, LedgerError, LossReason, Position, PriceChange,
+    EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, KeyId, KeyRecord, LedgerError, LossReason, Position, PriceChange,
     PriceVersion, Release, Settlement, Timestamp,
 };
 
@@ -25,6 +25,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub enum Input {
     Hold(Hold),
+    Grow(Grow),
     Settle(Settlement),
     Release(Release),
     Expire { requests: Vec<RequestId>, reason: LossReason, at: Timestamp },
@@ -37,6 +38,7 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub enum Output {
     Hold(HoldOutcome),
+    Grow(GrowOutcome),
     End(EndOutcome),
     Expired(Vec<Held>),
     Prices(Vec<PriceVersion>),
@@ -172,7 +174,11 @@ impl Input {
     /// Whether it writes to the book itself, which only the server does.
     pub fn books(&self) -> bool {
         match self {
-            Input::Hold(_) | Input::Settle(_) | Input::Release(_) | Input::Expire { .. } => true,
+            Input::Hold(_)
+            | Input::Grow(_)
+            | Input::Settle(_)
+            | Input::Release(_)
+            | Input::Expire { .. } => true,
             Input::SetPrices(_) | Input::AddKey { .. } | Input::RevokeKey { .. } | Input::Close => false,
         }
     }
@@ -180,6 +186,7 @@ impl Input {
     pub fn doing(&self) -> &'static str {
         match self {
             Input::Hold(_) => "holding",
+            Input::Grow(_) => "growing a hold",
             Input::Settle(_) => "settling",
             Input::Release(_) => "releasing",
             Input::Expire { .. } => "expiring holds",
@@ -215,10 +222,20 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
             let position = position(store.known(&hold.request).await?);
             let price = store.price_at(&hold.model, hold.at).await?;
             let Decision { outcome, entries, .. } = book::hold(&position, hold.clone(), price)?;
-            if let HoldOutcome::Opened(held) = &outcome {
+            if let HoldOutcome::Opened(held, _) = &outcome {
                 store.add_hold(held, &entries).await?;
             }
             Ok(Output::Hold(outcome))
+        }
+        Input::Grow(grow) => {
+            let known = store.known(&grow.request).await?;
+            let absent = Position::Absent;
+            let position = known.as_ref().map_or(&absent, |known| &known.position);
+            let Decision { outcome, entries, .. } = book::grow(position, grow.clone())?;
+            if let (Some(known), GrowOutcome::Grown(held, _)) = (&known, &outcome) {
+                store.add_growth(known, held, &entries).await?;
+            }
+            Ok(Output::Grow(outcome))
         }
         Input::Settle(settlement) => {
             let decide = |position: &Position| book::settle(position, settlement.clone());
@@ -270,13 +287,13 @@ async fn finish(
 
 /// A version is recorded only when it says something new, so that a restart with the same configuration adds nothing.
 async fn set_price(store: &mut Store, change: &PriceChange) -> Result<Option<PriceVersion>, StoreError> {
-    let in_force = store.price_at(&change.model, change.valid_from).await?.map(|version| version.prices);
-    if in_force.unwrap_or_default() == change.prices {
+    let in_force = store.price_at(&change.model, change.valid_from).await?.map(|version| version.sheet);
+    if in_force.unwrap_or_default() == change.sheet {
         return Ok(None);
     }
     let id = store.add_price(change).await?;
-    let PriceChange { model, prices, valid_from } = change.clone();
-    Ok(Some(PriceVersion { id: crate::PriceId(id), model, prices, valid_from }))
+    let PriceChange { model, sheet, valid_from } = change.clone();
+    Ok(Some(PriceVersion { id: crate::PriceId(id), model, sheet, valid_from }))
 }
 
 fn position(known: Option<Known>) -> Position {

@@ -1,7 +1,7 @@
 //! Holds, settlements and releases, as the gateway calls them.
 
 use domain::Money;
-use ledger::{HoldOutcome, How, Journal, LedgerError, LossReason, PriceChange, Prices};
+use ledger::{HoldOutcome, How, Journal, LedgerError, LossReason, PriceChange, Sheet};
 use sqlx::{Connection, Executor};
 
 use crate::support::*;
@@ -93,12 +93,12 @@ async fn many_different_requests_at_once_are_all_booked() {
 async fn a_request_is_settled_at_the_price_of_its_hold() {
     let home = Home::new();
     let journal = home.open().await;
-    let change = |prices, millis| vec![PriceChange { model: "tiny".into(), prices, valid_from: at(millis) }];
-    assert_eq!(journal.set_prices(change(prices(), 0)).await.unwrap().len(), 1);
+    let change = |sheet, millis| vec![PriceChange { model: "tiny".into(), sheet, valid_from: at(millis) }];
+    assert_eq!(journal.set_prices(change(sheet(), 0)).await.unwrap().len(), 1);
     journal.hold(hold(request(1))).await.unwrap();
     // Twice the price from 1,500 ms on: between this hold and its settlement.
     let price = |text: &str| text.parse().unwrap();
-    let dearer = Prices::per_token(price("2"), price("0.2"), price("8"));
+    let dearer = Sheet::per_token(price("2"), price("0.2"), price("8"));
     journal.set_prices(change(dearer, 1_500)).await.unwrap();
     let settled = journal.settle(settlement(request(1), used(100, 900, 10))).await.unwrap();
     // 100 × 1 + 900 × 0.1 + 10 × 4 = 230 millionths of a dollar.
@@ -116,11 +116,11 @@ async fn a_request_is_settled_at_the_price_of_its_hold() {
 async fn an_unchanged_price_makes_no_new_version_and_a_withdrawn_one_is_unpriced() {
     let home = Home::new();
     let journal = home.open().await;
-    let change = |prices, millis| vec![PriceChange { model: "tiny".into(), prices, valid_from: at(millis) }];
-    assert_eq!(journal.set_prices(change(Prices::UNPRICED, 0)).await.unwrap().len(), 0);
-    assert_eq!(journal.set_prices(change(prices(), 10)).await.unwrap().len(), 1);
-    assert_eq!(journal.set_prices(change(prices(), 20)).await.unwrap().len(), 0);
-    assert_eq!(journal.set_prices(change(Prices::UNPRICED, 500)).await.unwrap().len(), 1);
+    let change = |sheet, millis| vec![PriceChange { model: "tiny".into(), sheet, valid_from: at(millis) }];
+    assert_eq!(journal.set_prices(change(Sheet::unpriced(), 0)).await.unwrap().len(), 0);
+    assert_eq!(journal.set_prices(change(sheet(), 10)).await.unwrap().len(), 1);
+    assert_eq!(journal.set_prices(change(sheet(), 20)).await.unwrap().len(), 0);
+    assert_eq!(journal.set_prices(change(Sheet::unpriced(), 500)).await.unwrap().len(), 1);
     assert_eq!(journal.prices().await.unwrap().len(), 2);
     journal.hold(hold(request(1))).await.unwrap();
     let settled = journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap();
@@ -132,9 +132,10 @@ async fn an_unchanged_price_makes_no_new_version_and_a_withdrawn_one_is_unpriced
 async fn one_price_that_cannot_be_written_refuses_them_all() {
     let home = Home::new();
     let journal = home.open().await;
-    let change = |model: &str, prices| PriceChange { model: model.into(), prices, valid_from: at(0) };
-    let absurd = Prices { output: Some(domain::Price::from_pico_per_token(u64::MAX)), ..prices() };
-    let changes = vec![change("tiny", prices()), change("large", absurd)];
+    let change = |model: &str, sheet| PriceChange { model: model.into(), sheet, valid_from: at(0) };
+    let mut absurd = sheet();
+    absurd.standard.rates.output = Some(domain::Price::from_pico_per_token(u64::MAX));
+    let changes = vec![change("tiny", sheet()), change("large", absurd)];
     let error = journal.set_prices(changes).await.unwrap_err().to_string();
     assert!(error.starts_with("a price of model large is 18446744.073709551615 USD a token"), "{error}");
     assert!(journal.prices().await.unwrap().is_empty());
@@ -146,7 +147,7 @@ async fn a_price_set_by_a_tool_beside_the_server_counts_from_the_next_hold_on() 
     let server = home.open().await;
     server.hold(hold(request(1))).await.unwrap();
     let tool = Journal::attach(&home.path()).await.unwrap();
-    let change = PriceChange { model: "tiny".into(), prices: prices(), valid_from: at(0) };
+    let change = PriceChange { model: "tiny".into(), sheet: sheet(), valid_from: at(0) };
     tool.set_prices(vec![change]).await.unwrap();
     server.hold(hold(request(2))).await.unwrap();
     for (number, cost) in [(1, None), (2, Some("0.00001"))] {
@@ -167,7 +168,7 @@ async fn a_released_request_costs_nothing_even_when_unpriced() {
 }
 
 #[tokio::test]
-async fn holds_of_a_lost_process_are_closed_as_unknown() {
+async fn holds_of_a_lost_process_are_booked_in_full_as_estimates() {
     let home = Home::new();
     let journal = home.open().await;
     journal.hold(hold(request(1))).await.unwrap();
@@ -179,7 +180,8 @@ async fn holds_of_a_lost_process_are_closed_as_unknown() {
     assert!(journal.expire_holds(asked, LossReason::ProcessLost, at(9_001)).await.unwrap().is_empty());
     let row = journal.requests(&[request(1)]).await.unwrap().remove(0);
     let ending = row.ending.unwrap();
-    assert_eq!((ending.how, ending.cost), (How::Lost { reason: LossReason::ProcessLost }, None));
+    assert_eq!((ending.how, ending.cost),
+        (How::Lost { reason: LossReason::ProcessLost, estimate: Some(used(100, 0, 50)) }, None));
     assert!(journal.open_holds().await.unwrap().is_empty());
     assert_sound(&journal).await;
 }
@@ -218,7 +220,7 @@ async fn a_payer_may_have_the_name_of_a_side_of_the_book() {
 async fn nobody_changes_or_deletes_what_is_booked() {
     let home = Home::new();
     let journal = home.open().await;
-    let change = PriceChange { model: "tiny".into(), prices: prices(), valid_from: at(0) };
+    let change = PriceChange { model: "tiny".into(), sheet: sheet(), valid_from: at(0) };
     journal.set_prices(vec![change]).await.unwrap();
     journal.hold(hold(request(1))).await.unwrap();
     journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap();

@@ -10,7 +10,8 @@ use std::fmt::Debug;
 use domain::{Money, RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{
     Dimension, EndOutcome, Entry, Hold, HoldOutcome, Journal, LedgerError, LossReason, Position, PriceChange,
-    PriceVersion, Prices, Quantities, Release, ReleaseReason, Settlement, Side, UsageQuery, UsageRow, book,
+    PriceVersion, Quantities, Rates, Release, ReleaseReason, Schedule, Settlement, Sheet, Side, UsageQuery,
+    UsageRow, book,
 };
 
 use crate::support::*;
@@ -152,25 +153,25 @@ async fn balance(journal: &Journal, plain: &Plain) {
     assert_eq!(rows.len(), plain.positions.len());
 
     let sides = plain.sides();
-    assert_eq!(sides.values().fold([0; 6], |sum, side| std::array::from_fn(|i| sum[i] + side[i])), [0; 6]);
+    assert_eq!(sides.values().fold([0; 7], |sum, side| std::array::from_fn(|i| sum[i] + side[i])), [0; 7]);
     let by_account = UsageQuery { by: vec![Dimension::Account], ..UsageQuery::default() };
     let usage = journal.usage(&by_account).await.unwrap();
     assert_eq!(usage.iter().map(|row| row.requests as usize).sum::<usize>(), plain.positions.len());
     assert_eq!(usage.iter().map(|row| row.open_requests as usize).sum::<usize>(), plain.open());
-    let earned = usage.iter().map(vector).fold([0; 6], |sum, row| std::array::from_fn(|i| sum[i] + row[i]));
+    let earned = usage.iter().map(vector).fold([0; 7], |sum, row| std::array::from_fn(|i| sum[i] + row[i]));
     assert_eq!(earned, sides.get(&Side::Earned).copied().unwrap_or_default());
 }
 
-fn vector(row: &UsageRow) -> [i128; 6] {
+fn vector(row: &UsageRow) -> [i128; 7] {
     signed(&Quantities::of(&row.usage, Some(row.cost)))
 }
 
-fn signed(quantities: &Quantities) -> [i128; 6] {
-    let mut vector = [0; 6];
+fn signed(quantities: &Quantities) -> [i128; 7] {
+    let mut vector = [0; 7];
     for (sum, tokens) in vector.iter_mut().zip(quantities.tokens) {
         *sum = tokens.into();
     }
-    vector[5] = quantities.money.pico();
+    vector[6] = quantities.money.pico();
     vector
 }
 
@@ -211,7 +212,7 @@ impl Plain {
     fn set_price(&mut self, change: PriceChange, versions: Vec<PriceVersion>) {
         assert!(versions.len() <= 1);
         for version in versions {
-            assert_eq!((&version.model, version.prices), (&change.model, change.prices));
+            assert_eq!((&version.model, &version.sheet), (&change.model, &change.sheet));
             self.prices.push(version);
         }
     }
@@ -222,8 +223,8 @@ impl Plain {
         self.positions.values().filter(|position| matches!(position, Position::Open(_))).count()
     }
     /// What each side has in the end: all entries, added up.
-    fn sides(&self) -> BTreeMap<Side, [i128; 6]> {
-        let mut sides: BTreeMap<Side, [i128; 6]> = BTreeMap::new();
+    fn sides(&self) -> BTreeMap<Side, [i128; 7]> {
+        let mut sides: BTreeMap<Side, [i128; 7]> = BTreeMap::new();
         for entry in &self.entries {
             let moved = signed(&entry.quantities);
             let from = sides.entry(entry.from).or_default();
@@ -270,7 +271,7 @@ fn a_hold(chance: &mut Chance, request: RequestId, now: ledger::Timestamp) -> Ho
     let estimate = a_usage(chance);
     // Mostly one account, so that a repeat by another one is the exception.
     let account = chance.pick(&["local", "local", "local", "held"]).into();
-    Hold { request, account, model: chance.pick(&["tiny", "tiny", "large"]).into(), estimate, at: now }
+    Hold::new(request, account, chance.pick(&["tiny", "tiny", "large"]).into(), estimate, now)
 }
 
 fn a_settlement(chance: &mut Chance, request: RequestId, now: ledger::Timestamp) -> Settlement {
@@ -281,7 +282,7 @@ fn a_settlement(chance: &mut Chance, request: RequestId, now: ledger::Timestamp)
 
 fn a_price(chance: &mut Chance, now: ledger::Timestamp) -> PriceChange {
     let mut price = || Some(domain::Price::from_pico_per_token(chance.below(5) * 100_000));
-    let mut prices = Prices {
+    let mut rates = Rates {
         input_uncached: price(),
         cache_read: price(),
         cache_write_5m: price(),
@@ -289,16 +290,17 @@ fn a_price(chance: &mut Chance, now: ledger::Timestamp) -> PriceChange {
         output: price(),
     };
     if chance.below(3) == 0 {
-        prices.cache_write_5m = None;
+        rates.cache_write_5m = None;
     }
     if chance.below(6) == 0 {
-        prices = Prices::UNPRICED;
+        rates = Rates::default();
     }
-    PriceChange { model: chance.pick(&["tiny", "large"]).into(), prices, valid_from: now }
+    let sheet = Sheet { standard: Schedule { rates, long: Vec::new() }, ..Sheet::unpriced() };
+    PriceChange { model: chance.pick(&["tiny", "large"]).into(), sheet, valid_from: now }
 }
 
 #[test]
 fn money_of_the_plain_book_is_in_picodollars() {
     let quantities = Quantities::of(&used(1, 2, 3), Some(Money::from_pico(7)));
-    assert_eq!(signed(&quantities), [1, 2, 0, 0, 3, 7]);
+    assert_eq!(signed(&quantities), [1, 2, 0, 0, 3, 0, 7]);
 }

@@ -5,7 +5,7 @@ use ledger::{Journal, KeyId, LedgerError, NewKey};
 use crate::support::*;
 
 fn new_key(name: &str, seed: u8) -> NewKey {
-    NewKey { name: name.into(), account: "team-a".into(), random: [seed; 32], at: at(5) }
+    NewKey::member(name, "team-a".into(), [seed; 32], at(5))
 }
 
 #[tokio::test]

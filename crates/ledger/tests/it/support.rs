@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use domain::{RequestId, Usage, UsageEnd, UsageSource};
-use ledger::{Hold, Journal, Prices, Release, ReleaseReason, Settlement, Timestamp};
+use ledger::{Hold, Journal, Release, ReleaseReason, Settlement, Sheet, Timestamp};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
@@ -42,7 +42,7 @@ pub fn used(input_uncached: u64, cache_read: u64, output: u64) -> Usage {
 }
 
 pub fn hold(request: RequestId) -> Hold {
-    Hold { request, account: "local".into(), model: "tiny".into(), estimate: used(100, 0, 50), at: at(1_000) }
+    Hold::new(request, "local".into(), "tiny".into(), used(100, 0, 50), at(1_000))
 }
 
 pub fn settlement(request: RequestId, usage: Usage) -> Settlement {
@@ -54,9 +54,9 @@ pub fn release(request: RequestId) -> Release {
 }
 
 /// 1 USD a million for input, a tenth of it cached, 4 USD for output.
-pub fn prices() -> Prices {
+pub fn sheet() -> Sheet {
     let price = |text: &str| text.parse().unwrap();
-    Prices::per_token(price("1"), price("0.1"), price("4"))
+    Sheet::per_token(price("1"), price("0.1"), price("4"))
 }
 
 pub async fn assert_sound(journal: &Journal) {

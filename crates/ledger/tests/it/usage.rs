@@ -11,7 +11,7 @@ const DAY_MS: i64 = 86_400_000;
 async fn usage_counts_priced_unpriced_unknown_and_open_requests_apart() {
     let home = Home::new();
     let journal = home.open().await;
-    let change = PriceChange { model: "priced".into(), prices: prices(), valid_from: at(0) };
+    let change = PriceChange { model: "priced".into(), sheet: sheet(), valid_from: at(0) };
     journal.set_prices(vec![change]).await.unwrap();
     for (number, model) in [(1, "priced"), (2, "priced"), (3, "free"), (4, "free"), (5, "free"), (6, "free")]
     {
@@ -30,8 +30,8 @@ async fn usage_counts_priced_unpriced_unknown_and_open_requests_apart() {
     let [free, priced] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!(free.model.as_ref().unwrap().as_str(), "free");
     assert_eq!((free.requests, free.open_requests), (4, 1));
-    assert_eq!((free.unknown_requests, free.unpriced_requests), (1, 1));
-    assert_eq!((free.usage, free.cost.to_string().as_str()), (used(7, 0, 3), "0.00"));
+    assert_eq!((free.unknown_requests, free.unpriced_requests), (0, 2));
+    assert_eq!((free.usage, free.cost.to_string().as_str()), (used(107, 0, 53), "0.00"));
     assert_eq!((priced.requests, priced.unpriced_requests), (2, 0));
     assert_eq!((priced.usage, priced.cost.to_string().as_str()), (used(100, 900, 10), "0.00023"));
 
@@ -84,7 +84,7 @@ async fn sums_beyond_64_bits_are_exact() {
     let price = domain::Price::from_pico_per_token(9_000_000_000_000);
     let change = PriceChange {
         model: "tiny".into(),
-        prices: ledger::Prices::per_token(price, price, price),
+        sheet: ledger::Sheet::per_token(price, price, price),
         valid_from: at(0),
     };
     journal.set_prices(vec![change]).await.unwrap();
