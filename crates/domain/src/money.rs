@@ -79,6 +79,28 @@ impl fmt::Debug for Money {
     }
 }
 
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an amount of money is a decimal number of USD with at most 12 decimals, such as 0.50; got {0:?}")]
+pub struct MoneyParseError(String);
+
+/// Reads what is displayed, without a sign, exactly.
+impl FromStr for Money {
+    type Err = MoneyParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || MoneyParseError(text.chars().take(64).collect());
+        let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+        let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let fraction = fraction.trim_end_matches('0');
+        // 18 digits of whole dollars are beyond all money there is, and far inside 128 bits of picodollars.
+        if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || whole.len() > 18 || fraction.len() > 12 {
+            return Err(wrong());
+        }
+        let pico: i128 = format!("{whole}{fraction:0<12}").parse().map_err(|_| wrong())?;
+        Ok(Money(pico))
+    }
+}
+
 /// A price of one token, in picodollars; written in configuration as USD per million tokens.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -147,6 +169,18 @@ mod tests {
         assert!(matches!(read("1e3"), Err(PriceParseError::NotDecimal(_))));
         assert!(matches!(read(""), Err(PriceParseError::NotDecimal(_))));
         assert!(matches!(read("99999999"), Err(PriceParseError::TooLarge(_))));
+    }
+
+    #[test]
+    fn money_is_read_exactly_or_refused() {
+        let read = |text: &str| text.parse::<Money>().map(Money::pico);
+        assert_eq!(read("0.50"), Ok(500_000_000_000));
+        assert_eq!(read("12"), Ok(12 * PICO_PER_USD));
+        assert_eq!(read("0.000000000001"), Ok(1));
+        assert_eq!(read("7.5").map(|pico| Money::from_pico(pico).to_string()), Ok("7.50".to_owned()));
+        for wrong in ["", ".5", "-1", "1e3", "0.0000000000001", "1,5", "9999999999999999999"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -37,5 +37,7 @@ pub use quantity::{DIMENSIONS, Quantities};
 pub use role::{Deed, Role};
 pub use scope::{Pattern, ScopeKind, Scopes};
 pub use statement::{Dimension, RequestEnd, RequestRow, UnknownDimension, UsageQuery, UsageRow};
-pub use task::{TaskPath, TaskPathError};
+pub use task::{
+    NewTask, TaskChange, TaskDeed, TaskNode, TaskPath, TaskPathError, TaskRecord, TaskRow, TaskState, TaskSums,
+};
 pub use time::{Day, Timestamp};

@@ -4,8 +4,14 @@
 //! task is inside of are the prefixes of its path, so a limit on `acme/run-42` covers the whole tree without a join; and nobody
 //! can name a task of another organisation, because the door writes the first segment itself.
 
+mod record;
+mod tree;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use record::{NewTask, TaskChange, TaskDeed, TaskRecord, TaskState, TaskSums};
+pub use tree::{TaskNode, TaskRow};
 
 /// 1 to [`TaskPath::DEPTH_MAX`] segments, each of 1 to [`TaskPath::SEGMENT_BYTES_MAX`] of `A-Z a-z 0-9 . _ @ + -`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
