@@ -12,7 +12,7 @@ mod error;
 mod events;
 mod journal;
 mod key;
-mod price;
+pub mod price;
 mod quantity;
 mod role;
 mod scope;
@@ -30,14 +30,14 @@ pub use error::LedgerError;
 pub use journal::{Integrity, Journal, JournalOptions};
 pub use key::{FoundKey, Key, KeyId, KeyQuery, KeyRecord, KeyState, NewKey, Rotation, Secret};
 pub use price::{
-    Circumstances, ContextTier, Cost, Multiplier, PriceChange, PriceId, PriceVersion, Provider, Rate, Rates,
-    Region, Schedule, ServiceTier, Sheet, Terms, TierPrice,
+    Bill, Circumstances, ContextTier, Cost, Multiplier, PriceChange, PriceId, PriceVersion, Provider, Quote, Rate,
+    Rates, Region, Schedule, ServiceTier, Sheet, Terms, TierPrice,
 };
 pub use quantity::{DIMENSIONS, Quantities};
 pub use role::{Deed, Role};
 pub use scope::{Pattern, ScopeKind, Scopes};
 pub use statement::{Dimension, RequestEnd, RequestRow, UnknownDimension, UsageQuery, UsageRow};
 pub use task::{
-    NewTask, TaskChange, TaskDeed, TaskNode, TaskPath, TaskPathError, TaskRecord, TaskRow, TaskState, TaskSums,
+    NewTask, TaskChange, TaskDeed, TaskNode, TaskPath, TaskPathError, TaskQuery, TaskRecord, TaskRow, TaskState, TaskSums,
 };
 pub use time::{Day, Timestamp};

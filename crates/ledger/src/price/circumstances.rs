@@ -26,9 +26,7 @@ impl Default for Circumstances {
 }
 
 /// How urgently a provider serves, under the names that its invoices use.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceTier {
     #[default]
@@ -129,6 +127,10 @@ impl Circumstances {
     /// Returns the name under which this model's price is kept: our own models under their names, others under
     /// `provider/model`, for two providers rarely ask the same for one model.
     pub fn priced_as(&self, model: &ModelName) -> ModelName {
-        if self.provider.is_local() { model.clone() } else { ModelName::new(format!("{}/{model}", self.provider)) }
+        if self.provider.is_local() {
+            model.clone()
+        } else {
+            ModelName::new(format!("{}/{model}", self.provider))
+        }
     }
 }

@@ -17,7 +17,9 @@ const DIGITS_MAX: usize = 36;
 pub fn scaled(text: &str, decimals: u32) -> Result<i128, DecimalError> {
     let text = text.trim();
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().map_err(|_| DecimalError::NotDecimal)?),
+        Some((mantissa, exponent)) => {
+            (mantissa, exponent.parse::<i32>().map_err(|_| DecimalError::NotDecimal)?)
+        }
         None => (text, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

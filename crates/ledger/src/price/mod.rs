@@ -1,15 +1,22 @@
 //! What a model's tokens cost, and since when.
 
+pub mod catalogue;
+pub mod check;
 mod circumstances;
 mod decimal;
+pub mod import;
 mod sheet;
+mod terms;
+mod text;
 
 use domain::{ModelName, Money};
 
 pub use self::circumstances::{Circumstances, Provider, Region, ServiceTier, UnknownTier};
 pub use self::sheet::{
-    ContextTier, Cost, Multiplier, NotAMultiplier, NotARate, Rate, Rates, Schedule, Sheet, Terms, TierPrice,
+    ContextTier, Cost, Multiplier, NotAMultiplier, NotARate, Quote, Rate, Rates, Schedule, Sheet, TierPrice,
 };
+pub use self::terms::{Bill, Reach, Step, StepText, Terms, TermsText, Usd};
+pub use self::text::{DateText, LongText, PriceText, Quoted, RatesText, SurchargeText, TierText, WrongPrice};
 use crate::{LedgerError, Timestamp};
 
 /// The number of a row in the price table, kept beside every amount that was computed with it.

@@ -150,29 +150,31 @@ impl Sheet {
         if self.is_unpriced() {
             return None;
         }
-        let terms = self.terms(usage.input(), circumstances);
+        let quote = self.quote(usage.input(), circumstances);
         Some(Cost {
-            input_uncached: terms.amount(usage.input_uncached, terms.rates.input_uncached)?,
-            cache_read: terms.amount(usage.cache_read, terms.rates.cache_read)?,
-            cache_write_5m: terms.amount(usage.cache_write_5m, terms.rates.cache_write_5m)?,
-            cache_write_1h: terms.amount(usage.cache_write_1h, terms.rates.cache_write_1h)?,
-            output: terms.amount(usage.output, terms.rates.output)?,
+            input_uncached: quote.amount(usage.input_uncached, quote.rates.input_uncached)?,
+            cache_read: quote.amount(usage.cache_read, quote.rates.cache_read)?,
+            cache_write_5m: quote.amount(usage.cache_write_5m, quote.rates.cache_write_5m)?,
+            cache_write_1h: quote.amount(usage.cache_write_1h, quote.rates.cache_write_1h)?,
+            output: quote.amount(usage.output, quote.rates.output)?,
             compute: self.compute_hour.map_or(Money::ZERO, |rate| rate.of_micros(usage.compute_us)),
             request: self.request.filter(|_| *usage != Usage::default()).map_or(Money::ZERO, Rate::amount),
         })
     }
 
     /// Returns what one token of each kind costs under these circumstances, before multipliers, and the multiplier.
-    pub fn terms(&self, input_tokens: u64, circumstances: &Circumstances) -> Terms {
-        let (schedule, tier) = match (circumstances.service_tier, self.tiers.get(&circumstances.service_tier)) {
+    pub fn quote(&self, input_tokens: u64, circumstances: &Circumstances) -> Quote {
+        let (schedule, tier) = match (circumstances.service_tier, self.tiers.get(&circumstances.service_tier))
+        {
             (ServiceTier::Standard, _) => (Some(&self.standard), Some(Multiplier::ONE)),
             (_, Some(TierPrice::Times(times))) => (Some(&self.standard), Some(*times)),
             (_, Some(TierPrice::Own(schedule))) => (Some(schedule), Some(Multiplier::ONE)),
             (_, None) => (None, None),
         };
         let rates = schedule.map(|schedule| *schedule.rates_for(input_tokens)).unwrap_or_default();
-        let multipliers = tier.zip(self.region(circumstances.region.as_ref())).map(|(tier, region)| [tier, region]);
-        Terms { rates, multipliers }
+        let multipliers =
+            tier.zip(self.region(circumstances.region.as_ref())).map(|(tier, region)| [tier, region]);
+        Quote { rates, multipliers }
     }
 
     /// Returns the canonical text that the store keeps: equal sheets have equal texts.
@@ -225,13 +227,13 @@ impl Rates {
 
 /// The part of a sheet that prices one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct Quote {
     pub rates: Rates,
     /// `None`: nothing is known of this tier or region.
     pub multipliers: Option<[Multiplier; 2]>,
 }
 
-impl Terms {
+impl Quote {
     /// Returns what so many tokens of one dimension cost, or nothing where they have no price. No tokens cost nothing.
     pub fn amount(&self, tokens: u64, rate: Option<Price>) -> Option<Money> {
         match (rate, self.multipliers) {
@@ -335,7 +337,9 @@ impl Rate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an amount is a decimal number of USD below 9,000,000 with at most 12 decimals, such as 2.69; got {0:?}")]
+#[error(
+    "an amount is a decimal number of USD below 9,000,000 with at most 12 decimals, such as 2.69; got {0:?}"
+)]
 pub struct NotARate(String);
 
 /// Reads USD, exactly.
@@ -343,7 +347,9 @@ impl FromStr for Rate {
     type Err = NotARate;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let pico = super::decimal::scaled(text, 12).ok().and_then(|pico| u64::try_from(pico).ok());
-        pico.filter(|pico| *pico < 9_000_000_000_000_000_000).map(Self).ok_or_else(|| NotARate(text.to_owned()))
+        pico.filter(|pico| *pico < 9_000_000_000_000_000_000)
+            .map(Self)
+            .ok_or_else(|| NotARate(text.to_owned()))
     }
 }
 

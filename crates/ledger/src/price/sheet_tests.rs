@@ -107,7 +107,10 @@ fn machine_time_is_priced_by_the_hour_it_is_rented_by() {
 
 #[test]
 fn a_request_fee_is_owed_once_for_any_use() {
-    let fee = Sheet { request: Some("0.01".parse().unwrap()), ..Sheet::per_token(price("1"), price("1"), price("1")) };
+    let fee = Sheet {
+        request: Some("0.01".parse().unwrap()),
+        ..Sheet::per_token(price("1"), price("1"), price("1"))
+    };
     check(&fee, used(1_000_000, 0, 0), Circumstances::default(), "1.01");
     check(&fee, Usage::default(), Circumstances::default(), "0.00");
 }
@@ -118,7 +121,10 @@ fn a_sheet_comes_back_from_its_text_and_equal_sheets_have_equal_texts() {
     assert_eq!(Sheet::from_text(&sheet.to_text()), Ok(sheet));
     assert_eq!(Sheet::unpriced().to_text(), r#"{"standard":{"rates":{}}}"#);
     let text = Sheet::per_token(price("1"), price("0.1"), price("4")).to_text();
-    assert_eq!(text, r#"{"standard":{"rates":{"input_uncached":1000000,"cache_read":100000,"output":4000000}}}"#);
+    assert_eq!(
+        text,
+        r#"{"standard":{"rates":{"input_uncached":1000000,"cache_read":100000,"output":4000000}}}"#
+    );
     assert!(Sheet::from_text(r#"{"standard":{"rates":{"imput":1}}}"#).is_err());
 }
 
@@ -177,7 +183,9 @@ fn some_sheet() -> impl Strategy<Value = Sheet> {
     let extras = (0..=1_000_000_u32, 1_000_000..3_000_000_u32, 0..10_000_000_000_000_u64);
     (some_rates(), some_rates(), 1_000..300_000_u64, extras).prop_map(
         |(rates, more, above_input_tokens, (batch, region, hour))| {
-            let sum = |a: Option<Price>, b: Option<Price>| pico(a.unwrap().pico_per_token() + b.unwrap().pico_per_token());
+            let sum = |a: Option<Price>, b: Option<Price>| {
+                pico(a.unwrap().pico_per_token() + b.unwrap().pico_per_token())
+            };
             let long = Rates {
                 input_uncached: sum(rates.input_uncached, more.input_uncached),
                 cache_read: sum(rates.cache_read, more.cache_read),
