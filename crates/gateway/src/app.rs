@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::admit::LivingHolds;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::router::Route;
 use crate::upstream::LocalUpstream;
 use crate::who::{KeyCache, KeysPolicy};
 
@@ -39,6 +40,8 @@ pub enum AppError {
 /// Everything that requests share. Prices are not here: the ledger has them, by model name.
 pub struct App {
     pub(crate) models: Vec<Arc<ServedModel>>,
+    /// Routes of other rooms, behind the same door.
+    pub(crate) mounted: Vec<Route>,
     pub(crate) journal: Journal,
     pub(crate) keys_policy: KeysPolicy,
     pub(crate) keys: KeyCache,
@@ -72,6 +75,7 @@ impl App {
             models.iter().map(|model| (model.name.to_string(), model.upstream.clone())).collect();
         Ok(App {
             models: models.into_iter().map(Arc::new).collect(),
+            mounted: Vec::new(),
             journal,
             keys_policy,
             keys: KeyCache::new(&limits),
@@ -85,6 +89,17 @@ impl App {
             cut: CancellationToken::new(),
             limits,
         })
+    }
+
+    /// Returns the app with routes of other rooms, which pass the same door.
+    pub fn mounting(mut self, routes: Vec<Route>) -> App {
+        self.mounted.extend(routes);
+        self
+    }
+
+    /// Looks up every key anew from here on, so that a change through this process holds at once.
+    pub fn forget_keys(&self) {
+        self.keys.forget();
     }
 
     /// Whether this request's hold will still be ended by whoever opened it: what a sweep of forgotten holds must spare.

@@ -6,9 +6,12 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use dialect::BadRequest;
 use dialect::openai::{ErrorBody, ErrorType};
-use domain::{ModelName, SubmitError};
+use domain::{Account, ModelName, SubmitError};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
+use ledger::{ScopeKind, Timestamp};
+
+use crate::who::Lack;
 
 /// Every reason for which a request gets no answer, or a begun answer no good end.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -29,8 +32,16 @@ pub enum Refusal {
     BodiesFull { retry_after: Duration },
     #[error("no API key; send it as `Authorization: Bearer <key>`")]
     KeyMissing,
-    #[error("this API key is unknown or revoked")]
+    #[error("this API key is unknown")]
     KeyUnknown,
+    #[error("this API key was revoked; ask for another")]
+    KeyRevoked,
+    #[error("this API key expired at {at}; rotate keys before they end, or ask for another")]
+    KeyExpired { at: Timestamp },
+    #[error("the account {account} is closed")]
+    AccountClosed { account: Account },
+    #[error("{}", not_allowed(*lack, name, allowed))]
+    NotAllowed { lack: Lack, name: String, allowed: Vec<String> },
     #[error("the model {asked:?} does not exist; this server has {}", list(known))]
     ModelUnknown { asked: ModelName, known: Vec<ModelName> },
     #[error(
@@ -96,6 +107,11 @@ impl Refusal {
             Self::BodiesFull { .. } => "bodies_full",
             Self::KeyMissing => "missing_api_key",
             Self::KeyUnknown => "invalid_api_key",
+            Self::KeyRevoked => "revoked_api_key",
+            Self::KeyExpired { .. } => "expired_api_key",
+            Self::AccountClosed { .. } => "account_closed",
+            Self::NotAllowed { lack: Lack::Role, .. } => "role_missing",
+            Self::NotAllowed { lack: Lack::Scope(_), .. } => "scope_missing",
             Self::ModelUnknown { .. } => "model_not_found",
             Self::ContextOverflow { .. } => "context_length_exceeded",
             Self::PromptTooLarge { .. } => "prompt_too_large",
@@ -124,7 +140,10 @@ impl Refusal {
             | Self::TooManyWorks { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow { .. } | Self::SlowReader { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::KeyMissing | Self::KeyUnknown => StatusCode::UNAUTHORIZED,
+            Self::KeyMissing | Self::KeyUnknown | Self::KeyRevoked | Self::KeyExpired { .. } => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::AccountClosed { .. } | Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
             Self::RequestsFull { .. } | Self::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodiesFull { .. }
             | Self::Draining { .. }
@@ -139,6 +158,7 @@ impl Refusal {
     fn kind(&self) -> ErrorType {
         match self.status() {
             StatusCode::UNAUTHORIZED => ErrorType::AuthenticationError,
+            StatusCode::FORBIDDEN => ErrorType::PermissionError,
             StatusCode::TOO_MANY_REQUESTS => ErrorType::RateLimitError,
             StatusCode::SERVICE_UNAVAILABLE => ErrorType::ServiceUnavailableError,
             StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => ErrorType::TimeoutError,
@@ -174,7 +194,9 @@ impl Refusal {
         }
         let body = ErrorBody::new(self.kind(), self.to_string()).code(self.code());
         match self {
-            Self::ModelUnknown { .. } => body.param("model"),
+            Self::ModelUnknown { .. } | Self::NotAllowed { lack: Lack::Scope(ScopeKind::Model), .. } => {
+                body.param("model")
+            }
             _ => body,
         }
     }
@@ -207,13 +229,42 @@ impl IntoResponse for Refusal {
 pub struct Reason(pub &'static str);
 
 fn list(models: &[ModelName]) -> String {
+    first_of(models.iter().map(ModelName::as_str))
+}
+
+fn first_of<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     /// An error is read by people: the first few names help, a hundred do not.
     const TOLD: usize = 20;
-    let told: Vec<&str> = models.iter().take(TOLD).map(ModelName::as_str).collect();
-    match models.len().saturating_sub(TOLD) {
-        0 => told.join(", "),
-        more => format!("{} and {more} more", told.join(", ")),
+    let more = names.len().saturating_sub(TOLD);
+    let told: Vec<&str> = names.take(TOLD).collect();
+    match (told.is_empty(), more) {
+        (true, _) => "none".to_owned(),
+        (false, 0) => told.join(", "),
+        (false, more) => format!("{} and {more} more", told.join(", ")),
     }
+}
+
+/// Says what is missing, what there is instead, and who can help.
+fn not_allowed(lack: Lack, name: &str, allowed: &[String]) -> String {
+    let allowed = first_of(allowed.iter().map(String::as_str));
+    let what = match lack {
+        Lack::Role => {
+            return format!(
+                "this key is {name}'s, and calls no models; use one with the role {allowed}, of an account that can be billed"
+            );
+        }
+        Lack::Scope(ScopeKind::Model) => "model",
+        Lack::Scope(ScopeKind::Endpoint) => "endpoint",
+        Lack::Scope(ScopeKind::Route) => "route",
+        Lack::Scope(ScopeKind::Region) if name.is_empty() => {
+            return format!(
+                "this key is only for the regions {allowed}, and where this model runs is not known; ask its admin"
+            );
+        }
+        Lack::Scope(ScopeKind::Region) => "region",
+        Lack::Scope(ScopeKind::ServiceTier) => "service tier",
+    };
+    format!("this key is not for the {what} {name:?}; it is for {allowed}; ask its admin for a wider one")
 }
 
 fn answer(max_output_tokens: Option<u32>) -> String {

@@ -38,12 +38,13 @@ pub struct AccountRecord {
     pub kind: Option<AccountKind>,
     pub display_name: Option<String>,
     pub cost_centre: Option<String>,
-    pub created_at: Timestamp,
+    /// `None` for one that nobody described.
+    pub created_at: Option<Timestamp>,
     /// A closed account, and all below it, is served no more; what was booked stays.
     pub closed_at: Option<Timestamp>,
 }
 
-/// What is needed to make an account. All above it must be there already.
+/// What is needed to make an account, or to describe one that requests were only booked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAccount {
     pub account: Account,
@@ -265,7 +266,7 @@ mod tests {
             kind: None,
             display_name: Some("Acme".into()),
             cost_centre: Some("K-1".into()),
-            created_at: Timestamp::from_millis(1),
+            created_at: None,
             closed_at: None,
         };
         let change = AccountChange { cost_centre: Some(None), ..AccountChange::default() };

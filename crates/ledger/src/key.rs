@@ -68,12 +68,12 @@ impl NewKey {
 }
 
 /// Puts a new secret in the place of an old one, which opens for a while longer.
+#[derive(Clone, Debug)]
 pub struct Rotation {
     pub id: KeyId,
     /// How long both open: the time that it takes to bring the new secret everywhere.
     pub overlap: Duration,
     pub created_by: Option<KeyId>,
-    pub random: [u8; 32],
     pub at: Timestamp,
 }
 
@@ -232,7 +232,6 @@ mod tests {
                 id: KeyId("key-old".into()),
                 overlap: Duration::from_millis(overlap_ms),
                 created_by: None,
-                random: [1; 32],
                 at: Timestamp::from_millis(100),
             };
             record(expires_at).rotated(&[7; 32], &rotation)

@@ -22,7 +22,7 @@ async fn create(place: &Place, name: String, account: Option<String>) -> anyhow:
         .context("the operating system gives no randomness")?;
     let account = Account::new(account.unwrap_or_else(|| name.clone()));
     let journal = open(place).await?;
-    let key = journal.create_key(NewKey { name, account, random, at: now() }).await?;
+    let key = journal.create_key(NewKey::member(name, account, random, now())).await?;
     println!("{}", key.secret.reveal());
     eprintln!(
         "key {} is booked to the account {}. The secret above is shown once; only its hash is kept.",
@@ -34,7 +34,7 @@ async fn create(place: &Place, name: String, account: Option<String>) -> anyhow:
 
 async fn list(place: &Place) -> anyhow::Result<()> {
     let journal = open(place).await?;
-    let keys = journal.list_keys().await?;
+    let keys = journal.keys(&ledger::KeyQuery { limit: usize::MAX, ..Default::default() }).await?;
     if keys.is_empty() {
         println!("no keys; make one with: baseload keys create --name alice");
     }

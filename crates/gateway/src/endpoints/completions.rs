@@ -14,21 +14,21 @@ use crate::app::App;
 use crate::guard::{self, Draft};
 use crate::refusal::Refusal;
 use crate::reply::{self, Surface};
+use crate::router::CurrentCaller;
 use crate::visit::CurrentVisit;
-use crate::{admit, body, place, who};
+use crate::{admit, body, place};
 
 pub async fn create(
     State(app): State<Arc<App>>,
     Extension(visit): CurrentVisit,
+    Extension(caller): CurrentCaller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let caller = who::caller(&app, &headers).await?;
-    visit.account(&caller.account);
     let priority = priority::read(&headers)?;
     let request = body::read(&app, &headers, body).await?.understood(&app, Request::read).await?;
     let place = admit::place(&app)?;
-    let model = place::model(&app, request.model())?;
+    let model = place::model(&app, &caller, request.model())?;
     visit.model(&model.name);
     let ignored = request.ignored().to_vec();
     let ask = request.into_ask(&model.sampling_defaults);

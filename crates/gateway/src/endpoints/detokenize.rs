@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -13,12 +14,17 @@ use super::{json, only_model};
 use crate::app::App;
 use crate::guard::{bad_prompt, check_bytes, off_thread};
 use crate::refusal::Refusal;
-use crate::{body, who};
+use crate::body;
+use crate::router::CurrentCaller;
 
-pub async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
-    who::caller(&app, &headers).await?;
+pub async fn run(
+    State(app): State<Arc<App>>,
+    Extension(caller): CurrentCaller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
     let request = body::read(&app, &headers, body).await?.understood(&app, DetokenizeRequest::read).await?;
-    let model = only_model(&app, request.model.as_ref())?;
+    let model = only_model(&app, &caller, request.model.as_ref())?;
     let vocabulary_size = model.text.tokenizer().vocabulary_size();
     if let Some(token) = request.tokens.iter().copied().find(|token| *token as usize >= vocabulary_size) {
         return Err(bad_prompt(PromptError::UnknownToken { token, vocabulary_size }));

@@ -21,16 +21,17 @@ use http::header::CONTENT_TYPE;
 use crate::app::{App, ServedModel};
 use crate::place;
 use crate::refusal::Refusal;
+use crate::who::Caller;
 
 fn json(body: Vec<u8>) -> Response {
     ([(CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
 }
 
 /// Returns the model named, or the only one there is.
-fn only_model(app: &App, named: Option<&ModelName>) -> Result<Arc<ServedModel>, Refusal> {
+fn only_model(app: &App, caller: &Caller, named: Option<&ModelName>) -> Result<Arc<ServedModel>, Refusal> {
     match (named, app.models.as_slice()) {
-        (Some(name), _) => place::model(app, name),
-        (None, [only]) => Ok(only.clone()),
+        (Some(name), _) => place::model(app, caller, name),
+        (None, [only]) => place::model(app, caller, &only.name),
         (None, _) => Err(BadRequest::new("several models are served; name one").at("model").into()),
     }
 }

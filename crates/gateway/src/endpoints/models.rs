@@ -2,31 +2,32 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use dialect::openai::models::{Model, list_to_json};
 use domain::ModelName;
-use http::HeaderMap;
 
 use super::json;
 use crate::app::{App, ServedModel};
+use crate::place;
 use crate::refusal::Refusal;
-use crate::{place, who};
+use crate::router::CurrentCaller;
 
-pub async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    who::caller(&app, &headers).await?;
-    let models: Vec<Model> = app.models.iter().map(|model| described(model, &model.name)).collect();
-    Ok(json(list_to_json(&models)))
+/// A key that is narrowed to some models sees only those.
+pub async fn list(State(app): State<Arc<App>>, Extension(caller): CurrentCaller) -> Response {
+    let seen = app.models.iter().filter(|model| caller.sees_model(&model.name));
+    let models: Vec<Model> = seen.map(|model| described(model, &model.name)).collect();
+    json(list_to_json(&models))
 }
 
 pub async fn one(
     State(app): State<Arc<App>>,
+    Extension(caller): CurrentCaller,
     Path(name): Path<String>,
-    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    who::caller(&app, &headers).await?;
     let name = ModelName::new(name);
-    let model = place::model(&app, &name)?;
+    let model = place::model(&app, &caller, &name)?;
     Ok(json(described(&model, &name).to_json()))
 }
 

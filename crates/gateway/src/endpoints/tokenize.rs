@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -14,12 +15,17 @@ use super::{json, only_model};
 use crate::app::App;
 use crate::guard::{self, bad_prompt, check_bytes, off_thread};
 use crate::refusal::Refusal;
-use crate::{body, who};
+use crate::body;
+use crate::router::CurrentCaller;
 
-pub async fn run(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
-    who::caller(&app, &headers).await?;
+pub async fn run(
+    State(app): State<Arc<App>>,
+    Extension(caller): CurrentCaller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
     let request = body::read(&app, &headers, body).await?.understood(&app, TokenizeRequest::read).await?;
-    let model = only_model(&app, request.model.as_ref())?;
+    let model = only_model(&app, &caller, request.model.as_ref())?;
     let bytes = match &request.source {
         Source::Text(text) => text.len(),
         Source::Chat { chat, .. } => guard::input_bytes(chat),

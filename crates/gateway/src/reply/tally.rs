@@ -3,7 +3,8 @@
 //! The rules. *Input*: each prompt is counted once, however many choices it has, as far as it was computed or found in the
 //! cache. *Output*: every token that was produced for a choice, its stop token included. Where a stop string ends a choice,
 //! the token that completed the string is the last one counted: what the engine computes until it hears of the end is not
-//! the client's. The same numbers go to the client and to the ledger.
+//! the client's. *Machine time*: all that the machine spent on any choice, for it was spent. The same numbers go to the client
+//! and to the ledger.
 
 use domain::{Usage, WorkUsage};
 
@@ -38,6 +39,10 @@ impl Tally {
     pub fn measured(&mut self, usage: WorkUsage) {
         self.measured = Some(usage);
     }
+    /// Whether the engine has yet to say what the work took.
+    pub fn is_unmeasured(&self) -> bool {
+        self.is_started && self.measured.is_none()
+    }
 
     fn output(&self) -> u64 {
         match self.measured {
@@ -70,6 +75,7 @@ pub fn total(tallies: &[Tally], choices_per_prompt: usize) -> Usage {
         for tally in of_one_prompt {
             usage.output += tally.output();
             usage.reasoning += tally.reasoning_tokens.min(tally.output());
+            usage.compute_us += tally.measured.map_or(0, |measured| measured.compute_us);
         }
     }
     usage
@@ -83,7 +89,7 @@ mod tests {
         let mut tally = Tally::new(prompt_tokens as usize);
         tally.started(cached_tokens);
         tally.took(u64::from(output_tokens), 0);
-        tally.measured(WorkUsage { prompt_tokens, cached_tokens, output_tokens });
+        tally.measured(WorkUsage { prompt_tokens, cached_tokens, output_tokens, compute_us: 1_000 });
         tally
     }
 
@@ -99,13 +105,19 @@ mod tests {
     }
 
     #[test]
+    fn machine_time_is_counted_for_every_choice() {
+        assert_eq!(total(&[ended(100, 96, 5), ended(100, 0, 7)], 2).compute_us, 2_000);
+    }
+
+    #[test]
     fn a_stop_string_ends_the_count_with_the_token_that_completed_it() {
         let mut tally = Tally::new(10);
         tally.started(4);
         tally.took(3, 0);
         tally.stopped_by_string();
-        tally.measured(WorkUsage { prompt_tokens: 10, cached_tokens: 4, output_tokens: 5 });
+        tally.measured(WorkUsage { prompt_tokens: 10, cached_tokens: 4, output_tokens: 5, compute_us: 9 });
         assert_eq!(counts(&[tally], 1), (6, 4, 3));
+        assert_eq!(total(&[tally], 1).compute_us, 9);
     }
 
     #[test]
@@ -113,7 +125,7 @@ mod tests {
         assert_eq!(counts(&[Tally::new(10)], 1), (0, 0, 0));
         let mut half = Tally::new(1_000);
         half.started(0);
-        half.measured(WorkUsage { prompt_tokens: 512, cached_tokens: 0, output_tokens: 0 });
+        half.measured(WorkUsage { prompt_tokens: 512, ..WorkUsage::default() });
         assert_eq!(counts(&[half], 1), (512, 0, 0));
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! Pure: standings in, a stage out.
 
-use ledger::{Amount, Measure, Standing};
+use ledger::{Amount, Measure};
 
 /// Percent of a budget at which each stage begins; 100 or more never begins it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,30 +34,19 @@ pub enum Stage {
     HandBack,
 }
 
-/// A budget, how much of it is used, and by how many calls.
+/// One budget of a task, and how much of it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gauge {
     pub measure: Measure,
     pub amount: i64,
     /// Spent, and promised to what is under way.
     pub used: i64,
+    /// What a turn of this task usually takes of it; 0 while nobody knows.
+    pub usual: i64,
 }
 
 impl Gauge {
-    /// Returns the gauges of those standings that a task fills: depth is where it stands, and nothing is used up by it.
-    pub fn of(standings: &[Standing]) -> Vec<Gauge> {
-        let filled = standings.iter().filter(|standing| {
-            standing.limit.scope.is_of_tasks() && standing.limit.measure != Measure::Depth
-        });
-        filled
-            .map(|standing| {
-                let amount = standing.limit.amount.0;
-                Gauge { measure: standing.limit.measure, amount, used: amount - standing.remaining.0 }
-            })
-            .collect()
-    }
-
-    fn remaining(&self) -> i64 {
+    pub fn remaining(&self) -> i64 {
         (self.amount - self.used).max(0)
     }
 
@@ -66,24 +55,20 @@ impl Gauge {
     }
 
     /// Whether what is left is less than two turns of the usual size.
-    fn is_short(&self, calls: u64) -> bool {
-        let Some(usual) = i64::try_from(calls).ok().filter(|calls| *calls > 0).map(|calls| self.used / calls)
-        else {
-            return false;
-        };
+    fn is_short(&self) -> bool {
         match self.measure {
             // Of calls, exactly the last one is the hand-back's.
             Measure::Calls => self.remaining() <= 1,
-            _ => self.remaining() < usual.saturating_mul(2),
+            _ => self.usual > 0 && self.remaining() < self.usual.saturating_mul(2),
         }
     }
 }
 
-/// Returns the stage of a task with these budgets, of which `calls` calls have used what is used.
-pub fn stage(gauges: &[Gauge], calls: u64, thresholds: &Thresholds) -> Stage {
+/// Returns the stage of a task with these budgets.
+pub fn stage(gauges: &[Gauge], thresholds: &Thresholds) -> Stage {
     let hands_back = thresholds.hand_back_percent < 100;
     let of = |gauge: &Gauge| match () {
-        () if hands_back && gauge.is_short(calls) => Stage::HandBack,
+        () if hands_back && gauge.is_short() => Stage::HandBack,
         () if gauge.is_at(thresholds.hand_back_percent) => Stage::HandBack,
         () if gauge.is_at(thresholds.downgrade_percent) => Stage::Downgraded,
         () if gauge.is_at(thresholds.warn_percent) => Stage::Warned,
@@ -115,12 +100,12 @@ mod tests {
     use super::*;
 
     fn tokens(amount: i64, used: i64) -> Gauge {
-        Gauge { measure: Measure::Tokens, amount, used }
+        Gauge { measure: Measure::Tokens, amount, used, usual: 0 }
     }
 
     #[track_caller]
-    fn check(gauges: &[Gauge], calls: u64, expected: Stage) {
-        assert_eq!(stage(gauges, calls, &Thresholds::default()), expected, "{gauges:?} after {calls} calls");
+    fn check(gauges: &[Gauge], expected: Stage) {
+        assert_eq!(stage(gauges, &Thresholds::default()), expected, "{gauges:?}");
     }
 
     #[test]
@@ -134,42 +119,42 @@ mod tests {
             (10_000, Stage::HandBack),
             (10_700, Stage::HandBack),
         ] {
-            check(&[tokens(10_000, used)], 200, expected);
+            check(&[tokens(10_000, used)], expected);
         }
     }
 
     #[test]
     fn the_fullest_budget_decides() {
-        let clock = Gauge { measure: Measure::WallClock, amount: 600_000, used: 560_000 };
-        check(&[tokens(10_000, 100), clock], 100, Stage::Downgraded);
-        check(&[], 100, Stage::Free);
+        let clock = Gauge { measure: Measure::WallClock, amount: 600_000, used: 560_000, usual: 0 };
+        check(&[tokens(10_000, 100), clock], Stage::Downgraded);
+        check(&[], Stage::Free);
     }
 
     #[test]
     fn large_turns_hand_back_before_the_percentage() {
-        // Each of four turns took 2,000: after the fourth, the rest of 2,000 is the last turn's.
-        check(&[tokens(10_000, 6_000)], 3, Stage::Free);
-        check(&[tokens(10_000, 8_000)], 4, Stage::HandBack);
+        // Turns of 2,000: with 4,000 left two still fit, with less the next one is the last.
+        check(&[Gauge { usual: 2_000, ..tokens(10_000, 6_000) }], Stage::Free);
+        check(&[Gauge { usual: 2_000, ..tokens(10_000, 6_100) }], Stage::HandBack);
     }
 
     #[test]
     fn of_calls_the_last_one_is_the_hand_backs() {
-        let calls = |used| Gauge { measure: Measure::Calls, amount: 3, used };
-        check(&[calls(0)], 0, Stage::Free);
-        check(&[calls(1)], 1, Stage::Free);
-        check(&[calls(2)], 2, Stage::HandBack);
+        let calls = |used| Gauge { measure: Measure::Calls, amount: 3, used, usual: 1 };
+        check(&[calls(0)], Stage::Free);
+        check(&[calls(1)], Stage::Free);
+        check(&[calls(2)], Stage::HandBack);
     }
 
     #[test]
     fn a_stage_that_is_switched_off_never_begins() {
         let off = Thresholds { warn_percent: 100, downgrade_percent: 100, hand_back_percent: 100 };
-        assert_eq!(stage(&[tokens(100, 99)], 1, &off), Stage::Free);
+        assert_eq!(stage(&[Gauge { usual: 50, ..tokens(100, 99) }], &off), Stage::Free);
     }
 
     #[test]
     fn what_is_left_is_told_in_the_words_of_the_budget() {
-        let usd = |amount, used| Gauge { measure: Measure::Money, amount, used };
-        let clock = Gauge { measure: Measure::WallClock, amount: 600_000, used: 560_500 };
+        let usd = |amount, used| Gauge { measure: Measure::Money, amount, used, usual: 0 };
+        let clock = Gauge { measure: Measure::WallClock, amount: 600_000, used: 560_500, usual: 0 };
         let gauges = [usd(1_000_000_000_000, 880_000_000_000), usd(500_000_000_000, 490_000_000_000), clock];
         assert_eq!(remaining(&gauges), "usd=0.01, seconds=39");
         assert_eq!(remaining(&[tokens(10, 12)]), "tokens=0");

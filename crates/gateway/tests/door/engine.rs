@@ -210,7 +210,12 @@ impl Running {
         let cached_tokens = script.cached_tokens.min(prompt_tokens);
         WorkEvent::Ended {
             end,
-            usage: WorkUsage { prompt_tokens, cached_tokens, output_tokens: self.produced as u32 },
+            usage: WorkUsage {
+                prompt_tokens,
+                cached_tokens,
+                output_tokens: self.produced as u32,
+                ..WorkUsage::default()
+            },
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use domain::{ModelName, Price, Sampling};
 use gateway::{App, KeysPolicy, Limits, LocalUpstream, ServedModel, exchange, serve};
 use ledger::{
-    Ending, How, Journal, KeyId, NewKey, PriceChange, Prices, ReleaseReason, RequestRow, Timestamp,
+    Ending, How, Journal, KeyId, NewKey, PriceChange, Sheet, ReleaseReason, RequestRow, Timestamp,
 };
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -180,16 +180,16 @@ impl Door {
 
     pub async fn set_prices(&self, input: &str, cached: &str, output: &str) {
         let price = |text: &str| text.parse::<Price>().unwrap();
-        let prices = Prices::per_token(price(input), price(cached), price(output));
+        let sheet = Sheet::per_token(price(input), price(cached), price(output));
         let change =
-            PriceChange { model: ModelName::new(MODEL), prices, valid_from: Timestamp::from_millis(0) };
+            PriceChange { model: ModelName::new(MODEL), sheet, valid_from: Timestamp::from_millis(0) };
         self.journal.set_prices(vec![change]).await.unwrap();
     }
 
     /// Makes a key of an account; returns its id and secret.
     pub async fn make_key(&self, account: &str) -> (KeyId, String) {
         let at = Timestamp::from(std::time::SystemTime::now());
-        let new = NewKey { name: account.to_owned(), account: account.into(), random: rand_bytes(), at };
+        let new = NewKey::member(account, account.into(), rand_bytes(), at);
         let key = self.journal.create_key(new).await.unwrap();
         (key.record.id, key.secret.reveal().to_owned())
     }

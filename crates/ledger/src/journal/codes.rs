@@ -1,8 +1,8 @@
 //! Which small integer stands for which word on disk. A number, once released, keeps its meaning.
 
-use domain::{RequestId, UsageEnd, UsageSource};
+use domain::{RequestId, Usage, UsageEnd, UsageSource};
 
-use crate::{LossReason, ReleaseReason, Side};
+use crate::{AccountKind, Ending, How, LossReason, ReleaseReason, Side};
 
 pub const SETTLED: i64 = 1;
 pub const RELEASED: i64 = 2;
@@ -24,6 +24,13 @@ const USAGE_SOURCES: [(UsageSource, i64); 3] =
     [(UsageSource::Measured, 1), (UsageSource::Provider, 2), (UsageSource::Estimated, 3)];
 const RELEASE_REASONS: [(ReleaseReason, i64); 3] =
     [(ReleaseReason::Refused, 1), (ReleaseReason::ClientLeft, 2), (ReleaseReason::Failed, 3)];
+const ACCOUNT_KINDS: [(AccountKind, i64); 5] = [
+    (AccountKind::Organisation, 1),
+    (AccountKind::Team, 2),
+    (AccountKind::App, 3),
+    (AccountKind::User, 4),
+    (AccountKind::Service, 5),
+];
 const LOSS_REASONS: [(LossReason, i64); 2] = [(LossReason::ProcessLost, 1), (LossReason::Forgotten, 2)];
 
 pub trait Code: Copy + PartialEq + Sized + 'static {
@@ -46,8 +53,31 @@ impl Code for UsageSource {
 impl Code for ReleaseReason {
     const TABLE: &'static [(Self, i64)] = &RELEASE_REASONS;
 }
+impl Code for AccountKind {
+    const TABLE: &'static [(Self, i64)] = &ACCOUNT_KINDS;
+}
 impl Code for LossReason {
     const TABLE: &'static [(Self, i64)] = &LOSS_REASONS;
+}
+
+/// An end as its row and its rollup say it.
+pub struct Coded {
+    pub how: i64,
+    pub reason: i64,
+    pub source: Option<i64>,
+    pub usage: Option<Usage>,
+}
+
+pub fn ending(ending: &Ending) -> Coded {
+    let usage = ending.usage();
+    let (how, reason, source) = match ending.how {
+        How::Settled { end, source, .. } => (SETTLED, end.code(), Some(source.code())),
+        How::Released { reason } => (RELEASED, reason.code(), None),
+        How::Lost { reason, estimate } => {
+            (LOST, reason.code(), estimate.map(|_| UsageSource::Estimated.code()))
+        }
+    };
+    Coded { how, reason, source, usage }
 }
 
 /// A request's name as it is stored. Names of our own making are random and long; as bytes they take 16 instead of 36,
@@ -107,5 +137,6 @@ mod tests {
         check::<UsageSource>();
         check::<ReleaseReason>();
         check::<LossReason>();
+        check::<AccountKind>();
     }
 }

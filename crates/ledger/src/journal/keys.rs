@@ -1,18 +1,19 @@
-//! How keys are kept and found.
+//! How are keys kept, and found by their secret's hash?
 
 use domain::Account;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqlitePool};
 
+use super::accounts;
 use super::rows::Columns;
 use super::store::{Store, StoreError};
-use crate::{KeyId, KeyRecord, LedgerError, Role, Scopes, Timestamp};
+use crate::{FoundKey, KeyId, KeyQuery, KeyRecord, KeyState, LedgerError, Rotation, Scopes, Timestamp};
 
 macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
-            "SELECT k.id, k.name, a.name, k.created_at, k.revoked_at \
-             FROM api_key k JOIN account a ON a.id = k.account ",
+            "SELECT k.id, k.name, a.name, k.role, k.scopes, k.expires_at, k.created_at, k.created_by, k.revoked_at, \
+             k.rotated_from FROM api_key k JOIN account a ON a.id = k.account ",
             $rest
         )
     };
@@ -20,59 +21,123 @@ macro_rules! select_keys {
 
 impl Store {
     pub async fn add_key(&mut self, record: &KeyRecord, hash: &[u8; 32]) -> Result<KeyRecord, StoreError> {
-        let taken: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM api_key WHERE name = ? AND revoked_at IS NULL")
-                .bind(&record.name)
-                .fetch_one(self.connection())
-                .await?;
+        let account = self.account(&record.account).await?;
+        let taken: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM api_key WHERE account = $1 AND name = $2 AND revoked_at IS NULL",
+        )
+        .bind(account)
+        .bind(&record.name)
+        .fetch_one(self.connection())
+        .await?;
         if taken > 0 {
             return Err(LedgerError::KeyNameTaken { name: record.name.clone() }.into());
         }
-        let account = self.account(&record.account).await?;
-        sqlx::query("INSERT INTO api_key (id, hash, name, account, created_at) VALUES (?, ?, ?, ?, ?)")
-            .bind(&record.id.0)
-            .bind(hash.to_vec())
-            .bind(&record.name)
-            .bind(account)
-            .bind(record.created_at.millis())
+        self.insert_key(record, account, hash).await
+    }
+
+    /// The new key takes the old one's name, and the old one gets an end.
+    pub async fn rotate_key(&mut self, rotation: &Rotation, hash: &[u8; 32]) -> Result<KeyRecord, StoreError> {
+        let old = by_id(self.connection(), &rotation.id).await?;
+        let old = old.ok_or_else(|| LedgerError::NoSuchKey { id: rotation.id.0.clone() })?;
+        let state = old.state(rotation.at);
+        if state != KeyState::Active {
+            return Err(LedgerError::KeyNotActive { id: old.id.0, state: state.word() }.into());
+        }
+        let successor: Option<String> =
+            sqlx::query_scalar("SELECT id FROM api_key WHERE rotated_from = $1 AND revoked_at IS NULL")
+                .bind(&old.id.0)
+                .fetch_optional(self.connection())
+                .await?;
+        if let Some(by) = successor {
+            return Err(LedgerError::KeyReplaced { id: old.id.0, by }.into());
+        }
+        let (new, old_end) = old.rotated(hash, rotation);
+        let account = self.account(&new.account).await?;
+        let new = self.insert_key(&new, account, hash).await?;
+        sqlx::query("UPDATE api_key SET expires_at = $2 WHERE id = $1")
+            .bind(&old.id.0)
+            .bind(old_end.millis())
             .execute(self.connection())
             .await?;
+        Ok(new)
+    }
+
+    async fn insert_key(
+        &mut self,
+        record: &KeyRecord,
+        account: i64,
+        hash: &[u8; 32],
+    ) -> Result<KeyRecord, StoreError> {
+        let scopes = serde_json::to_string(&record.scopes).expect("scopes are plain data");
+        sqlx::query(
+            "INSERT INTO api_key (id, hash, name, account, role, scopes, expires_at, created_at, created_by, rotated_from) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(&record.id.0)
+        .bind(hash.to_vec())
+        .bind(&record.name)
+        .bind(account)
+        .bind(record.role.word())
+        .bind(scopes)
+        .bind(record.expires_at.map(Timestamp::millis))
+        .bind(record.created_at.millis())
+        .bind(record.created_by.as_ref().map(|key| key.0.clone()))
+        .bind(record.rotated_from.as_ref().map(|key| key.0.clone()))
+        .execute(self.connection())
+        .await?;
         Ok(record.clone())
     }
 
     pub async fn revoke_key(&mut self, id: &KeyId, at: Timestamp) -> Result<KeyRecord, StoreError> {
-        sqlx::query("UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL")
-            .bind(at.millis())
+        sqlx::query("UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
             .bind(&id.0)
+            .bind(at.millis())
             .execute(self.connection())
             .await?;
         by_id(self.connection(), id).await?.ok_or_else(|| LedgerError::NoSuchKey { id: id.0.clone() }.into())
     }
 }
 
-/// Returns the active key with this hash. Asked anew for each request, so a key is revoked the moment it is, by whichever process.
-pub async fn find(readers: &SqlitePool, hash: &[u8; 32]) -> Result<Option<KeyRecord>, StoreError> {
-    let row = sqlx::query(select_keys!("WHERE k.hash = ? AND k.revoked_at IS NULL"))
-        .bind(hash.to_vec())
-        .fetch_optional(readers)
-        .await?;
-    row.as_ref().map(record).transpose()
+/// Returns the key with this hash, whatever became of it. Asked anew for each request, so a key is revoked the moment it is,
+/// by whichever process.
+pub async fn find(readers: &SqlitePool, hash: &[u8; 32]) -> Result<Option<FoundKey>, StoreError> {
+    let row =
+        sqlx::query(select_keys!("WHERE k.hash = $1")).bind(hash.to_vec()).fetch_optional(readers).await?;
+    let Some(record) = row.as_ref().map(record).transpose()? else { return Ok(None) };
+    let closed = accounts::closed(readers, &record.account).await?;
+    Ok(Some(FoundKey { record, closed }))
 }
 
-pub async fn list(readers: &SqlitePool) -> Result<Vec<KeyRecord>, StoreError> {
-    let rows = sqlx::query(select_keys!("ORDER BY k.created_at, k.id")).fetch_all(readers).await?;
+pub async fn list(readers: &SqlitePool, query: &KeyQuery) -> Result<Vec<KeyRecord>, StoreError> {
+    // Keys of one millisecond come in the order of their names, so that a page ends somewhere definite.
+    let rows = sqlx::query(select_keys!(
+        "WHERE ($1 = '' OR a.name = $1 OR (a.name > $1 || '/' AND a.name < $1 || '0')) \
+         AND ($2 = '' OR (k.created_at, k.id) > (SELECT p.created_at, p.id FROM api_key p WHERE p.id = $2)) \
+         ORDER BY k.created_at, k.id LIMIT $3"
+    ))
+    .bind(query.within.as_ref().map_or("", Account::as_str))
+    .bind(query.after.as_ref().map_or("", |key| key.0.as_str()))
+    .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
+    .fetch_all(readers)
+    .await?;
     rows.iter().map(record).collect()
 }
 
 pub async fn any_active(readers: &SqlitePool) -> Result<bool, StoreError> {
-    let any: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM api_key WHERE revoked_at IS NULL)")
-        .fetch_one(readers)
-        .await?;
-    Ok(any == 1)
+    let active: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM api_key WHERE revoked_at IS NULL LIMIT 1) some")
+            .fetch_one(readers)
+            .await?;
+    Ok(active == 1)
+}
+
+pub async fn one(readers: &SqlitePool, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+    let row = sqlx::query(select_keys!("WHERE k.id = $1")).bind(&id.0).fetch_optional(readers).await?;
+    row.as_ref().map(record).transpose()
 }
 
 async fn by_id(connection: &mut SqliteConnection, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-    let row = sqlx::query(select_keys!("WHERE k.id = ?")).bind(&id.0).fetch_optional(connection).await?;
+    let row = sqlx::query(select_keys!("WHERE k.id = $1")).bind(&id.0).fetch_optional(connection).await?;
     row.as_ref().map(record).transpose()
 }
 
@@ -82,12 +147,16 @@ fn record(row: &SqliteRow) -> Result<KeyRecord, StoreError> {
         id: KeyId(columns.text()?),
         name: columns.text()?,
         account: Account::new(columns.text()?),
-        role: Role::default(),
-        scopes: Scopes::EVERYTHING,
-        expires_at: None,
+        role: columns.text()?.parse().map_err(StoreError::damaged)?,
+        scopes: scopes(&columns.text()?)?,
+        expires_at: columns.maybe_integer()?.map(Timestamp::from_millis),
         created_at: Timestamp::from_millis(columns.integer()?),
-        created_by: None,
+        created_by: columns.maybe_text()?.map(KeyId),
         revoked_at: columns.maybe_integer()?.map(Timestamp::from_millis),
-        rotated_from: None,
+        rotated_from: columns.maybe_text()?.map(KeyId),
     })
+}
+
+fn scopes(text: &str) -> Result<Scopes, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::damaged(format!("a key's scopes: {error}")))
 }

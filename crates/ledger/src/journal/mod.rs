@@ -1,5 +1,6 @@
 //! How the book reaches the disk: a handle that many tasks share, over one SQLite file with one writer.
 
+mod accounts;
 mod codes;
 mod integrity;
 mod keys;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::RequestId;
+use domain::{Account, RequestId};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqlitePoolOptions;
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,9 @@ use tokio::time::timeout;
 use self::store::{Store, StoreError};
 use self::writer::{Call, Input, Output, Writer};
 use crate::key;
+use crate::{
+    AccountChange, AccountQuery, AccountRecord, FoundKey, KeyQuery, NewAccount, Rotation,
+};
 use crate::{
     EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, Key, KeyId, KeyRecord, LedgerError, LossReason, NewKey, PriceChange,
     PriceVersion, Release, RequestRow, Settlement, Timestamp, UsageQuery, UsageRow,
@@ -186,13 +190,67 @@ impl Journal {
         }
     }
 
-    /// Returns every key that was ever made, oldest first.
-    pub async fn list_keys(&self) -> Result<Vec<KeyRecord>, LedgerError> {
-        self.told("listing keys", keys::list(&self.shared.readers).await)
+    /// Makes a key that takes the old one's place; the old one opens for the overlap, and not beyond its own end.
+    pub async fn rotate_key(&self, rotation: Rotation, random: &[u8; 32]) -> Result<Key, LedgerError> {
+        let secret = key::secret(random);
+        let hash = key::hash(secret.reveal());
+        match self.call(Input::RotateKey { rotation, hash }).await? {
+            Output::Key(record) => Ok(Key { record, secret }),
+            other => unexpected(other),
+        }
     }
 
-    /// Returns the active key with this secret, if there is one.
-    pub async fn find_key(&self, secret: &str) -> Result<Option<KeyRecord>, LedgerError> {
+    /// Makes an account, or describes one that requests were only booked to.
+    pub async fn create_account(&self, new: NewAccount) -> Result<AccountRecord, LedgerError> {
+        new.check()?;
+        self.account_call(Input::CreateAccount(new)).await
+    }
+
+    pub async fn change_account(
+        &self,
+        account: Account,
+        change: AccountChange,
+    ) -> Result<AccountRecord, LedgerError> {
+        change.check()?;
+        self.account_call(Input::ChangeAccount { account, change }).await
+    }
+
+    /// Serves an account, and all below it, no more; or again, with no time. What was booked stays.
+    pub async fn close_account(
+        &self,
+        account: Account,
+        closed_at: Option<Timestamp>,
+    ) -> Result<AccountRecord, LedgerError> {
+        self.account_call(Input::CloseAccount { account, closed_at }).await
+    }
+
+    async fn account_call(&self, input: Input) -> Result<AccountRecord, LedgerError> {
+        match self.call(input).await? {
+            Output::Account(record) => Ok(record),
+            other => unexpected(other),
+        }
+    }
+
+    pub async fn account(&self, account: &Account) -> Result<Option<AccountRecord>, LedgerError> {
+        self.told("finding an account", accounts::by_name(&self.shared.readers, account).await)
+    }
+
+    /// Returns accounts in the order of their paths.
+    pub async fn accounts(&self, query: &AccountQuery) -> Result<Vec<AccountRecord>, LedgerError> {
+        self.told("listing accounts", accounts::list(&self.shared.readers, query).await)
+    }
+
+    /// Returns keys in the order of their making, whatever became of them.
+    pub async fn keys(&self, query: &KeyQuery) -> Result<Vec<KeyRecord>, LedgerError> {
+        self.told("listing keys", keys::list(&self.shared.readers, query).await)
+    }
+
+    pub async fn key(&self, id: &KeyId) -> Result<Option<KeyRecord>, LedgerError> {
+        self.told("finding a key", keys::one(&self.shared.readers, id).await)
+    }
+
+    /// Returns the key with this secret, whatever became of it, and whether its account is served.
+    pub async fn find_key(&self, secret: &str) -> Result<Option<FoundKey>, LedgerError> {
         self.timely("finding a key", keys::find(&self.shared.readers, &key::hash(secret))).await
     }
 

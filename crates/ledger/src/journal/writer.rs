@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use domain::RequestId;
+use domain::{Account, RequestId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::JournalOptions;
@@ -16,6 +16,7 @@ use super::rows::Known;
 use super::store::{Store, StoreError};
 use crate::book::{self, Decision};
 use crate::events::{CallFailed, StoreFailed, StoreRecovered};
+use crate::{AccountChange, AccountRecord, NewAccount, Rotation};
 use crate::{
     EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, KeyId, KeyRecord, LedgerError, LossReason, Position, PriceChange,
     PriceVersion, Release, Settlement, Timestamp,
@@ -30,7 +31,11 @@ pub enum Input {
     Release(Release),
     Expire { requests: Vec<RequestId>, reason: LossReason, at: Timestamp },
     SetPrices(Vec<PriceChange>),
+    CreateAccount(NewAccount),
+    ChangeAccount { account: Account, change: AccountChange },
+    CloseAccount { account: Account, closed_at: Option<Timestamp> },
     AddKey { record: KeyRecord, hash: [u8; 32] },
+    RotateKey { rotation: Rotation, hash: [u8; 32] },
     RevokeKey { id: KeyId, at: Timestamp },
     Close,
 }
@@ -42,6 +47,7 @@ pub enum Output {
     End(EndOutcome),
     Expired(Vec<Held>),
     Prices(Vec<PriceVersion>),
+    Account(AccountRecord),
     Key(KeyRecord),
     Closed,
 }
@@ -179,7 +185,14 @@ impl Input {
             | Input::Settle(_)
             | Input::Release(_)
             | Input::Expire { .. } => true,
-            Input::SetPrices(_) | Input::AddKey { .. } | Input::RevokeKey { .. } | Input::Close => false,
+            Input::SetPrices(_)
+            | Input::CreateAccount(_)
+            | Input::ChangeAccount { .. }
+            | Input::CloseAccount { .. }
+            | Input::AddKey { .. }
+            | Input::RotateKey { .. }
+            | Input::RevokeKey { .. }
+            | Input::Close => false,
         }
     }
 
@@ -191,7 +204,11 @@ impl Input {
             Input::Release(_) => "releasing",
             Input::Expire { .. } => "expiring holds",
             Input::SetPrices(_) => "setting prices",
+            Input::CreateAccount(_) => "creating an account",
+            Input::ChangeAccount { .. } => "describing an account",
+            Input::CloseAccount { .. } => "closing an account",
             Input::AddKey { .. } => "creating a key",
+            Input::RotateKey { .. } => "rotating a key",
             Input::RevokeKey { .. } => "revoking a key",
             Input::Close => "closing",
         }
@@ -265,7 +282,15 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
             }
             Ok(Output::Prices(versions))
         }
+        Input::CreateAccount(new) => Ok(Output::Account(store.create_account(new).await?)),
+        Input::ChangeAccount { account, change } => {
+            Ok(Output::Account(store.change_account(account, change).await?))
+        }
+        Input::CloseAccount { account, closed_at } => {
+            Ok(Output::Account(store.close_account(account, *closed_at).await?))
+        }
         Input::AddKey { record, hash } => Ok(Output::Key(store.add_key(record, hash).await?)),
+        Input::RotateKey { rotation, hash } => Ok(Output::Key(store.rotate_key(rotation, hash).await?)),
         Input::RevokeKey { id, at } => Ok(Output::Key(store.revoke_key(id, *at).await?)),
         Input::Close => unreachable!("closing is the loop's own business"),
     }

@@ -1,5 +1,6 @@
 //! The journal from outside: real files, real processes.
 
+mod accounts;
 mod booking;
 mod conservation;
 mod crash;
