@@ -10,7 +10,7 @@ mod tree;
 use std::fmt;
 use std::sync::Arc;
 
-pub use record::{NewTask, TaskChange, TaskDeed, TaskRecord, TaskState, TaskSums};
+pub use record::{NewTask, TaskChange, TaskDeed, TaskQuery, TaskRecord, TaskState, TaskSums};
 pub use tree::{TaskNode, TaskRow};
 
 /// 1 to [`TaskPath::DEPTH_MAX`] segments, each of 1 to [`TaskPath::SEGMENT_BYTES_MAX`] of `A-Z a-z 0-9 . _ @ + -`.

@@ -69,6 +69,16 @@ pub struct TaskChange {
     pub at: Timestamp,
 }
 
+/// Which runs, the latest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskQuery {
+    /// Those that this account opened, or one below it.
+    pub within: Option<Account>,
+    /// Those that have a task in this state.
+    pub state: Option<TaskState>,
+    pub limit: usize,
+}
+
 impl TaskState {
     pub const ALL: [TaskState; 4] = [Self::Running, Self::HandingBack, Self::Stopped, Self::Approved];
 

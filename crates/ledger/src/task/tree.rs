@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{TaskRecord, TaskSums};
+use super::{TaskPath, TaskRecord, TaskSums};
 
 /// One task with its own requests' sums. What is inside of it is added when the tree is drawn.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,26 @@ impl TaskNode {
         let mut lines = vec![["task", "state", "cost", "tokens", "calls", "time"].map(str::to_owned)];
         self.lines(self.row.record.path.as_str(), "", &mut lines);
         table(&lines)
+    }
+
+    /// Returns runs as a table, without what is inside of them.
+    pub fn list(runs: &[TaskNode]) -> String {
+        if runs.is_empty() {
+            return String::new();
+        }
+        let mut lines = vec![["task", "state", "cost", "tokens", "calls", "time"].map(str::to_owned)];
+        for run in runs {
+            let alone = TaskNode { inside: Vec::new(), ..run.clone() };
+            alone.lines(run.row.record.path.as_str(), "", &mut lines);
+        }
+        table(&lines)
+    }
+
+    /// Returns why tasks of this tree are in their state, where somebody said why.
+    pub fn reasons(&self) -> Vec<(TaskPath, String)> {
+        let TaskRecord { path, state, reason, .. } = &self.row.record;
+        let own = reason.as_ref().map(|reason| (path.clone(), format!("{}, because {reason}", state.word())));
+        own.into_iter().chain(self.inside.iter().flat_map(TaskNode::reasons)).collect()
     }
 
     fn lines(&self, name: &str, indent: &str, lines: &mut Vec<[String; 6]>) {
@@ -112,7 +132,7 @@ mod tests {
     use domain::{Money, Usage};
 
     use super::*;
-    use crate::{TaskPath, TaskState, Timestamp};
+    use crate::{TaskState, Timestamp};
 
     fn row(path: &str, state: TaskState, calls: u64, pico: i128, first: i64, last: i64) -> TaskRow {
         let at = Timestamp::from_millis;
