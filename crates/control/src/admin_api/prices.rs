@@ -1,0 +1,154 @@
+//! What can be done with prices: list them, and set new ones?
+
+use axum::extract::State;
+use domain::ModelName;
+use ledger::{Deed, PriceChange, PriceVersion, Sheet};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::desk::{Actor, Desk};
+use super::error::{AdminError, ErrorBody};
+use super::verb::{Call, Verb};
+use super::wire::{Answer, Json, Page, Query, maybe_instant, page_limit};
+
+/// Prices set by one request: a catalogue is a few of them.
+const CHANGES_MAX: usize = 1_000;
+
+/// The price of a model since an instant. A version never changes: what was booked with it can be computed again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Price)]
+pub struct PriceView {
+    pub id: i64,
+    /// A model of this server, or `provider/model`.
+    pub model: String,
+    #[schema(format = DateTime)]
+    pub valid_from: String,
+    /// The whole sheet, as `docs/how-to/set-prices.md` describes it. `{}` is unpriced, which is not free.
+    #[schema(value_type = Object)]
+    pub sheet: Value,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListPrices {
+    /// Versions of this model only.
+    pub model: Option<String>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// Rows of the page: 1 to 1,000, 100 without it.
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetPrices {
+    /// All are recorded, or none. What is in force already is not recorded again.
+    pub prices: Vec<SetPrice>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetPrice {
+    pub model: String,
+    /// Now without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    pub valid_from: Option<String>,
+    #[schema(value_type = Object)]
+    pub sheet: Value,
+}
+
+impl Verb for ListPrices {
+    type Reply = Page<PriceView>;
+
+    fn call(&self) -> Call {
+        Call::get("/admin/v1/prices")
+            .with("model", self.model.clone())
+            .with("cursor", self.cursor.clone())
+            .with("limit", self.limit)
+    }
+
+    async fn perform(self, desk: &Desk, actor: &Actor) -> Result<Page<PriceView>, AdminError> {
+        actor.may(Deed::ReadServer)?;
+        let limit = page_limit(self.limit)?;
+        let after = self.cursor.map(|cursor| cursor.parse::<i64>()).transpose();
+        let after = after.map_err(|_| AdminError::bad("cursor", "cursor must be a next_cursor of this list"))?;
+        let mut versions = desk.journal.prices().await?;
+        versions.sort_by_key(|version| version.id);
+        let wanted = |version: &PriceVersion| {
+            self.model.as_ref().is_none_or(|model| version.model.as_str() == model)
+                && after.is_none_or(|after| version.id.0 > after)
+        };
+        let rows = versions.into_iter().filter(wanted).take(limit + 1).collect();
+        Ok(Page::of(rows, limit, |row| row.id.0.to_string(), PriceView::from))
+    }
+}
+
+impl Verb for SetPrices {
+    type Reply = Page<PriceView>;
+
+    fn call(&self) -> Call {
+        Call::post("/admin/v1/prices", self)
+    }
+
+    async fn perform(self, desk: &Desk, actor: &Actor) -> Result<Page<PriceView>, AdminError> {
+        actor.may(Deed::RunServer)?;
+        if self.prices.len() > CHANGES_MAX {
+            return Err(AdminError::bad("prices", format!("at most {CHANGES_MAX} prices are set at once")));
+        }
+        let changes = self.prices.into_iter().enumerate().map(|(place, price)| change(desk, place, price));
+        let changes = changes.collect::<Result<Vec<_>, _>>()?;
+        let versions = desk.journal.set_prices(changes).await?;
+        Ok(Page { data: versions.into_iter().map(PriceView::from).collect(), next_cursor: None })
+    }
+}
+
+fn change(desk: &Desk, place: usize, price: SetPrice) -> Result<PriceChange, AdminError> {
+    let at = format!("prices[{place}]");
+    if price.model.is_empty() || price.model.len() > 200 {
+        return Err(AdminError::bad(format!("{at}.model"), "a model's name has 1 to 200 bytes"));
+    }
+    let sheet = Sheet::from_text(&price.sheet.to_string())
+        .map_err(|error| AdminError::bad(format!("{at}.sheet"), error))?;
+    let valid_from = maybe_instant(&format!("{at}.valid_from"), price.valid_from.as_ref())?;
+    Ok(PriceChange { model: ModelName::new(price.model), sheet, valid_from: valid_from.unwrap_or(desk.now()) })
+}
+
+impl From<PriceVersion> for PriceView {
+    fn from(version: PriceVersion) -> Self {
+        let sheet = serde_json::from_str(&version.sheet.to_text()).expect("a sheet's text is JSON");
+        Self {
+            id: version.id.0,
+            model: version.model.to_string(),
+            valid_from: version.valid_from.to_string(),
+            sheet,
+        }
+    }
+}
+
+/// List price versions, in the order of their recording
+#[utoipa::path(get, path = "/admin/v1/prices", operation_id = "list_prices", tag = "prices", params(ListPrices),
+    responses((status = 200, body = Page<PriceView>), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub async fn list(
+    State(desk): State<Desk>,
+    actor: Actor,
+    Query(verb): Query<ListPrices>,
+) -> Result<Answer<Page<PriceView>>, AdminError> {
+    verb.perform(&desk, &actor).await.map(Answer::ok)
+}
+
+/// Set prices
+///
+/// Later holds use them; what is under way keeps the version it began with. Takes an owner of the root.
+#[utoipa::path(post, path = "/admin/v1/prices", operation_id = "set_prices", tag = "prices", request_body = SetPrices,
+    responses((status = 201, body = Page<PriceView>), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub async fn set(
+    State(desk): State<Desk>,
+    actor: Actor,
+    Json(verb): Json<SetPrices>,
+) -> Result<Answer<Page<PriceView>>, AdminError> {
+    verb.perform(&desk, &actor).await.map(Answer::created)
+}
