@@ -1,7 +1,9 @@
-//! Development only: a toy model and a world in which the real engine can be driven, watched and hurt, on virtual time.
+//! Development only: a toy model and a world in which the real engine can be driven, watched and hurt, on virtual time; and
+//! replicas that share one book, and die.
 
 #![forbid(unsafe_code)]
 
+pub mod book;
 pub mod random;
 pub mod toy;
 pub mod watch;
