@@ -95,6 +95,8 @@ pub struct WorkUsage {
     pub cached_tokens: u32,
     /// Tokens produced, stop token included: what the machine really did.
     pub output_tokens: u32,
+    /// Its share of the machine's time, in microseconds: each step's time is divided among the rows that it computed.
+    pub compute_us: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -33,6 +33,8 @@ pub(crate) struct Sequence {
     /// What its first admission found in the cache; `None` before.
     cached_tokens: Option<u32>,
     output_tokens: u32,
+    /// Its share of the time of the steps that it was in. Whole nanoseconds, so that no step's time is lost in rounding.
+    compute: Duration,
     /// Log-probabilities of the prompt's first tokens, while they are asked for and not complete.
     prompt_logprobs: Vec<Option<TokenLogprob>>,
     /// Whether its start was told.
@@ -60,6 +62,7 @@ impl Sequence {
             prompt_computed: 0,
             cached_tokens: None,
             output_tokens: 0,
+            compute: Duration::ZERO,
             prompt_logprobs,
             announced: false,
             history,
@@ -218,12 +221,18 @@ impl Sequence {
         self.output_tokens += 1;
     }
 
+    /// Takes its share of a step's time.
+    pub(crate) fn take_time(&mut self, share: Duration) {
+        self.compute += share;
+    }
+
     /// Returns what the machine really did for it.
     pub(crate) fn usage(&self) -> WorkUsage {
         WorkUsage {
             prompt_tokens: self.prompt_computed as u32,
             cached_tokens: self.cached_tokens.unwrap_or(0),
             output_tokens: self.output_tokens,
+            compute_us: self.compute.as_micros() as u64,
         }
     }
 }

@@ -152,8 +152,9 @@ impl EngineCore {
             return;
         }
         let (verdicts, sound) = self.compute(&plan);
-        self.settle(&plan, verdicts);
         let took = (self.clock)().saturating_sub(start);
+        self.share_time(&plan, took);
+        self.settle(&plan, verdicts);
         if sound {
             self.scheduler.cost.observe(&plan.size, took);
         }
@@ -347,6 +348,21 @@ impl EngineCore {
         let Scheduler { queue, running, .. } = &mut self.scheduler;
         queue.charge_output(&running[index]);
         if is_full || is_long { Verdict::Ends(WorkEnd::Length) } else { Verdict::GoesOn }
+    }
+
+    /// Divides a step's time among its sequences by their rows, to the last nanosecond: a row of a prompt and a row of an
+    /// answer are one pass over the same weights.
+    fn share_time(&mut self, plan: &Plan, took: Duration) {
+        let took = took.as_nanos();
+        let rows: usize = plan.spans.iter().map(|span| span.rows).sum();
+        let (mut rows_before, mut given) = (0, 0);
+        for span in &plan.spans {
+            rows_before += span.rows;
+            let until = took * rows_before as u128 / rows as u128;
+            let share = Duration::from_nanos((until - given) as u64);
+            self.scheduler.running[span.index].take_time(share);
+            given = until;
+        }
     }
 
     fn settle(&mut self, plan: &Plan, verdicts: Vec<Verdict>) {

@@ -24,6 +24,10 @@ impl Answer {
     pub fn usage(&self) -> WorkUsage {
         self.end.as_ref().expect("the work has ended").1
     }
+    /// Returns what was used, without the time that it took.
+    pub fn counts(&self) -> WorkUsage {
+        WorkUsage { compute_us: 0, ..self.usage() }
+    }
     /// Returns the longest time between two tokens after that moment.
     pub fn longest_gap_after(&self, moment: Duration) -> Duration {
         let gaps = self.times.windows(2).filter(|pair| pair[1] > moment).map(|pair| pair[1] - pair[0]);

@@ -17,7 +17,7 @@ fn world() -> World {
 }
 
 fn usage(prompt_tokens: u32, cached_tokens: u32, output_tokens: u32) -> WorkUsage {
-    WorkUsage { prompt_tokens, cached_tokens, output_tokens }
+    WorkUsage { prompt_tokens, cached_tokens, output_tokens, ..WorkUsage::default() }
 }
 
 #[test]
@@ -31,7 +31,30 @@ fn a_stop_token_ends_the_answer_and_is_counted_but_not_produced() {
     world.run();
     let answer = world.answer(&key("w"));
     assert_eq!((answer.ended(), &answer.tokens[..]), (&WorkEnd::Stop, &free[..before]));
-    assert_eq!(answer.usage(), usage(10, 0, before as u32 + 1));
+    assert_eq!(answer.counts(), usage(10, 0, before as u32 + 1));
+}
+
+/// Prompts of several lengths that begin alike, room for few at a time, one cancelled, one that fails: whatever happens, the
+/// time of each step belongs to those who were in it.
+#[test]
+fn machine_time_is_divided_among_the_sequences_without_a_rest() {
+    let faults = vec![Fault { token: 60, kind: FaultKind::NotANumber, times: 0 }];
+    let cost = simulator::toy::Cost { step_ns: 8_000_003, ..simulator::toy::Cost::SMALL_MODEL };
+    let mut world = World::new(ToySettings { faults, cost, ..ToySettings::default() }, config(12));
+    let names = ["a", "b", "c", "d", "spoilt", "cancelled"];
+    for (index, name) in names.into_iter().enumerate() {
+        let spoil: &[TokenId] = if name == "spoilt" { &[60] } else { &[] };
+        let prompt = [&tokens(7, 70 + 31 * index), spoil].concat();
+        world.submit(Work { max_output_tokens: 40, ..work(name, prompt) });
+    }
+    (0..5).for_each(|_| world.step());
+    world.cancel(&key("cancelled"));
+    world.run();
+    let shares: Vec<u64> = names.iter().map(|name| world.answer(&key(name)).usage().compute_us).collect();
+    let passed = world.now().as_micros() as u64;
+    // Each share is told in whole microseconds, so each may hide almost one.
+    assert!((passed - names.len() as u64..=passed).contains(&shares.iter().sum()), "{shares:?} of {passed}");
+    assert!(shares[..4].iter().all(|share| *share > 0), "{shares:?}");
 }
 
 #[test]
@@ -43,7 +66,7 @@ fn an_answer_ends_at_its_limit_or_with_the_context() {
         world.run();
         let answer = world.answer(&key("w"));
         assert_eq!((answer.ended(), answer.tokens.len()), (&WorkEnd::Length, produced), "{prompt} + {limit}");
-        assert_eq!(answer.usage(), usage(prompt as u32, 0, produced as u32));
+        assert_eq!(answer.counts(), usage(prompt as u32, 0, produced as u32));
     }
 }
 
@@ -65,7 +88,7 @@ fn no_output_is_wanted_and_none_is_made() {
     world.submit(Work { max_output_tokens: 0, ..work("w", tokens(5, 100)) });
     world.run();
     let answer = world.answer(&key("w"));
-    assert_eq!((answer.ended(), answer.usage()), (&WorkEnd::Length, usage(100, 0, 0)));
+    assert_eq!((answer.ended(), answer.counts()), (&WorkEnd::Length, usage(100, 0, 0)));
     assert_eq!(world.rows_computed(), 100);
 }
 
@@ -116,9 +139,9 @@ fn cancelling_ends_within_the_step_and_counts_what_was_done() {
     world.step();
     assert!(world.is_idle());
     let answer = world.answer(&key("running"));
-    assert_eq!((answer.ended(), answer.usage()), (&WorkEnd::Cancelled, usage(40, 0, 5)));
+    assert_eq!((answer.ended(), answer.counts()), (&WorkEnd::Cancelled, usage(40, 0, 5)));
     let answer = world.answer(&key("waiting"));
-    assert_eq!((answer.ended(), answer.usage()), (&WorkEnd::Cancelled, usage(0, 0, 0)));
+    assert_eq!((answer.ended(), answer.counts()), (&WorkEnd::Cancelled, usage(0, 0, 0)));
     world.cancel(&key("running"));
     world.run();
 }
@@ -130,7 +153,7 @@ fn a_prompt_cancelled_half_way_counts_the_half() {
     world.step();
     world.cancel(&key("w"));
     world.run();
-    assert_eq!(world.answer(&key("w")).usage(), usage(512, 0, 0));
+    assert_eq!(world.answer(&key("w")).counts(), usage(512, 0, 0));
 }
 
 /// Runs one guilty request among seven innocent ones, and returns why it failed.
