@@ -1,11 +1,17 @@
 //! Which words a person may type after `baseload`.
 
+mod admin;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use self::admin::{
+    AccountsCommand, AdminArgs, AdminCommand, AdminFormat, CreateKeyArgs, KeysArgs, KeysCommand, KindWord, Office,
+    PricesCommand, RoleChoice,
+};
 use crate::config::{LogFormat, PrecisionSetting};
 
 /// Runs AI inference like a utility: serves models, meters every token.
@@ -67,16 +73,21 @@ A trace is one JSON object a line: {\"arrival_ms\": 0, \"input_tokens\": 512, \"
   baseload usage --by day --format csv
   baseload usage --requests 20                       the last twenty requests, one by one")]
     Usage(UsageArgs),
-    /// Make, list and revoke API keys
-    #[command(
-        subcommand,
-        after_help = "Examples:
+    /// Make, list, rotate and revoke API keys: `baseload admin keys`, for short
+    #[command(after_help = "Examples:
   baseload keys create --name alice
-  baseload keys create --name ci --account research
+  baseload keys create --name ci --account research --models small --expires 90d
   baseload keys list
-  baseload keys revoke key-1f0c"
-    )]
-    Keys(KeysCommand),
+  baseload keys rotate key-1f0c2a7b3d4e --overlap 24h
+  baseload keys revoke key-1f0c2a7b3d4e")]
+    Keys(KeysArgs),
+    /// Administer accounts, keys, limits and prices, here or on a server
+    #[command(after_help = "Examples:
+  baseload admin keys create --name me --role owner          the first key of a server
+  baseload admin accounts create acme/research --parents
+  baseload admin keys list --url http://127.0.0.1:8080 --key bl-…
+  baseload admin openapi > baseload-admin.json")]
+    Admin(AdminArgs),
     /// Check a configuration file without serving
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -90,10 +101,10 @@ A trace is one JSON object a line: {\"arrival_ms\": 0, \"input_tokens\": 512, \"
 #[derive(Clone, Debug, Default, Args)]
 pub struct Place {
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE", env = "BASELOAD_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "BASELOAD_CONFIG", global = true)]
     pub config: Option<PathBuf>,
     /// Folder of the ledger and of downloads [default: the user's data folder]
-    #[arg(long, value_name = "DIR", env = "BASELOAD_DATA")]
+    #[arg(long, value_name = "DIR", env = "BASELOAD_DATA", global = true)]
     pub data: Option<PathBuf>,
 }
 
@@ -284,33 +295,6 @@ pub enum UsageFormat {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Make a key; its secret is shown once
-    Create {
-        #[command(flatten)]
-        place: Place,
-        /// What to call it
-        #[arg(long)]
-        name: String,
-        /// The account that its requests are booked to [default: the name]
-        #[arg(long)]
-        account: Option<String>,
-    },
-    /// List keys, without their secrets
-    List {
-        #[command(flatten)]
-        place: Place,
-    },
-    /// End a key at once
-    Revoke {
-        #[command(flatten)]
-        place: Place,
-        /// The key's id, from `baseload keys list`
-        id: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Read a configuration file and say what is wrong with it, or what it means
     #[command(after_help = "Example:
@@ -333,18 +317,19 @@ mod tests {
     }
 
     #[test]
-    fn every_command_shows_an_example() {
-        fn check(command: &clap::Command) {
-            let leaf = !command.has_subcommands();
+    fn every_command_shows_an_example_or_stands_in_its_groups_examples() {
+        fn check(command: &clap::Command, group: &str) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let parent_may_show_it = ["create", "list", "revoke"].contains(&command.get_name());
             assert!(
-                !leaf || parent_may_show_it || help.contains("baseload"),
-                "`baseload {} --help` has no example",
+                command.has_subcommands()
+                    || help.contains("baseload")
+                    || group.contains(&format!(" {} ", command.get_name()))
+                    || ["list", "show", "reopen"].contains(&command.get_name()),
+                "`baseload … {} --help` has no example",
                 command.get_name()
             );
-            command.get_subcommands().for_each(check);
+            command.get_subcommands().for_each(|below| check(below, &help));
         }
-        check(&Cli::command());
+        check(&Cli::command(), "");
     }
 }

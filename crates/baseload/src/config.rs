@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use control::admin_api::Kind;
 use domain::{ModelName, Price};
 use serde::{Deserialize, Deserializer, de};
 
@@ -21,6 +22,9 @@ pub struct Config {
     pub data: Option<PathBuf>,
     #[serde(rename = "model")]
     pub models: Vec<ModelConfig>,
+    /// Accounts that are there from the start on, described as here.
+    #[serde(rename = "account")]
+    pub accounts: Vec<AccountSetting>,
     pub engine: EngineSettings,
     pub limits: LimitSettings,
     pub hub: HubSettings,
@@ -33,6 +37,7 @@ impl Default for Config {
             listen: DEFAULT_LISTEN.parse().expect("the default address is an address"),
             data: None,
             models: Vec::new(),
+            accounts: Vec::new(),
             engine: EngineSettings::default(),
             limits: LimitSettings::default(),
             hub: HubSettings::default(),
@@ -65,6 +70,21 @@ pub struct ModelConfig {
     /// What its tokens cost; without it, they are booked as unpriced.
     #[serde(default)]
     pub price: Option<PriceSetting>,
+}
+
+/// One account; what is missing above it is made, too.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountSetting {
+    /// `acme/research/chatbot`
+    pub path: String,
+    /// organisation, team, app, user or service; without it, what usually stands at this depth.
+    #[serde(default)]
+    pub kind: Option<Kind>,
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub cost_centre: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -232,6 +252,12 @@ impl Config {
                 return Err(format!("model {:?}: context_tokens must be at least 1", model.path));
             }
         }
+        for (place, setting) in self.accounts.iter().enumerate() {
+            ledger::account::account(&setting.path).map_err(|error| format!("[[account]]: {error}"))?;
+            if self.accounts[..place].iter().any(|other| other.path == setting.path) {
+                return Err(format!("two [[account]] have the path {:?}; keep one of them", setting.path));
+            }
+        }
         let positive = [
             ("engine.kv_mib", self.engine.kv_mib as u64),
             ("engine.max_running", self.engine.max_running as u64),
@@ -346,6 +372,17 @@ mod tests {
     fn two_models_cannot_share_a_name() {
         let refusal = refusal("[[model]]\nname='a'\npath='x'\n[[model]]\nname='b'\naliases=['a']\npath='y'");
         assert!(refusal.contains("two models are named \"a\""), "{refusal}");
+    }
+
+    #[test]
+    fn accounts_are_paths_and_each_is_declared_once() {
+        let text = "[[account]]\npath = \"acme/research\"\nkind = \"team\"\ncost_centre = \"K-17\"";
+        let config = Config::parse(Path::new("x"), text).unwrap();
+        assert_eq!(config.accounts[0].kind, Some(Kind::Team));
+        assert!(refusal("[[account]]\npath = \"acme/\"").contains("a segment is empty"));
+        let twice = refusal("[[account]]\npath = \"a\"\n[[account]]\npath = \"a\"");
+        assert!(twice.contains("two [[account]] have the path \"a\""), "{twice}");
+        assert!(refusal("[[account]]\npath = \"a\"\nkind = \"crew\"").contains("unknown variant `crew`"));
     }
 
     #[test]

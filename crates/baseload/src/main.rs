@@ -8,6 +8,7 @@ mod models;
 mod place;
 mod remote;
 mod roles;
+mod table;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -42,7 +43,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Bench(args) => roles::bench::bench(*args).await,
             Command::Models(args) => roles::models::models(args).await,
             Command::Usage(args) => roles::usage::usage(args).await,
-            Command::Keys(command) => roles::keys::keys(command).await,
+            Command::Keys(args) => roles::admin::keys(args).await,
+            Command::Admin(args) => roles::admin::admin(args).await,
             Command::Config(ConfigCommand::Check { file }) => roles::config::check(&file),
             Command::Completions { .. } => unreachable!("completions need no runtime and were printed above"),
         }

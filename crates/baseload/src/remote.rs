@@ -1,6 +1,7 @@
 //! How the terminal's commands reach a running server.
 
 use anyhow::Context;
+use control::admin_api::{AdminError, Call, ErrorBody};
 use serde_json::Value;
 
 /// A server that speaks the OpenAI API, and the key to show it.
@@ -19,6 +20,30 @@ impl Remote {
 
     pub fn post(&self, path: &str) -> reqwest::RequestBuilder {
         self.authorize(self.http.post(format!("{}{path}", self.base)))
+    }
+
+    /// Asks the admin API for what a verb says.
+    pub async fn ask(&self, call: Call) -> Result<Value, AdminError> {
+        let request = self.http.request(call.method.clone(), format!("{}{}", self.base, call.path_and_query()));
+        let request = match call.body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        let unreachable = |error: reqwest::Error| {
+            AdminError::Unreachable(format!("{} does not answer; is a server running there? ({error})", self.base))
+        };
+        let reply = self.authorize(request).send().await.map_err(unreachable)?;
+        let status = reply.status();
+        let text = reply.text().await.map_err(unreachable)?;
+        if !status.is_success() {
+            let body = serde_json::from_str::<ErrorBody>(&text).map(|body| body.error);
+            return Err(match body {
+                Ok(body) => AdminError::Remote { status: status.as_u16(), body },
+                Err(_) => AdminError::Unreachable(format!("{} answered {status}; it is no baseload server", self.base)),
+            });
+        }
+        serde_json::from_str(&text)
+            .map_err(|error| AdminError::Unreachable(format!("{} answered what is no JSON: {error}", self.base)))
     }
 
     /// Returns what the server lists at `/v1/models`.

@@ -44,7 +44,7 @@ pub struct App {
     pub(crate) mounted: Vec<Route>,
     pub(crate) journal: Journal,
     pub(crate) keys_policy: KeysPolicy,
-    pub(crate) keys: KeyCache,
+    pub(crate) keys: Arc<KeyCache>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     /// Places for generations under way.
@@ -78,7 +78,7 @@ impl App {
             mounted: Vec::new(),
             journal,
             keys_policy,
-            keys: KeyCache::new(&limits),
+            keys: Arc::new(KeyCache::new(&limits)),
             metrics: Arc::new(Metrics::new(&measured)),
             places: Arc::new(Semaphore::new(limits.requests)),
             holds: LivingHolds::default(),
@@ -97,9 +97,10 @@ impl App {
         self
     }
 
-    /// Looks up every key anew from here on, so that a change through this process holds at once.
-    pub fn forget_keys(&self) {
-        self.keys.forget();
+    /// Returns what makes every key be looked up anew, so that a change through this process holds at once.
+    pub fn key_forgetter(&self) -> impl Fn() + Send + Sync + use<> {
+        let keys = self.keys.clone();
+        move || keys.forget()
     }
 
     /// Whether this request's hold will still be ended by whoever opened it: what a sweep of forgotten holds must spare.

@@ -1,8 +1,9 @@
 //! One file for each thing that the binary does.
 
+pub mod admin;
 pub mod bench;
 pub mod config;
-pub mod keys;
+pub mod declare;
 pub mod models;
 pub mod serve;
 pub mod talk;

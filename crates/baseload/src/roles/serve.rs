@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use control::admin_api::{self, AdminRoute, Desk};
 use control::jobs::expire_holds::{self, SweepOptions};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
-use gateway::{App, KeysPolicy, Limits, LocalUpstream, ServedModel, exchange};
-use ledger::{Journal, PriceChange, Prices, Timestamp};
+use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
+use ledger::{Journal, PriceChange, Sheet, Timestamp};
 use model::{Forward, LoadReport};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Loading, Place, ServeArgs};
 use crate::config::{Config, LimitSettings, LogSettings, ModelConfig, PriceSetting};
 use crate::models::{self, LoadedModel};
+use crate::roles::declare;
 use crate::roles::models::size;
 use crate::{place, telemetry};
 
@@ -106,6 +108,7 @@ impl Process {
         })?;
         let address = listener.local_addr()?;
         let lost = expire_holds::of_previous_process(&journal, now()).await?;
+        declare::accounts(&journal, &config.accounts).await?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in wanted {
             let (settings, hub, data) = (config.engine.clone(), config.hub.clone(), data.clone());
@@ -119,7 +122,9 @@ impl Process {
             lines.push(line);
         }
         let first = served.first().map(|model| model.name.clone()).context("there is no model to serve")?;
-        let app = Arc::new(App::new(served, journal.clone(), policy, limits(&config.limits))?);
+        let app = App::new(served, journal.clone(), policy, limits(&config.limits))?;
+        let desk = Desk::new(journal.clone()).telling(app.key_forgetter());
+        let app = Arc::new(app.mounting(admin_routes(&desk)));
         let greeting =
             Greeting { address, first, lines, ledger: path.display().to_string(), policy, lost: lost.len() };
         Ok(Self { address, listener, app, journal, engines, greeting })
@@ -175,11 +180,20 @@ async fn record_price(
     model: &ModelName,
     price: Option<PriceSetting>,
 ) -> anyhow::Result<()> {
-    let prices = price.map_or(Prices::UNPRICED, |price| {
-        Prices::per_token(price.input, price.cached.unwrap_or(price.input), price.output)
+    let sheet = price.map_or(Sheet::unpriced(), |price| {
+        Sheet::per_token(price.input, price.cached.unwrap_or(price.input), price.output)
     });
-    journal.set_prices(vec![PriceChange { model: model.clone(), prices, valid_from: now() }]).await?;
+    journal.set_prices(vec![PriceChange { model: model.clone(), sheet, valid_from: now() }]).await?;
     Ok(())
+}
+
+/// The admin API passes the same door as everything else.
+fn admin_routes(desk: &Desk) -> Vec<Route> {
+    let route = |route: AdminRoute| {
+        let admission = if route.is_open { Admission::Open } else { Admission::Role };
+        Route::mounted(route.method, route.path, admission, route.handler)
+    };
+    admin_api::contents(desk).into_iter().map(route).collect()
 }
 
 fn start_engine(

@@ -52,6 +52,14 @@ impl Call {
         Self { method: http::Method::POST, ..Self::get(path) }
     }
 
+    /// Returns what follows the server's address.
+    pub fn path_and_query(&self) -> String {
+        let query: Vec<String> =
+            self.query.iter().map(|(name, value)| format!("{name}={}", segment(value))).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{}{mark}{}", self.path, query.join("&"))
+    }
+
     pub fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query.extend(value.map(|value| (name, value.to_string())));
         self
@@ -77,5 +85,8 @@ mod tests {
     fn a_name_is_one_segment() {
         assert_eq!(segment("acme/research/a+b@x"), "acme%2Fresearch%2Fa%2Bb%40x");
         assert_eq!(segment("key-1f.0_c"), "key-1f.0_c");
+        let call = Call::get("/admin/v1/keys").with("within", Some("a/b&c")).with("limit", None::<u8>);
+        assert_eq!(call.path_and_query(), "/admin/v1/keys?within=a%2Fb%26c");
+        assert_eq!(Call::get("/x").path_and_query(), "/x");
     }
 }
