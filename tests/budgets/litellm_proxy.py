@@ -1,8 +1,9 @@
 """How does a LiteLLM proxy hold the same budgets? N proxies before the slow upstream, with one Redis.
 
-Configuration, as its documentation advises for several instances: Redis for caching and spend counters, `fail_closed_budget_enforcement`, and
-budget reservations (on by default). Keys come from a `custom_auth` function with `custom_auth_run_common_checks`, because its database layer
-downloads a binary that not every machine may reach; budgets are then enforced by the same code, on counters in Redis.
+Configuration, as its documentation advises for several instances: Redis for caching and spend counters, budget reservations (on by default), and in
+a second run `fail_closed_budget_enforcement`. Keys come from a `custom_auth` function with `custom_auth_run_common_checks`, because its database layer
+(Prisma) downloads a binary that not every machine may reach. Budgets are then enforced by the same code on the same counters in Redis; only the spend
+logs are not kept, so a callback writes down what they would say.
 """
 
 import asyncio
@@ -52,7 +53,8 @@ async def who(request, api_key):
 
 
 class LiteLLM:
-    name = "LiteLLM"
+    name = "LiteLLM, as it comes"
+    fail_closed = False
 
     def __init__(self, definition, folder):
         self.definition, self.folder = definition, pathlib.Path(folder)
@@ -94,7 +96,7 @@ class LiteLLM:
                 "custom_auth_run_common_checks": True,
                 # There is no database to write to; the counters in Redis are kept all the same.
                 "disable_spend_updates": True,
-                "fail_closed_budget_enforcement": self.definition["litellm"]["fail_closed"],
+                "fail_closed_budget_enforcement": self.fail_closed,
             },
         }
         # JSON is YAML.
@@ -181,3 +183,8 @@ class LiteLLM:
             except subprocess.TimeoutExpired:
                 process.kill()
         await self.upstream.stop()
+
+
+class StrictLiteLLM(LiteLLM):
+    name = "LiteLLM, fail_closed_budget_enforcement"
+    fail_closed = True

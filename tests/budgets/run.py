@@ -29,10 +29,10 @@ import aiohttp
 
 from baseload import Baseload
 from clients import ask
-from litellm_proxy import LiteLLM
+from litellm_proxy import LiteLLM, StrictLiteLLM
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-SUBJECTS = {"baseload": Baseload, "litellm": LiteLLM}
+SUBJECTS = {"baseload": Baseload, "litellm": LiteLLM, "litellm-strict": StrictLiteLLM}
 
 
 async def main():

@@ -223,6 +223,10 @@ impl Books {
                 (Fate::DiedBefore | Fate::DiedAfter, _) => return,
             }
         }
+        // It gives up, and gives back what may have been held.
+        let process = self.replicas[replica].process;
+        self.streams.push(Stream { request, replica, process, held: 0, delivered: 0 });
+        self.release(self.streams.len() - 1);
     }
 
     /// A stream goes on: inside what is held freely, beyond it only after the hold has grown.
@@ -290,6 +294,10 @@ impl Books {
             at: self.time_at(replica),
         };
         let request = request.clone();
+        if !self.store.requests.contains_key(&request) {
+            self.streams.remove(index);
+            return;
+        }
         self.finish_stream(index, &request, replica, |position| book::release(position, release.clone()));
     }
 
