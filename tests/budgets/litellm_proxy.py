@@ -26,6 +26,7 @@ import os
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy._types import UserAPIKeyAuth, hash_token
+from litellm.proxy.db.db_spend_update_writer import DBSpendUpdateWriter
 from litellm.proxy.hooks.proxy_track_cost_callback import ProxyDBLogger
 
 
@@ -39,8 +40,13 @@ class Recorder(CustomLogger):
 
 recorder = Recorder()
 
+async def write_nothing(self, *_, **__):
+    return True
+
+
 # What the proxy itself does at its start where it has a database (`cost_tracking` in its proxy_server.py): without this,
-# reservations would never be reconciled with what was used.
+# reservations would never be reconciled with what was used. The table's writer becomes one that always succeeds at once.
+DBSpendUpdateWriter.update_database = write_nothing
 for add in (litellm.logging_callback_manager.add_litellm_callback, litellm.logging_callback_manager.add_litellm_async_success_callback):
     add(ProxyDBLogger())
 
@@ -94,8 +100,6 @@ class LiteLLM:
                 "master_key": f"sk-{secrets.token_hex(32)}",
                 "custom_auth": "keys.who",
                 "custom_auth_run_common_checks": True,
-                # There is no database to write to; the counters in Redis are kept all the same.
-                "disable_spend_updates": True,
                 "fail_closed_budget_enforcement": self.fail_closed,
             },
         }
@@ -138,6 +142,9 @@ class LiteLLM:
 
     def tokens_in(self, choice):
         return ((choice.get("delta") or {}).get("content") or "").count("word")
+
+    def learn(self, answers):
+        """Its answers are as long as they were told to be."""
 
     def answer_cost(self, case):
         return self.cost(PROMPT_TOKENS, min(case["answer_tokens"], case.get("max_tokens", case["answer_tokens"])))

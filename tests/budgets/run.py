@@ -143,6 +143,7 @@ KINDS = {"overshoot": overshoot, "strangers": strangers, "cancel": cancel}
 
 
 async def judge(subject, case, answers, caps=1):
+    subject.learn(answers)
     cap = pico(case["cap_usd"]) * caps
     delivered = sum(subject.cost_of(answer, case) for answer in answers if answer.admitted)
     billed, booked, counted = await subject.spent(answers)
