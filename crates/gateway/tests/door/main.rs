@@ -10,3 +10,4 @@ mod departures;
 mod refusals;
 mod seen;
 mod shutdown;
+mod stages;
