@@ -22,6 +22,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
     #[serde(rename = "model")]
     pub models: Vec<ModelConfig>,
+    /// Where this server stands, such as `eu`, for keys that are narrowed to regions and prices that differ by them.
+    pub region: Option<String>,
     /// Accounts that are there from the start on, described as here.
     #[serde(rename = "account")]
     pub accounts: Vec<AccountSetting>,
@@ -37,6 +39,7 @@ impl Default for Config {
             listen: DEFAULT_LISTEN.parse().expect("the default address is an address"),
             data: None,
             models: Vec::new(),
+            region: None,
             accounts: Vec::new(),
             engine: EngineSettings::default(),
             limits: LimitSettings::default(),

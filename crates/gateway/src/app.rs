@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::{ModelName, RequestId, Sampling};
-use ledger::Journal;
+use ledger::{Circumstances, Journal, Region};
 use text::TextModel;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,8 @@ pub struct App {
     pub(crate) models: Vec<Arc<ServedModel>>,
     /// Routes of other rooms, behind the same door.
     pub(crate) mounted: Vec<Route>,
+    /// How this server answers: by its own engines, and in a region, if it was told which.
+    pub(crate) way: Circumstances,
     pub(crate) journal: Journal,
     pub(crate) keys_policy: KeysPolicy,
     pub(crate) keys: Arc<KeyCache>,
@@ -76,6 +78,7 @@ impl App {
         Ok(App {
             models: models.into_iter().map(Arc::new).collect(),
             mounted: Vec::new(),
+            way: Circumstances::default(),
             journal,
             keys_policy,
             keys: Arc::new(KeyCache::new(&limits)),
@@ -94,6 +97,12 @@ impl App {
     /// Returns the app with routes of other rooms, which pass the same door.
     pub fn mounting(mut self, routes: Vec<Route>) -> App {
         self.mounted.extend(routes);
+        self
+    }
+
+    /// Returns the app of a server that stands in this region, for keys that are narrowed to some.
+    pub fn in_region(mut self, region: Option<Region>) -> App {
+        self.way.region = region;
         self
     }
 

@@ -30,7 +30,7 @@ mod who;
 
 pub use app::{App, AppError, ServedModel};
 pub use limits::Limits;
-pub use router::{Admission, Route};
+pub use router::{Admission, Route, build as router, routes};
 pub use server::serve;
 pub use upstream::{Inbox, LocalUpstream, Outbox, exchange};
 pub use who::{KeysPolicy, LOCAL_ACCOUNT};

@@ -92,11 +92,6 @@ impl Caller {
         self.key.as_ref().map_or(Role::Member, |key| key.role)
     }
 
-    /// Whether the model appears for this caller at all.
-    pub fn sees_model(&self, model: &ModelName) -> bool {
-        self.allows(ScopeKind::Model, model.as_str())
-    }
-
     /// Refuses a model that the key is not made for.
     pub fn check_model(&self, model: &ModelName) -> Result<(), Refusal> {
         self.check(ScopeKind::Model, model.as_str())
@@ -117,10 +112,6 @@ impl Caller {
             }
             _ => Ok(()),
         }
-    }
-
-    fn allows(&self, kind: ScopeKind, name: &str) -> bool {
-        self.key.as_ref().is_none_or(|key| key.scopes.allow(kind, name))
     }
 
     fn check(&self, kind: ScopeKind, name: &str) -> Result<(), Refusal> {

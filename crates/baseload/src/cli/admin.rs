@@ -72,7 +72,7 @@ pub enum AdminCommand {
         subcommand,
         after_help = "Examples:
   baseload admin prices list --model small
-  baseload admin prices set small sheet.json"
+  baseload admin prices set prices.toml"
     )]
     Prices(PricesCommand),
     /// Check that the ledger balances
@@ -220,13 +220,9 @@ pub enum PricesCommand {
         #[arg(long)]
         model: Option<String>,
     },
-    /// Set the price of a model from a file with its sheet, in JSON
+    /// Record the `[[price]]`s of a TOML file; what is in force already is not recorded again
     Set {
-        model: String,
-        /// The sheet; - reads it from standard input
+        /// The file; - reads it from standard input
         file: String,
-        /// From this instant on [default: now]
-        #[arg(long, value_name = "INSTANT")]
-        valid_from: Option<String>,
     },
 }

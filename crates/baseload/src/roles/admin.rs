@@ -6,7 +6,7 @@ use anyhow::Context;
 use control::admin_api::{
     AccountView, Actor, AdminError, AskWhoAmI, ChangeAccount, CheckIntegrity, CloseAccount, CreateAccount, CreateKey,
     Desk, KeyView, Kind, ListAccounts, ListKeys, ListPrices, NewSecret, Page, PriceView, ReplaceKey, RevokeKey,
-    RoleWord, RotateKey, ScopeLists, SetPrice, SetPrices, ShowAccount, ShowKey, StateWord, UpdateAccount, Verb,
+    RoleWord, RotateKey, ScopeLists, SetPrices, ShowAccount, ShowKey, StateWord, UpdateAccount, Verb,
     document,
 };
 use ledger::Journal;
@@ -218,13 +218,13 @@ fn hand_out(office: &Office, new: &NewSecret) -> anyhow::Result<()> {
 
 async fn prices(office: &Office, command: PricesCommand) -> anyhow::Result<()> {
     let versions = match command {
-        PricesCommand::Set { model, file, valid_from } => {
+        PricesCommand::Set { file } => {
             let text = match file.as_str() {
                 "-" => std::io::read_to_string(std::io::stdin())?,
                 file => std::fs::read_to_string(file).with_context(|| format!("reading {file}"))?,
             };
-            let sheet: Value = serde_json::from_str(&text).with_context(|| format!("{file} is no JSON"))?;
-            office.ask(SetPrices { prices: vec![SetPrice { model, valid_from, sheet }] }).await?.data
+            let list: PriceList = toml::from_str(&text).with_context(|| format!("reading {file}"))?;
+            office.ask(SetPrices { prices: list.price }).await?.data
         }
         PricesCommand::List { model } => {
             let (mut all, mut cursor) = (Vec::new(), None);
@@ -245,6 +245,13 @@ async fn prices(office: &Office, command: PricesCommand) -> anyhow::Result<()> {
         };
         table::text(&["id", "model", "valid from", "sheet"], versions.iter().map(row))
     })
+}
+
+/// What of a file is a list of prices; each is read where it is recorded.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PriceList {
+    price: Vec<serde_json::Map<String, Value>>,
 }
 
 async fn check(office: &Office) -> anyhow::Result<()> {

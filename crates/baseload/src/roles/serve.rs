@@ -12,7 +12,7 @@ use control::jobs::expire_holds::{self, SweepOptions};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
-use ledger::{Journal, PriceChange, Sheet, Timestamp};
+use ledger::{Journal, PriceChange, Region, Sheet, Timestamp};
 use model::{Forward, LoadReport};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -123,6 +123,7 @@ impl Process {
         }
         let first = served.first().map(|model| model.name.clone()).context("there is no model to serve")?;
         let app = App::new(served, journal.clone(), policy, limits(&config.limits))?;
+        let app = app.in_region(config.region.as_deref().map(Region::from));
         let desk = Desk::new(journal.clone()).telling(app.key_forgetter());
         let app = Arc::new(app.mounting(admin_routes(&desk)));
         let greeting =

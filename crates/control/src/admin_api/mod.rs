@@ -9,6 +9,7 @@ mod error;
 mod health;
 mod keys;
 mod prices;
+mod usage;
 mod verb;
 mod whoami;
 mod wire;
@@ -29,7 +30,8 @@ pub use self::keys::{
     CreateKey, KeyView, ListKeys, NewSecret, ReplaceKey, RevokeKey, RoleWord, RotateKey, ScopeLists, ShowKey,
     StateWord,
 };
-pub use self::prices::{ListPrices, PriceView, SetPrice, SetPrices};
+pub use self::prices::{ListPrices, PriceView, SetPrices};
+pub use self::usage::{ShowUsage, Usage};
 pub use self::verb::{Call, Verb};
 pub use self::whoami::{AskWhoAmI, WhoAmI};
 pub use self::wire::Page;
@@ -62,6 +64,7 @@ pub fn contents(desk: &Desk) -> Vec<AdminRoute> {
         AdminRoute::of(&post, "/admin/v1/keys/{id}/revoke", keys::revoke, desk),
         AdminRoute::of(&get, "/admin/v1/prices", prices::list, desk),
         AdminRoute::of(&post, "/admin/v1/prices", prices::set, desk),
+        AdminRoute::of(&get, "/admin/v1/usage", usage::show, desk),
         AdminRoute::of(&get, "/admin/v1/integrity", health::check, desk),
     ]
 }
@@ -79,12 +82,14 @@ pub fn document() -> String {
         accounts::list, accounts::create, accounts::show, accounts::change, accounts::close, accounts::reopen,
         keys::list, keys::create, keys::show, keys::rotate, keys::revoke,
         prices::list, prices::set,
+        usage::show,
         health::check
     ),
     tags(
         (name = "accounts", description = "Paths such as `acme/research/chatbot`: who pays, and whose limits hold"),
         (name = "keys", description = "How callers prove who pays; shown once, narrowed by scopes, rotated, revoked at once"),
         (name = "prices", description = "What models cost, since when"),
+        (name = "usage", description = "What was used, and what it cost"),
         (name = "ledger", description = "Whether the book balances")
     ),
     servers((url = "/", description = "The server that this document comes from")),

@@ -1,19 +1,20 @@
 //! What can be done with prices: list them, and set new ones?
 
 use axum::extract::State;
-use domain::ModelName;
-use ledger::{Deed, PriceChange, PriceVersion, Sheet};
+use ledger::price::PriceText;
+use ledger::{Deed, PriceChange, PriceVersion};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::desk::{Actor, Desk};
 use super::error::{AdminError, ErrorBody};
 use super::verb::{Call, Verb};
-use super::wire::{Answer, Json, Page, Query, maybe_instant, page_limit};
+use super::wire::{Answer, Json, Page, Query, page_limit};
 
 /// Prices set by one request: a catalogue is a few of them.
 const CHANGES_MAX: usize = 1_000;
+const MODEL_BYTES_MAX: usize = 200;
 
 /// The price of a model since an instant. A version never changes: what was booked with it can be computed again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -24,7 +25,8 @@ pub struct PriceView {
     pub model: String,
     #[schema(format = DateTime)]
     pub valid_from: String,
-    /// The whole sheet, as `docs/how-to/set-prices.md` describes it. `{}` is unpriced, which is not free.
+    /// The whole sheet as the ledger keeps it, in picodollars a token (1 USD per million tokens is 1,000,000) and for machine
+    /// time and requests in picodollars. A rate that is missing is unpriced, which is not free.
     #[schema(value_type = Object)]
     pub sheet: Value,
 }
@@ -45,20 +47,10 @@ pub struct ListPrices {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetPrices {
-    /// All are recorded, or none. What is in force already is not recorded again.
-    pub prices: Vec<SetPrice>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SetPrice {
-    pub model: String,
-    /// Now without it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(format = DateTime)]
-    pub valid_from: Option<String>,
-    #[schema(value_type = Object)]
-    pub sheet: Value,
+    /// Each with the fields of a `[[price]]` in a configuration file: `model`, `input`, `cached`, `output`, … in USD per million
+    /// tokens, as strings, so that they stay exact. All are recorded, or none; what is in force already is not recorded again.
+    #[schema(value_type = Vec<Object>, example = json!([{"model": "small", "input": "0.25", "output": "1"}]))]
+    pub prices: Vec<Map<String, Value>>,
 }
 
 impl Verb for ListPrices {
@@ -106,15 +98,13 @@ impl Verb for SetPrices {
     }
 }
 
-fn change(desk: &Desk, place: usize, price: SetPrice) -> Result<PriceChange, AdminError> {
-    let at = format!("prices[{place}]");
-    if price.model.is_empty() || price.model.len() > 200 {
-        return Err(AdminError::bad(format!("{at}.model"), "a model's name has 1 to 200 bytes"));
+fn change(desk: &Desk, place: usize, price: Map<String, Value>) -> Result<PriceChange, AdminError> {
+    let bad = |why: String| AdminError::bad(format!("prices[{place}]"), why);
+    let price: PriceText = serde_json::from_value(Value::Object(price)).map_err(|error| bad(error.to_string()))?;
+    if price.model.as_str().is_empty() || price.model.as_str().len() > MODEL_BYTES_MAX {
+        return Err(bad(format!("a model's name has 1 to {MODEL_BYTES_MAX} bytes")));
     }
-    let sheet = Sheet::from_text(&price.sheet.to_string())
-        .map_err(|error| AdminError::bad(format!("{at}.sheet"), error))?;
-    let valid_from = maybe_instant(&format!("{at}.valid_from"), price.valid_from.as_ref())?;
-    Ok(PriceChange { model: ModelName::new(price.model), sheet, valid_from: valid_from.unwrap_or(desk.now()) })
+    price.change(desk.now()).map_err(|error| bad(error.to_string()))
 }
 
 impl From<PriceVersion> for PriceView {

@@ -16,8 +16,7 @@ use crate::router::CurrentCaller;
 
 /// A key that is narrowed to some models sees only those.
 pub async fn list(State(app): State<Arc<App>>, Extension(caller): CurrentCaller) -> Response {
-    let seen = app.models.iter().filter(|model| caller.sees_model(&model.name));
-    let models: Vec<Model> = seen.map(|model| described(model, &model.name)).collect();
+    let models: Vec<Model> = place::seen(&app, &caller).map(|model| described(model, &model.name)).collect();
     json(list_to_json(&models))
 }
 

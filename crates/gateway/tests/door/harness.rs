@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::{ModelName, Price, Sampling};
-use gateway::{App, KeysPolicy, Limits, LocalUpstream, ServedModel, exchange, serve};
+use control::admin_api::{AdminRoute, Desk, contents};
+use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange, serve};
 use ledger::{
     Ending, How, Journal, KeyId, NewKey, PriceChange, Sheet, ReleaseReason, RequestRow, Timestamp,
 };
@@ -29,6 +30,10 @@ pub struct Door {
     pub address: SocketAddr,
     pub engine: Arc<ScriptedEngine>,
     pub journal: Journal,
+    /// The table of contents.
+    pub declared: Vec<Route>,
+    /// What axum says that its router has.
+    pub router: String,
     client: reqwest::Client,
     stop: Arc<Notify>,
     served: JoinHandle<std::io::Result<()>>,
@@ -75,14 +80,17 @@ impl Door {
         };
         let mut limits = Limits::default();
         change(&mut limits);
-        let app = Arc::new(App::new(vec![model], journal.clone(), keys, limits).unwrap());
+        let app = App::new(vec![model], journal.clone(), keys, limits).unwrap();
+        let desk = Desk::new(journal.clone()).telling(app.key_forgetter());
+        let app = Arc::new(app.mounting(admin_routes(&desk)));
+        let (declared, router) = (gateway::routes(&app), format!("{:?}", gateway::router(app.clone())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
         let served = tokio::spawn(serve(listener, app, async move { stopped.notified().await }));
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { address, engine, journal, client, stop, served, _folder: folder }
+        Self { address, engine, journal, declared, router, client, stop, served, _folder: folder }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -106,7 +114,17 @@ impl Door {
     }
 
     pub async fn post_with_key(&self, key: &str, path: &str, body: Value) -> Heard {
-        let request = self.client.post(self.url(path)).bearer_auth(key).body(body.to_string());
+        self.ask("POST", path, Some(key), &body.to_string()).await
+    }
+
+    pub async fn get_with_key(&self, key: &str, path: &str) -> Heard {
+        self.ask("GET", path, Some(key), "").await
+    }
+
+    pub async fn ask(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> Heard {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let request = self.client.request(method, self.url(path)).body(body.to_owned());
+        let request = if let Some(key) = key { request.bearer_auth(key) } else { request };
         Heard::of(request.send().await.unwrap()).await
     }
 
@@ -188,8 +206,15 @@ impl Door {
 
     /// Makes a key of an account; returns its id and secret.
     pub async fn make_key(&self, account: &str) -> (KeyId, String) {
+        self.make_key_with(account, |_| ()).await
+    }
+
+    /// Makes a key of an account with a role, scopes or an end; returns its id and secret.
+    pub async fn make_key_with(&self, account: &str, change: impl FnOnce(&mut NewKey)) -> (KeyId, String) {
         let at = Timestamp::from(std::time::SystemTime::now());
-        let new = NewKey::member(account, account.into(), rand_bytes(), at);
+        let random = rand_bytes();
+        let mut new = NewKey::member(format!("{:02x?}", &random[..6]), account.into(), random, at);
+        change(&mut new);
         let key = self.journal.create_key(new).await.unwrap();
         (key.record.id, key.secret.reveal().to_owned())
     }
@@ -328,6 +353,14 @@ pub async fn read_to_close(mut socket: TcpStream) -> String {
     let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut bytes)).await;
     read.expect("the server closes the connection").ok();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The rooms behind the door, as the binary puts them there.
+fn admin_routes(desk: &Desk) -> Vec<Route> {
+    let route = |AdminRoute { method, path, is_open, handler }: AdminRoute| {
+        Route::mounted(method, path, if is_open { Admission::Open } else { Admission::Role }, handler)
+    };
+    contents(desk).into_iter().map(route).collect()
 }
 
 fn rand_bytes() -> [u8; 32] {

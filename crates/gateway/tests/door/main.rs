@@ -4,6 +4,8 @@ mod engine;
 mod harness;
 mod words;
 
+mod admin;
+mod admissions;
 mod answers;
 mod book;
 mod departures;

@@ -205,7 +205,7 @@ async fn where_keys_are_required_only_known_ones_open() {
     door.journal.revoke_key(id, ledger::Timestamp::from(std::time::SystemTime::now())).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let revoked = door.post_with_key(&secret, "/v1/chat/completions", chat(json!({}))).await;
-    assert_eq!(revoked.refusal().3, Some("invalid_api_key"));
+    assert_eq!(revoked.refusal().3, Some("revoked_api_key"));
     door.close().await;
 }
 
