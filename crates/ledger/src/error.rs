@@ -1,27 +1,28 @@
 //! What can go wrong with the ledger, and what the caller can do about it.
 
-use std::path::PathBuf;
-
 use domain::{Account, RequestId};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
-    /// The file or its folder cannot be used at all.
-    #[error("cannot open the ledger {}: {why}; {advice}", path.display())]
-    Open { path: PathBuf, why: String, advice: &'static str },
-    #[error("the ledger {} is in use by {holder}; stop it, or give this server another data folder", path.display())]
-    InUse { path: PathBuf, holder: String },
+    /// The file, its folder or the server cannot be used at all.
+    #[error("cannot open the ledger {ledger}: {why}; {advice}")]
+    Open { ledger: String, why: String, advice: &'static str },
+    /// The URL itself is not said: it may hold a password.
+    #[error("the ledger's URL must be sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE: {why}")]
+    BadUrl { why: String },
+    #[error("the ledger {ledger} is in use by {holder}; stop it, or give this server another data folder")]
+    InUse { ledger: String, holder: String },
     #[error(
-        "the ledger {} has schema {found}, and this version knows schemas up to {known}; run a newer version of baseload", path.display()
+        "the ledger {ledger} has schema {found}, and this version knows schemas up to {known}; run a newer version of baseload"
     )]
-    NewerSchema { path: PathBuf, found: i64, known: i64 },
+    NewerSchema { ledger: String, found: i64, known: i64 },
     /// The store did not take the call in time. Whether it is booked is unknown; the same call may be repeated, because
     /// every call is idempotent by its request.
     #[error("the ledger is unavailable: {doing}: {why}; the same call may be repeated")]
     Unavailable { doing: &'static str, why: String },
     /// Nothing of the call is booked. The writer goes on by itself when there is space again.
-    #[error("the disk of the ledger {} is full; nothing was booked; free some space", path.display())]
-    DiskFull { path: PathBuf },
+    #[error("the disk of the ledger {ledger} is full; nothing was booked; free some space")]
+    DiskFull { ledger: String },
     #[error("request {request} has no hold, so it cannot be {what}; hold first")]
     NoHold { request: RequestId, what: &'static str },
     #[error("request {request} already has a hold for another {what}; use a new request id")]

@@ -1,27 +1,25 @@
 //! What is worth knowing of the store, said once when it changes.
 
-use std::path::Path;
-
 use crate::LedgerError;
 
 /// The store began to fail. Said once, not for each call that it fails.
 pub struct StoreFailed<'a> {
-    pub path: &'a Path,
+    pub place: &'a dyn std::fmt::Display,
     pub error: &'a LedgerError,
 }
 impl StoreFailed<'_> {
     pub fn emit(self) {
-        tracing::error!(path = %self.path.display(), error = %self.error, "the ledger cannot write; nothing is booked until it can");
+        tracing::error!(ledger = %self.place, error = %self.error, "the ledger cannot write; nothing is booked until it can");
     }
 }
 
 /// The store works again after it had failed.
 pub struct StoreRecovered<'a> {
-    pub path: &'a Path,
+    pub place: &'a dyn std::fmt::Display,
 }
 impl StoreRecovered<'_> {
     pub fn emit(self) {
-        tracing::info!(path = %self.path.display(), "the ledger writes again");
+        tracing::info!(ledger = %self.place, "the ledger writes again");
     }
 }
 

@@ -1,11 +1,10 @@
 //! How are accounts kept, and found by their place in the tree?
 
 use domain::Account;
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqliteRow;
 
 use super::codes::Code;
-use super::rows::{Columns, word};
+use super::database::{Readers, Row, sql};
+use super::rows::word;
 use super::store::{Store, StoreError};
 use crate::account::{ROOT, ancestors};
 use crate::{AccountChange, AccountQuery, AccountRecord, LedgerError, NewAccount, Timestamp};
@@ -23,7 +22,7 @@ macro_rules! select_accounts {
 impl Store {
     /// One that was only booked to until now is described; one that is described is not made twice.
     pub async fn create_account(&mut self, new: &NewAccount) -> Result<AccountRecord, StoreError> {
-        let made = sqlx::query(
+        let made = sql(
             "INSERT INTO account (name, kind, display_name, cost_centre, created_at) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (name, system) DO UPDATE SET kind = excluded.kind, display_name = excluded.display_name, \
              cost_centre = excluded.cost_centre, created_at = excluded.created_at WHERE account.kind IS NULL",
@@ -35,7 +34,7 @@ impl Store {
         .bind(new.at.millis())
         .execute(self.connection())
         .await?;
-        if made.rows_affected() == 0 {
+        if made == 0 {
             return Err(LedgerError::AccountExists { account: new.account.clone() }.into());
         }
         self.described(&new.account).await
@@ -47,7 +46,7 @@ impl Store {
         change: &AccountChange,
     ) -> Result<AccountRecord, StoreError> {
         let changed = change.applied_to(&self.described(account).await?);
-        sqlx::query(
+        sql(
             "UPDATE account SET kind = $2, display_name = $3, cost_centre = $4 WHERE name = $1 AND system = 0",
         )
         .bind(account.as_str())
@@ -67,7 +66,7 @@ impl Store {
     ) -> Result<AccountRecord, StoreError> {
         let record = self.described(account).await?;
         let closed_at = closed_at.map(|at| record.closed_at.unwrap_or(at));
-        sqlx::query("UPDATE account SET closed_at = $2 WHERE name = $1 AND system = 0")
+        sql("UPDATE account SET closed_at = $2 WHERE name = $1 AND system = 0")
             .bind(account.as_str())
             .bind(closed_at.map(Timestamp::millis))
             .execute(self.connection())
@@ -76,23 +75,23 @@ impl Store {
     }
 
     async fn described(&mut self, account: &Account) -> Result<AccountRecord, StoreError> {
-        let row = sqlx::query(select_accounts!("a.name = $1"))
+        let row = sql(select_accounts!("a.name = $1"))
             .bind(account.as_str())
-            .fetch_optional(self.connection())
+            .maybe(self.connection())
             .await?;
         let found = row.as_ref().map(record).transpose()?;
         found.ok_or_else(|| LedgerError::NoSuchAccount { account: account.clone() }.into())
     }
 }
 
-pub async fn by_name(readers: &SqlitePool, account: &Account) -> Result<Option<AccountRecord>, StoreError> {
-    let row = sqlx::query(select_accounts!("a.name = $1")).bind(account.as_str()).fetch_optional(readers).await?;
+pub async fn by_name(readers: &Readers, account: &Account) -> Result<Option<AccountRecord>, StoreError> {
+    let row = sql(select_accounts!("a.name = $1")).bind(account.as_str()).maybe(readers).await?;
     row.as_ref().map(record).transpose()
 }
 
-pub async fn list(readers: &SqlitePool, query: &AccountQuery) -> Result<Vec<AccountRecord>, StoreError> {
+pub async fn list(readers: &Readers, query: &AccountQuery) -> Result<Vec<AccountRecord>, StoreError> {
     // Below `a` are the names from `a/` to before `a0`: `0` follows `/` in the order of bytes.
-    let rows = sqlx::query(select_accounts!(
+    let rows = sql(select_accounts!(
         "a.name <> $1 AND a.name > $2 AND ($3 = '' OR a.name = $3 OR (a.name > $3 || '/' AND a.name < $3 || '0')) \
          AND ($4 = 1 OR a.closed_at IS NULL) ORDER BY a.name LIMIT $5"
     ))
@@ -101,29 +100,30 @@ pub async fn list(readers: &SqlitePool, query: &AccountQuery) -> Result<Vec<Acco
     .bind(query.within.as_ref().map_or("", Account::as_str))
     .bind(i64::from(query.with_closed))
     .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
-    .fetch_all(readers)
+    .all(readers)
     .await?;
     rows.iter().map(record).collect()
 }
 
 /// Returns the account itself, or the one above it, that is closed: the highest, if several are.
-pub async fn closed(readers: &SqlitePool, account: &Account) -> Result<Option<Account>, StoreError> {
+pub async fn closed(readers: &Readers, account: &Account) -> Result<Option<Account>, StoreError> {
     let mut names: Vec<Account> = ancestors(account).collect();
     names.push(account.clone());
     // A path has at most eight segments; names of before there were paths have one.
     names.resize(8, account.clone());
-    let mut query = sqlx::query_scalar::<_, String>(
+    let mut query = sql(
         "SELECT a.name FROM account a WHERE a.system = 0 AND a.closed_at IS NOT NULL \
          AND a.name IN ($1, $2, $3, $4, $5, $6, $7, $8) ORDER BY length(a.name) LIMIT 1",
     );
     for name in &names {
         query = query.bind(name.as_str().to_owned());
     }
-    Ok(query.fetch_optional(readers).await?.map(Account::new))
+    let row = query.maybe(readers).await?;
+    row.map(|row| row.columns().text().map(Account::new)).transpose()
 }
 
-fn record(row: &SqliteRow) -> Result<AccountRecord, StoreError> {
-    let mut columns = Columns { row, next: 0 };
+fn record(row: &Row) -> Result<AccountRecord, StoreError> {
+    let mut columns = row.columns();
     Ok(AccountRecord {
         account: Account::new(columns.text()?),
         kind: columns.maybe_integer()?.map(word).transpose()?,

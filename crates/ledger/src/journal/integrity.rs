@@ -1,28 +1,25 @@
 //! Does the book on disk balance? A check that recomputes what the facts imply and compares it with what is written.
 
-use domain::Money;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, SqlitePool};
-
 use super::codes::{EARNED_ACCOUNT, HELD_ACCOUNT};
-use super::rows::{self, Columns, Known, select_positions};
-use super::store::StoreError;
+use super::database::{Bulk, Connection, Kind, Readers, Row, Speaker, StoreError, sql};
+use super::rollup::{self, Rollups};
+use super::rows::{self, Known, select_positions};
 use crate::book;
-use crate::{DIMENSIONS, Entry, Integrity, Position, Quantities, Side};
+use crate::{DIMENSIONS, Entry, Held, Integrity, Position, Quantities, Side, Timestamp};
 
 /// Requests read at a time, so that the check's memory does not grow with the book.
 const PAGE: i64 = 1_000;
 const FAULTS_MAX: usize = 20;
 
 /// Checks one snapshot of the book, while the writer goes on.
-pub async fn check(readers: &SqlitePool) -> Result<Integrity, StoreError> {
-    let mut snapshot = readers.begin().await?;
+pub async fn check(readers: &Readers) -> Result<Integrity, StoreError> {
+    let mut snapshot = readers.snapshot().await?;
     let mut audit = Audit::default();
-    let mut after = 0;
+    let mut after = i64::MIN;
     loop {
         let page = holds(&mut snapshot, after).await?;
         let Some(last) = page.last().map(|known| known.hold) else { break };
-        let mut entries = entries(&mut snapshot, after, last).await?.into_iter().peekable();
+        let mut entries = entries(&mut snapshot, &page).await?.into_iter().peekable();
         for known in &page {
             let mut written = Vec::new();
             while entries.peek().is_some_and(|row| row.hold <= known.hold) {
@@ -35,8 +32,10 @@ pub async fn check(readers: &SqlitePool) -> Result<Integrity, StoreError> {
     audit.compare_open_holds(&mut snapshot).await?;
     audit.compare_counts(&mut snapshot).await?;
     audit.compare_sums();
+    audit.compare_rollups(&mut snapshot).await?;
+    audit.compare_leases(&mut snapshot).await?;
     audit.ask_sqlite(&mut snapshot).await?;
-    snapshot.rollback().await?;
+    snapshot.close().await;
     Ok(audit.findings)
 }
 
@@ -48,6 +47,8 @@ struct Audit {
     settled: Sums,
     released: Sums,
     open: Sums,
+    /// What the ended requests sum to.
+    rollups: Rollups,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -55,6 +56,7 @@ struct Sums([i128; DIMENSIONS.len() + 1]);
 
 struct EntryRow {
     hold: i64,
+    line: i64,
     from: i64,
     to: i64,
     quantities: Quantities,
@@ -70,6 +72,7 @@ impl Audit {
         self.findings.requests += 1;
         self.findings.entries += written.len() as u64;
         if let Position::Ended(held, ending) = &known.position {
+            rollup::add(&mut self.rollups, known, held, ending);
             let cost = book::cost(held, &ending.how);
             if cost != ending.cost {
                 self.fault(format!(
@@ -98,6 +101,11 @@ impl Audit {
                 "request {}: its entries are not those of its hold and end",
                 request(&known.position)
             ));
+        }
+        if let Position::Open(held) | Position::Ended(held, _) = &known.position
+            && !grew_at_its_price(held, &sides)
+        {
+            self.fault(format!("request {}: it grew by other money than its price", held.hold.request));
         }
         self.add(&sides, matches!(known.position, Position::Open(_)));
     }
@@ -140,7 +148,7 @@ impl Audit {
         }
     }
 
-    async fn compare_open_holds(&mut self, snapshot: &mut SqliteConnection) -> Result<(), StoreError> {
+    async fn compare_open_holds(&mut self, snapshot: &mut Connection) -> Result<(), StoreError> {
         let listed: i64 = scalar(snapshot, "SELECT count(*) FROM open_hold").await?;
         let wrongly: i64 = scalar(
             snapshot,
@@ -157,7 +165,7 @@ impl Audit {
     }
 
     /// Nothing lies beside the book: no end and no entry without its hold, no hold that the reading passed over.
-    async fn compare_counts(&mut self, snapshot: &mut SqliteConnection) -> Result<(), StoreError> {
+    async fn compare_counts(&mut self, snapshot: &mut Connection) -> Result<(), StoreError> {
         let ended = self.findings.requests - self.findings.open_holds;
         for (sql, read, what) in [
             ("SELECT count(*) FROM hold", self.findings.requests, "holds"),
@@ -172,13 +180,50 @@ impl Audit {
         Ok(())
     }
 
-    async fn ask_sqlite(&mut self, snapshot: &mut SqliteConnection) -> Result<(), StoreError> {
-        let answers: Vec<String> =
-            sqlx::query_scalar("PRAGMA integrity_check(20)").fetch_all(&mut *snapshot).await?;
-        for answer in answers.into_iter().filter(|answer| answer != "ok") {
-            self.fault(answer);
+    /// The rollups say the same as the requests, but for hours whose requests were dropped.
+    async fn compare_rollups(&mut self, snapshot: &mut Connection) -> Result<(), StoreError> {
+        let dropped = scalar(snapshot, "SELECT dropped_before FROM retention").await?;
+        let since = rollup::hour(Timestamp::from_millis(dropped));
+        let written = rollup::read(&mut Speaker::Connection(snapshot), since).await?;
+        let mut facts = std::mem::take(&mut self.rollups);
+        facts.retain(|group, _| group.hour >= since);
+        for (group, sums) in &facts {
+            if written.get(group) != Some(sums) {
+                let rolled = written.get(group).copied().unwrap_or_default();
+                self.fault(format!("the requests of {group:?} sum to {:?}, their rollup says {:?}", sums.0, rolled.0));
+            }
         }
-        let strays = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut *snapshot).await?;
+        for group in written.keys().filter(|group| !facts.contains_key(group)) {
+            self.fault(format!("there is a rollup of {group:?}, but no request"));
+        }
+        Ok(())
+    }
+
+    /// What processes were granted of a limit is what its window says was granted, and never more than the limit.
+    async fn compare_leases(&mut self, snapshot: &mut Connection) -> Result<(), StoreError> {
+        let wrong = scalar(
+            snapshot,
+            "SELECT count(*) FROM limit_window w WHERE w.granted_total <> coalesce((SELECT CAST(sum(e.granted) AS BIGINT) \
+             FROM escrow e WHERE e.spending_limit = w.spending_limit AND e.window_start = w.window_start), 0)",
+        )
+        .await?;
+        if wrong > 0 {
+            self.fault(format!("the leases of {wrong} windows do not sum to what the windows say was granted"));
+        }
+        Ok(())
+    }
+
+    async fn ask_sqlite(&mut self, snapshot: &mut Connection) -> Result<(), StoreError> {
+        if snapshot.is_shared() {
+            return Ok(());
+        }
+        for row in sql("PRAGMA integrity_check(20)").all(&mut *snapshot).await? {
+            let answer = row.columns().text()?;
+            if answer != "ok" {
+                self.fault(answer);
+            }
+        }
+        let strays = sql("PRAGMA foreign_key_check").all(&mut *snapshot).await?;
         if !strays.is_empty() {
             self.fault(format!("{} rows refer to rows that are not there", strays.len()));
         }
@@ -216,40 +261,51 @@ impl Sums {
     }
 }
 
-async fn holds(snapshot: &mut SqliteConnection, after: i64) -> Result<Vec<Known>, StoreError> {
-    let rows = sqlx::query(select_positions!("WHERE h.id > ? ORDER BY h.id LIMIT ?"))
+/// Whether each line by which the hold grew has the money of what it added: the price of all that is held, after each line,
+/// is the money that is held.
+fn grew_at_its_price(held: &Held, entries: &[Entry]) -> bool {
+    let mut sum = Quantities::default();
+    let lines = entries.iter().filter(|entry| (entry.from, entry.to) == (Side::Payer, Side::Held));
+    lines.into_iter().all(|line| {
+        sum = sum.with(&line.quantities);
+        Quantities::of(&sum.usage(), held.cost(&sum.usage())).money == sum.money
+    })
+}
+
+async fn holds(snapshot: &mut Connection, after: i64) -> Result<Vec<Known>, StoreError> {
+    let rows = sql(select_positions!("hold h", "WHERE h.id > $1 ORDER BY h.id LIMIT $2"))
         .bind(after)
         .bind(PAGE)
-        .fetch_all(snapshot)
+        .all(&mut *snapshot)
         .await?;
-    rows.iter().map(rows::position).collect()
+    rows::positions(&mut Speaker::Connection(snapshot), &rows).await
 }
 
-async fn entries(
-    snapshot: &mut SqliteConnection,
-    after: i64,
-    last: i64,
-) -> Result<Vec<EntryRow>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT hold, from_account, to_account, \
-         input_uncached, cache_read, cache_write_5m, cache_write_1h, output, compute_us, money \
-         FROM entry WHERE hold > ? AND hold <= ? ORDER BY hold, line",
-    )
-    .bind(after)
-    .bind(last)
-    .fetch_all(snapshot)
-    .await?;
-    rows.iter().map(entry).collect()
+/// Returns the entries of these holds, in order.
+async fn entries(snapshot: &mut Connection, page: &[Known]) -> Result<Vec<EntryRow>, StoreError> {
+    static ENTRIES: Bulk = Bulk {
+        columns: &[("hold", Kind::Integer)],
+        sql: "SELECT e.hold, e.line, e.from_account, e.to_account, e.input_uncached, e.cache_read, e.cache_write_5m, \
+              e.cache_write_1h, e.output, e.compute_us, e.money FROM v JOIN entry e ON e.hold = v.hold",
+    };
+    let holds = page.iter().map(|known| vec![known.hold.into()]).collect();
+    let rows = ENTRIES.run(&mut Speaker::Connection(snapshot), holds).await?;
+    let mut entries = rows.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(|entry| (entry.hold, entry.line));
+    Ok(entries)
 }
 
-fn entry(row: &SqliteRow) -> Result<EntryRow, StoreError> {
-    let mut columns = Columns { row, next: 0 };
-    let (hold, from, to) = (columns.integer()?, columns.integer()?, columns.integer()?);
-    let usage = columns.usage()?;
-    let money = Money::from_pico(columns.integer()?.into());
-    Ok(EntryRow { hold, from, to, quantities: Quantities::of(&usage, Some(money)) })
+fn entry(row: &Row) -> Result<EntryRow, StoreError> {
+    let mut columns = row.columns();
+    Ok(EntryRow {
+        hold: columns.integer()?,
+        line: columns.integer()?,
+        from: columns.integer()?,
+        to: columns.integer()?,
+        quantities: rows::quantities(&mut columns)?,
+    })
 }
 
-async fn scalar(snapshot: &mut SqliteConnection, sql: &'static str) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar(sql).fetch_one(snapshot).await?)
+async fn scalar(snapshot: &mut Connection, text: &'static str) -> Result<i64, StoreError> {
+    sql(text).integer(snapshot).await
 }

@@ -1,11 +1,9 @@
 //! How are keys kept, and found by their secret's hash?
 
 use domain::Account;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, SqlitePool};
 
 use super::accounts;
-use super::rows::Columns;
+use super::database::{Connection, Readers, Row, sql};
 use super::store::{Store, StoreError};
 use crate::{FoundKey, KeyId, KeyQuery, KeyRecord, KeyState, LedgerError, Rotation, Scopes, Timestamp};
 
@@ -22,13 +20,11 @@ macro_rules! select_keys {
 impl Store {
     pub async fn add_key(&mut self, record: &KeyRecord, hash: &[u8; 32]) -> Result<KeyRecord, StoreError> {
         let account = self.account(&record.account).await?;
-        let taken: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM api_key WHERE account = $1 AND name = $2 AND revoked_at IS NULL",
-        )
-        .bind(account)
-        .bind(&record.name)
-        .fetch_one(self.connection())
-        .await?;
+        let taken = sql("SELECT count(*) FROM api_key WHERE account = $1 AND name = $2 AND revoked_at IS NULL")
+            .bind(account)
+            .bind(&record.name)
+            .integer(self.connection())
+            .await?;
         if taken > 0 {
             return Err(LedgerError::KeyNameTaken { name: record.name.clone() }.into());
         }
@@ -43,18 +39,18 @@ impl Store {
         if state != KeyState::Active {
             return Err(LedgerError::KeyNotActive { id: old.id.0, state: state.word() }.into());
         }
-        let successor: Option<String> =
-            sqlx::query_scalar("SELECT id FROM api_key WHERE rotated_from = $1 AND revoked_at IS NULL")
-                .bind(&old.id.0)
-                .fetch_optional(self.connection())
-                .await?;
-        if let Some(by) = successor {
+        let successor = sql("SELECT id FROM api_key WHERE rotated_from = $1 AND revoked_at IS NULL")
+            .bind(&old.id.0)
+            .maybe(self.connection())
+            .await?;
+        if let Some(row) = successor {
+            let by = row.columns().text()?;
             return Err(LedgerError::KeyReplaced { id: old.id.0, by }.into());
         }
         let (new, old_end) = old.rotated(hash, rotation);
         let account = self.account(&new.account).await?;
         let new = self.insert_key(&new, account, hash).await?;
-        sqlx::query("UPDATE api_key SET expires_at = $2 WHERE id = $1")
+        sql("UPDATE api_key SET expires_at = $2 WHERE id = $1")
             .bind(&old.id.0)
             .bind(old_end.millis())
             .execute(self.connection())
@@ -69,7 +65,7 @@ impl Store {
         hash: &[u8; 32],
     ) -> Result<KeyRecord, StoreError> {
         let scopes = serde_json::to_string(&record.scopes).expect("scopes are plain data");
-        sqlx::query(
+        sql(
             "INSERT INTO api_key (id, hash, name, account, role, scopes, expires_at, created_at, created_by, rotated_from) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
@@ -89,7 +85,7 @@ impl Store {
     }
 
     pub async fn revoke_key(&mut self, id: &KeyId, at: Timestamp) -> Result<KeyRecord, StoreError> {
-        sqlx::query("UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
+        sql("UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
             .bind(&id.0)
             .bind(at.millis())
             .execute(self.connection())
@@ -100,17 +96,17 @@ impl Store {
 
 /// Returns the key with this hash, whatever became of it. Asked anew for each request, so a key is revoked the moment it is,
 /// by whichever process.
-pub async fn find(readers: &SqlitePool, hash: &[u8; 32]) -> Result<Option<FoundKey>, StoreError> {
+pub async fn find(readers: &Readers, hash: &[u8; 32]) -> Result<Option<FoundKey>, StoreError> {
     let row =
-        sqlx::query(select_keys!("WHERE k.hash = $1")).bind(hash.to_vec()).fetch_optional(readers).await?;
+        sql(select_keys!("WHERE k.hash = $1")).bind(hash.to_vec()).maybe(readers).await?;
     let Some(record) = row.as_ref().map(record).transpose()? else { return Ok(None) };
     let closed = accounts::closed(readers, &record.account).await?;
     Ok(Some(FoundKey { record, closed }))
 }
 
-pub async fn list(readers: &SqlitePool, query: &KeyQuery) -> Result<Vec<KeyRecord>, StoreError> {
+pub async fn list(readers: &Readers, query: &KeyQuery) -> Result<Vec<KeyRecord>, StoreError> {
     // Keys of one millisecond come in the order of their names, so that a page ends somewhere definite.
-    let rows = sqlx::query(select_keys!(
+    let rows = sql(select_keys!(
         "WHERE ($1 = '' OR a.name = $1 OR (a.name > $1 || '/' AND a.name < $1 || '0')) \
          AND ($2 = '' OR (k.created_at, k.id) > (SELECT p.created_at, p.id FROM api_key p WHERE p.id = $2)) \
          ORDER BY k.created_at, k.id LIMIT $3"
@@ -118,31 +114,28 @@ pub async fn list(readers: &SqlitePool, query: &KeyQuery) -> Result<Vec<KeyRecor
     .bind(query.within.as_ref().map_or("", Account::as_str))
     .bind(query.after.as_ref().map_or("", |key| key.0.as_str()))
     .bind(i64::try_from(query.limit).unwrap_or(i64::MAX))
-    .fetch_all(readers)
+    .all(readers)
     .await?;
     rows.iter().map(record).collect()
 }
 
-pub async fn any_active(readers: &SqlitePool) -> Result<bool, StoreError> {
-    let active: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM api_key WHERE revoked_at IS NULL LIMIT 1) some")
-            .fetch_one(readers)
-            .await?;
-    Ok(active == 1)
+pub async fn any_active(readers: &Readers) -> Result<bool, StoreError> {
+    let active = sql("SELECT count(*) FROM (SELECT 1 FROM api_key WHERE revoked_at IS NULL LIMIT 1) active");
+    Ok(active.integer(readers).await? == 1)
 }
 
-pub async fn one(readers: &SqlitePool, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-    let row = sqlx::query(select_keys!("WHERE k.id = $1")).bind(&id.0).fetch_optional(readers).await?;
+pub async fn one(readers: &Readers, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+    let row = sql(select_keys!("WHERE k.id = $1")).bind(&id.0).maybe(readers).await?;
     row.as_ref().map(record).transpose()
 }
 
-async fn by_id(connection: &mut SqliteConnection, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
-    let row = sqlx::query(select_keys!("WHERE k.id = $1")).bind(&id.0).fetch_optional(connection).await?;
+async fn by_id(connection: &mut Connection, id: &KeyId) -> Result<Option<KeyRecord>, StoreError> {
+    let row = sql(select_keys!("WHERE k.id = $1")).bind(&id.0).maybe(connection).await?;
     row.as_ref().map(record).transpose()
 }
 
-fn record(row: &SqliteRow) -> Result<KeyRecord, StoreError> {
-    let mut columns = Columns { row, next: 0 };
+fn record(row: &Row) -> Result<KeyRecord, StoreError> {
+    let mut columns = row.columns();
     Ok(KeyRecord {
         id: KeyId(columns.text()?),
         name: columns.text()?,

@@ -17,7 +17,7 @@ pub struct ServerLock {
 pub fn take(path: &Path) -> Result<ServerLock, LedgerError> {
     let lock_path = lock_path(path);
     let open_error = |error: std::io::Error| LedgerError::Open {
-        path: lock_path.clone(),
+        ledger: lock_path.display().to_string(),
         why: error.to_string(),
         advice: "make the data folder writable for this user, or choose another one",
     };
@@ -31,7 +31,7 @@ pub fn take(path: &Path) -> Result<ServerLock, LedgerError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(LedgerError::InUse { path: path.to_owned(), holder: holder(&mut file) });
+            return Err(LedgerError::InUse { ledger: path.display().to_string(), holder: holder(&mut file) });
         }
         Err(TryLockError::Error(error)) => return Err(open_error(error)),
     }

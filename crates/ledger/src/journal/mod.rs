@@ -1,26 +1,30 @@
-//! How the book reaches the disk: a handle that many tasks share, over one SQLite file with one writer.
+//! How the book reaches the disk: a handle that many tasks share, with one writer to an SQLite file or a Postgres server.
 
 mod accounts;
 mod codes;
+mod database;
 mod integrity;
 mod keys;
 mod lock;
+mod names;
+mod process;
 mod read;
+mod retention;
+mod rollup;
 mod rows;
 mod schema;
 mod store;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Account, RequestId};
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqlitePoolOptions;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use self::database::{Place, Readers};
 use self::store::{Store, StoreError};
 use self::writer::{Call, Input, Output, Writer};
 use crate::key;
@@ -46,13 +50,24 @@ pub struct JournalOptions {
     pub batch_max: usize,
     /// A call that is not durable after this long fails as [`LedgerError::Unavailable`].
     pub call_wait_max: Duration,
-    /// The file may not grow past this; `None` leaves it to the disk.
+    /// An SQLite file may not grow past this; `None` leaves it to the disk.
     pub size_bytes_max: Option<u64>,
+    /// How this server is called among those that share the ledger.
+    pub process_name: String,
+    /// A server that says nothing for so long is taken for dead, and its holds are closed by the others.
+    pub silence_max: Duration,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { queue_max: 4_096, batch_max: 256, call_wait_max: Duration::from_secs(5), size_bytes_max: None }
+        Self {
+            queue_max: 4_096,
+            batch_max: 256,
+            call_wait_max: Duration::from_secs(5),
+            size_bytes_max: None,
+            process_name: format!("process {}", std::process::id()),
+            silence_max: Duration::from_secs(15),
+        }
     }
 }
 
@@ -80,15 +95,24 @@ impl Journal {
     }
 
     pub async fn open_with(path: &Path, options: JournalOptions) -> Result<Journal, LedgerError> {
-        let lock = Some(prepare(path).and_then(|()| lock::take(path))?);
-        Self::start(path, options, lock).await
+        Self::start(Place::File(path.to_owned()), options, true).await
+    }
+
+    /// Returns the journal at `sqlite:PATH` or `postgres://…`, as [`Journal::open`] does. A Postgres ledger may be open in
+    /// many servers at once.
+    pub async fn open_url(url: &str, options: JournalOptions) -> Result<Journal, LedgerError> {
+        Self::start(url.parse()?, options, true).await
     }
 
     /// Returns the journal in this file for a tool that runs beside the server: it reads, sets prices, and makes and revokes
     /// keys. It takes no lock, so it cannot book: the holds may be alive in the server.
     pub async fn attach(path: &Path) -> Result<Journal, LedgerError> {
-        prepare(path)?;
-        Self::start(path, JournalOptions::default(), None).await
+        Self::start(Place::File(path.to_owned()), JournalOptions::default(), false).await
+    }
+
+    /// Attaches to `sqlite:PATH` or `postgres://…`.
+    pub async fn attach_url(url: &str) -> Result<Journal, LedgerError> {
+        Self::start(url.parse()?, JournalOptions::default(), false).await
     }
 
     /// Reserves the estimate. Repeating a hold is answered with the first.
@@ -125,7 +149,7 @@ impl Journal {
 
     /// Returns every hold that has not ended, oldest first.
     pub async fn open_holds(&self) -> Result<Vec<Held>, LedgerError> {
-        self.told("reading open holds", read::open_holds(&self.shared.readers).await)
+        self.told("reading open holds", read::open_holds(&self.shared.readers, None).await)
     }
 
     /// Closes these holds as lost, with all that they held booked as an estimate; returns those that were still open.
@@ -137,6 +161,30 @@ impl Journal {
     ) -> Result<Vec<Held>, LedgerError> {
         match self.call(Input::Expire { requests, reason, at }).await? {
             Output::Expired(holds) => Ok(holds),
+            other => unexpected(other),
+        }
+    }
+
+    /// Says that this process lives. Ends those that have been silent for too long, and closes what ended ones have left
+    /// open, some at a time; returns what it closed. To be called every few seconds, and at a start until nothing comes.
+    pub async fn beat(&self, at: Timestamp) -> Result<Vec<Held>, LedgerError> {
+        match self.call(Input::Beat { at, silence_max: self.shared.silence_max }).await? {
+            Output::Expired(holds) => Ok(holds),
+            other => unexpected(other),
+        }
+    }
+
+    /// Returns the holds that this process opened and that have not ended, oldest first.
+    pub async fn own_open_holds(&self) -> Result<Vec<Held>, LedgerError> {
+        let Some(process) = *self.shared.process.borrow() else { return Ok(Vec::new()) };
+        self.told("reading open holds", read::open_holds(&self.shared.readers, Some(process)).await)
+    }
+
+    /// Drops ended requests whose holds began before this instant's hour, some at a time; returns how many. Their sums stay,
+    /// and so do statements. To be called until it returns 0.
+    pub async fn drop_old_requests(&self, before: Timestamp) -> Result<u64, LedgerError> {
+        match self.call(Input::DropOld { before }).await? {
+            Output::Dropped(count) => Ok(count),
             other => unexpected(other),
         }
     }
@@ -154,7 +202,7 @@ impl Journal {
 
     /// Returns every price version that was recorded, oldest first.
     pub async fn prices(&self) -> Result<Vec<PriceVersion>, LedgerError> {
-        self.told("reading prices", read::prices(&self.shared.readers).await)
+        self.told("reading prices", rows::all_prices(&self.shared.readers).await)
     }
 
     /// Makes a key; its secret is in the answer and nowhere else.
@@ -289,22 +337,32 @@ impl Journal {
         self.shared.readers.close().await;
     }
 
-    async fn start(
-        path: &Path,
-        options: JournalOptions,
-        lock: Option<lock::ServerLock>,
-    ) -> Result<Journal, LedgerError> {
-        let is_server = lock.is_some();
-        let store = open_store(path, &options).await.map_err(|error| open_error(path, error))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS_MAX)
-            .acquire_timeout(options.call_wait_max)
-            .connect_lazy_with(store::connect_options(path, options.busy()).read_only(true));
+    async fn start(place: Place, options: JournalOptions, is_server: bool) -> Result<Journal, LedgerError> {
+        let lock = match &place {
+            Place::File(path) => {
+                prepare(path)?;
+                if is_server { Some(lock::take(path)?) } else { None }
+            }
+            Place::Server(_) => None,
+        };
+        let store = open_store(&place, &options).await.map_err(|error| open_error(&place, error))?;
+        let readers = Readers::open(&place, options.call_wait_max);
         let (calls, queue) = mpsc::channel(options.queue_max);
+        let (registered, process) = watch::channel(None);
+        let silence_max = options.silence_max;
         let call_wait_max = options.call_wait_max;
-        let writer = Writer { path: path.to_owned(), options, store: Some(store), lock, failing: false };
+        let name = is_server.then(|| options.process_name.clone());
+        let writer = Writer {
+            place: place.clone(),
+            name,
+            options,
+            store: Some(store),
+            process: registered,
+            lock,
+            failing: false,
+        };
         tokio::spawn(writer.run(queue));
-        let shared = Shared { path: path.to_owned(), call_wait_max, is_server, calls, readers };
+        let shared = Shared { place, call_wait_max, silence_max, is_server, calls, process, readers };
         Ok(Journal { shared: Arc::new(shared) })
     }
 
@@ -335,7 +393,7 @@ impl Journal {
     }
 
     fn told<T>(&self, doing: &'static str, result: Result<T, StoreError>) -> Result<T, LedgerError> {
-        result.map_err(|error| error.tell(doing, &self.shared.path))
+        result.map_err(|error| error.tell(doing, &self.shared.place))
     }
 
     fn late(&self, doing: &'static str) -> LedgerError {
@@ -344,41 +402,44 @@ impl Journal {
     }
 }
 
-/// Reading connections: keys are looked up by index in microseconds, and reports are few.
-const READERS_MAX: u32 = 4;
-
 #[derive(Debug)]
 struct Shared {
-    path: PathBuf,
+    place: Place,
     call_wait_max: Duration,
+    silence_max: Duration,
     is_server: bool,
     calls: mpsc::Sender<Call>,
-    readers: SqlitePool,
+    /// This server's number, once it has one.
+    process: watch::Receiver<Option<i64>>,
+    readers: Readers,
 }
 
 /// Makes the folder that the ledger lies in.
 fn prepare(path: &Path) -> Result<(), LedgerError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|error| LedgerError::Open {
-        path: path.to_owned(),
+        ledger: path.display().to_string(),
         why: format!("cannot make the folder {}: {error}", folder.display()),
         advice: "choose a data folder that this user may write",
     })
 }
 
-async fn open_store(path: &Path, options: &JournalOptions) -> Result<Store, StoreError> {
-    let mut store = Store::connect(path, options.busy(), options.size_bytes_max).await?;
-    schema::migrate(store.connection(), path).await?;
+async fn open_store(place: &Place, options: &JournalOptions) -> Result<Store, StoreError> {
+    let mut store = Store::connect(place, options.busy(), options.size_bytes_max).await?;
+    schema::migrate(store.connection(), place).await?;
     Ok(store)
 }
 
-fn open_error(path: &Path, error: StoreError) -> LedgerError {
+fn open_error(place: &Place, error: StoreError) -> LedgerError {
     match error {
         StoreError::Told(error) => error,
-        StoreError::Sqlite(error) => LedgerError::Open {
-            path: path.to_owned(),
+        StoreError::Database(error) => LedgerError::Open {
+            ledger: place.to_string(),
             why: error.to_string(),
-            advice: "check that it is a ledger and that this user may write it and its folder",
+            advice: match place {
+                Place::File(_) => "check that it is a ledger and that this user may write it and its folder",
+                Place::Server(_) => "check that the server runs, and that this user may use this database",
+            },
         },
     }
 }

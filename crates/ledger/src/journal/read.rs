@@ -1,80 +1,66 @@
 //! What does the book say? Reads that never wait for the writer.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use domain::{Account, ModelName, Money, RequestId, Usage};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, SqlitePool};
 
 use super::codes;
-use super::rows::{self, Columns, select_positions, word};
-use super::store::{StoreError, bind_request};
+use super::database::{Bulk, Columns, Kind, Readers, Row, StoreError, sql, sql_of};
+use super::rows::{self, Known, select_positions, word};
 use crate::time::Day;
-use crate::{
-    Dimension, Held, LedgerError, Position, PriceVersion, RequestEnd, RequestRow, UsageQuery, UsageRow,
-};
+use crate::{Dimension, Held, LedgerError, Position, RequestEnd, RequestRow, UsageQuery, UsageRow};
 
-pub async fn open_holds(readers: &SqlitePool) -> Result<Vec<Held>, StoreError> {
-    let rows =
-        sqlx::query(select_positions!("WHERE h.id IN (SELECT hold FROM open_hold) ORDER BY h.at, h.id"))
-            .fetch_all(readers)
-            .await?;
-    let mut open = Vec::new();
-    for row in &rows {
-        if let Position::Open(held) = rows::position(row)?.position {
-            open.push(held);
-        }
-    }
-    Ok(open)
+/// Returns the open holds of all processes, or of one.
+pub async fn open_holds(readers: &Readers, process: Option<i64>) -> Result<Vec<Held>, StoreError> {
+    const SQL: &str = select_positions!(
+        "open_hold o JOIN hold h ON h.id = o.hold",
+        "WHERE $1 = 0 OR o.process = $1 ORDER BY h.at, h.id"
+    );
+    let rows = sql(SQL).bind(process.unwrap_or(0)).all(readers).await?;
+    let open = rows::positions(&mut readers.into(), &rows).await?;
+    Ok(open
+        .into_iter()
+        .filter_map(|known| match known.position {
+            Position::Open(held) => Some(held),
+            Position::Absent | Position::Ended(..) => None,
+        })
+        .collect())
 }
 
-pub async fn recent(readers: &SqlitePool, limit: usize) -> Result<Vec<RequestRow>, StoreError> {
-    let rows = sqlx::query(select_positions!("ORDER BY h.id DESC LIMIT ?"))
+pub async fn recent(readers: &Readers, limit: usize) -> Result<Vec<RequestRow>, StoreError> {
+    let rows = sql(select_positions!("hold h", "ORDER BY h.at DESC, h.id DESC LIMIT $1"))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(readers)
+        .all(readers)
         .await?;
-    rows.iter().map(request).collect()
+    Ok(rows::positions(&mut readers.into(), &rows).await?.into_iter().map(request).collect())
 }
 
-pub async fn by_id(readers: &SqlitePool, ids: &[RequestId]) -> Result<Vec<RequestRow>, StoreError> {
-    const SQL: &str = select_positions!("WHERE h.request = ?");
-    let mut found = Vec::new();
-    for id in ids {
-        if let Some(row) = bind_request(SQL, id).fetch_optional(readers).await? {
-            found.push(request(&row)?);
-        }
-    }
-    Ok(found)
+pub async fn by_id(readers: &Readers, ids: &[RequestId]) -> Result<Vec<RequestRow>, StoreError> {
+    static KNOWN: Bulk = Bulk {
+        columns: &[("request", Kind::Request)],
+        sql: select_positions!("v JOIN hold h ON h.request = v.request", ""),
+    };
+    let rows = KNOWN.run(&mut readers.into(), ids.iter().map(|id| vec![id.into()]).collect()).await?;
+    let found = rows::positions(&mut readers.into(), &rows).await?;
+    let mut by_id: HashMap<RequestId, RequestRow> =
+        found.into_iter().map(request).map(|row| (row.held.hold.request.clone(), row)).collect();
+    Ok(ids.iter().filter_map(|id| by_id.remove(id)).collect())
 }
 
-pub async fn prices(readers: &SqlitePool) -> Result<Vec<PriceVersion>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT m.name, p.id, p.valid_from, p.sheet FROM price p JOIN model m ON m.id = p.model ORDER BY p.id",
-    )
-    .fetch_all(readers)
-    .await?;
-    let mut versions = Vec::new();
-    for row in &rows {
-        let mut columns = Columns { row, next: 0 };
-        let model = ModelName::new(columns.text()?);
-        versions.extend(columns.price(&model)?);
-    }
-    Ok(versions)
-}
-
-pub async fn usage(readers: &SqlitePool, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
-    let rows = sqlx::query(AssertSqlSafe(usage_sql(&query.by)))
+pub async fn usage(readers: &Readers, query: &UsageQuery) -> Result<Vec<UsageRow>, StoreError> {
+    let rows = sql_of(usage_sql(&query.by))
         .bind(query.since.millis())
         .bind(query.until.millis())
-        .fetch_all(readers)
+        .all(readers)
         .await?;
     rows.iter().map(usage_row).collect()
 }
 
-fn request(row: &SqliteRow) -> Result<RequestRow, StoreError> {
-    match rows::position(row)?.position {
-        Position::Open(held) => Ok(RequestRow { held, ending: None }),
-        Position::Ended(held, ending) => Ok(RequestRow { held, ending: Some(ending) }),
+fn request(known: Known) -> RequestRow {
+    match known.position {
+        Position::Open(held) => RequestRow { held, ending: None },
+        Position::Ended(held, ending) => RequestRow { held, ending: Some(ending) },
         Position::Absent => unreachable!("a row is a request that is there"),
     }
 }
@@ -99,8 +85,8 @@ fn usage_sql(by: &[Dimension]) -> String {
         (Dimension::Account, "h.account", "account"),
         (Dimension::Model, "h.model", "model"),
         (Dimension::Day, "(h.at - ((h.at % 86400000) + 86400000) % 86400000) / 86400000", "day"),
-        (Dimension::End, "ifnull(x.how, 0)", "how"),
-        (Dimension::End, "ifnull(x.reason, 0)", "reason"),
+        (Dimension::End, "coalesce(x.how, 0)", "how"),
+        (Dimension::End, "coalesce(x.reason, 0)", "reason"),
     ];
     let mut inner = String::from("SELECT ");
     let mut groups = Vec::new();
@@ -109,25 +95,24 @@ fn usage_sql(by: &[Dimension]) -> String {
             let _ = write!(inner, "{expression} AS {name}, ");
             groups.push(name);
         } else {
-            let _ = write!(inner, "NULL AS {name}, ");
+            let _ = write!(inner, "CAST(NULL AS BIGINT) AS {name}, ");
         }
     }
     inner.push_str(
         "count(*) AS requests, \
          count(*) - count(x.hold) AS open_requests, \
-         ifnull(sum(x.how = 3 AND x.input_uncached IS NULL), 0) AS unknown_requests, \
-         ifnull(sum(x.how <> 2 AND x.cost IS NULL AND \
-             x.input_uncached + x.cache_read + x.cache_write_5m + x.cache_write_1h + x.output > 0), 0) \
-             AS unpriced_requests",
+         count(CASE WHEN x.how = 3 AND x.input_uncached IS NULL THEN 1 END) AS unknown_requests, \
+         count(CASE WHEN x.how <> 2 AND x.cost IS NULL AND x.input_uncached + x.cache_read + x.cache_write_5m \
+             + x.cache_write_1h + x.output + x.compute_us > 0 THEN 1 END) AS unpriced_requests",
     );
     for column in SUMMED {
         let _ = write!(
             inner,
-            ", ifnull(sum(x.{column} >> 32), 0) AS {column}_upper, \
-             ifnull(sum(x.{column} & 4294967295), 0) AS {column}_lower"
+            ", CAST(coalesce(sum(x.{column} >> 32), 0) AS BIGINT) AS {column}_upper, \
+             CAST(coalesce(sum(x.{column} & 4294967295), 0) AS BIGINT) AS {column}_lower"
         );
     }
-    inner.push_str(" FROM hold h LEFT JOIN ending x ON x.hold = h.id WHERE h.at >= ? AND h.at < ?");
+    inner.push_str(" FROM hold h LEFT JOIN ending x ON x.hold = h.id WHERE h.at >= $1 AND h.at < $2");
     if !groups.is_empty() {
         let _ = write!(inner, " GROUP BY {}", groups.join(", "));
     }
@@ -140,8 +125,8 @@ fn usage_sql(by: &[Dimension]) -> String {
     )
 }
 
-fn usage_row(row: &SqliteRow) -> Result<UsageRow, StoreError> {
-    let mut columns = Columns { row, next: 0 };
+fn usage_row(row: &Row) -> Result<UsageRow, StoreError> {
+    let mut columns = row.columns();
     let account = columns.maybe_text()?.map(Account::new);
     let model = columns.maybe_text()?.map(ModelName::new);
     let day = columns.maybe_integer()?.map(Day);

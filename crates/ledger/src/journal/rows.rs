@@ -1,34 +1,33 @@
-//! How rows become nouns: one query shape for everything that the book knows of a request.
+//! What does the book know of a request? One query shape for all who ask.
 
-use domain::{Account, ModelName, Money, RequestId, Usage};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use std::collections::HashMap;
+
+use domain::{Account, ModelName, Money, Usage};
 
 use super::codes::{self, Code};
-use super::store::StoreError;
-use crate::{Circumstances, Ending, Held, Hold, How, Position, PriceId, PriceVersion, Sheet, Timestamp};
+use super::database::{Bulk, Columns, Kind, Row, Speaker, StoreError, sql};
+use crate::{
+    Circumstances, Ending, Held, Hold, How, KeyId, Position, PriceId, PriceVersion, Quantities, Sheet, TaskPath,
+    Timestamp,
+};
 
-/// The columns that [`position`] reads, followed by whatever restricts or orders them.
+/// The columns that [`positions`] reads; the first text names where the holds `h` come from, the second restricts or
+/// orders them.
 macro_rules! select_positions {
-    ($rest:literal) => {
+    ($from:literal, $rest:literal) => {
         concat!(
-            "SELECT h.id, h.account, \
-             CASE typeof(h.request) WHEN 'blob' THEN 'req-' || lower(hex(h.request)) ELSE h.request END, \
-             a.name, m.name, h.at, \
-             (SELECT count(*) FROM entry e WHERE e.hold = h.id), \
-             (SELECT sum(e.input_uncached) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
-             (SELECT sum(e.cache_read) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
-             (SELECT sum(e.cache_write_5m) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
-             (SELECT sum(e.cache_write_1h) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
-             (SELECT sum(e.output) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
-             (SELECT sum(e.compute_us) FROM entry e WHERE e.hold = h.id AND e.to_account = 1), \
-             p.id, p.valid_from, p.sheet, \
+            "SELECT h.id, h.request, h.account, a.name, h.model, m.name, h.at, h.price, \
+             k.text, coalesce(t.root, t.id, 0), t.path, u.text, coalesce(h.circumstances, 0), c.text, \
              x.how, x.at, x.reason, x.source, x.cost, \
              x.input_uncached, x.cache_read, x.cache_write_5m, x.cache_write_1h, x.output, x.compute_us, x.reasoning \
-             FROM hold h \
-             JOIN account a ON a.id = h.account \
+             FROM ",
+            $from,
+            " JOIN account a ON a.id = h.account \
              JOIN model m ON m.id = h.model \
-             LEFT JOIN price p ON p.id = h.price \
+             LEFT JOIN name k ON k.id = h.api_key \
+             LEFT JOIN task t ON t.id = h.task \
+             LEFT JOIN name u ON u.id = h.end_user \
+             LEFT JOIN name c ON c.id = h.circumstances \
              LEFT JOIN ending x ON x.hold = h.id ",
             $rest
         )
@@ -36,118 +35,213 @@ macro_rules! select_positions {
 }
 pub(super) use select_positions;
 
-/// A request's row number, its payer's row number, and what the book knows of it.
-#[derive(Clone)]
+/// A request's row number, the row numbers of what it belongs to, and what the book knows of it.
+#[derive(Clone, Debug)]
 pub struct Known {
     pub hold: i64,
     pub payer: i64,
+    pub model: i64,
+    /// 0: no task.
+    pub task_root: i64,
+    /// 0: a request of the first schema.
+    pub circumstances: i64,
     /// How many entries it has.
     pub lines: i64,
     pub position: Position,
 }
 
-/// Reads one row of [`select_positions!`].
-pub fn position(row: &SqliteRow) -> Result<Known, StoreError> {
-    let mut columns = Columns { row, next: 0 };
-    let (id, payer) = (columns.integer()?, columns.integer()?);
-    let request = RequestId::new(columns.text()?);
-    let account = Account::new(columns.text()?);
-    let model = ModelName::new(columns.text()?);
-    let at = Timestamp::from_millis(columns.integer()?);
-    let lines = columns.integer()?;
-    let estimate = columns.usage()?;
-    let price = columns.price(&model)?;
-    let (key, task, end_user, circumstances) = (None, None, None, Circumstances::default());
-    let hold = Hold { request, account, key, task, end_user, model, circumstances, estimate, at };
-    let held = Held { hold, price };
-    let ending = columns.ending()?;
-    let position = match ending {
-        None => Position::Open(held),
-        Some(ending) => Position::Ended(held, ending),
-    };
-    Ok(Known { hold: id, payer, lines, position })
-}
-
-/// Reads columns from left to right, so that the order of the query is the order of the code.
-pub struct Columns<'r> {
-    pub row: &'r SqliteRow,
-    pub next: usize,
-}
-
-impl Columns<'_> {
-    pub fn maybe_integer(&mut self) -> Result<Option<i64>, StoreError> {
-        self.next += 1;
-        Ok(self.row.try_get(self.next - 1)?)
+/// Returns the requests in these rows of [`select_positions!`], in their order.
+pub async fn positions(speaker: &mut Speaker<'_>, rows: &[Row]) -> Result<Vec<Known>, StoreError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
     }
-    pub fn integer(&mut self) -> Result<i64, StoreError> {
-        self.next += 1;
-        Ok(self.row.try_get(self.next - 1)?)
+    let mut parts = Vec::with_capacity(rows.len());
+    for row in rows {
+        parts.push(Part::read(row)?);
     }
-    pub fn text(&mut self) -> Result<String, StoreError> {
-        self.next += 1;
-        Ok(self.row.try_get(self.next - 1)?)
-    }
-    pub fn maybe_text(&mut self) -> Result<Option<String>, StoreError> {
-        self.next += 1;
-        Ok(self.row.try_get(self.next - 1)?)
-    }
-    pub fn count(&mut self) -> Result<u64, StoreError> {
-        let value = self.integer()?;
-        u64::try_from(value).map_err(|_| StoreError::damaged(format!("a count is {value}")))
-    }
-
-    /// All dimensions, which `reasoning` is none of.
-    pub fn usage(&mut self) -> Result<Usage, StoreError> {
-        Ok(Usage {
-            input_uncached: self.count()?,
-            cache_read: self.count()?,
-            cache_write_5m: self.count()?,
-            cache_write_1h: self.count()?,
-            output: self.count()?,
-            reasoning: 0,
-            compute_us: self.count()?,
+    let prices = prices(speaker, parts.iter().filter_map(|part| part.price)).await?;
+    let mut held = held(speaker, parts.iter().map(|part| part.known.hold)).await?;
+    parts
+        .into_iter()
+        .map(|part| {
+            let (lines, quantities) = held.remove(&part.known.hold).unwrap_or_default();
+            part.whole(&prices, lines, &quantities)
         })
-    }
+        .collect()
+}
 
-    /// A version's id, start and sheet, or three columns of nothing.
-    pub fn price(&mut self, model: &ModelName) -> Result<Option<PriceVersion>, StoreError> {
-        let (id, valid_from) = (self.maybe_integer()?, self.maybe_integer()?);
-        let sheet = self.maybe_text()?;
-        let (Some(id), Some(valid_from), Some(sheet)) = (id, valid_from, sheet) else { return Ok(None) };
-        Ok(Some(PriceVersion {
-            id: PriceId(id),
-            model: model.clone(),
-            sheet: Sheet::from_text(&sheet)?,
-            valid_from: Timestamp::from_millis(valid_from),
-        }))
-    }
+/// A request as one row says it, without its price and its entries.
+struct Part {
+    known: Known,
+    price: Option<i64>,
+}
 
-    fn ending(&mut self) -> Result<Option<Ending>, StoreError> {
-        let how = self.maybe_integer()?;
-        let (at, reason) = (self.maybe_integer()?, self.maybe_integer()?);
-        let (source, cost) = (self.maybe_integer()?, self.maybe_integer()?);
-        let (Some(how), Some(at), Some(reason)) = (how, at, reason) else { return Ok(None) };
-        let how = match how {
-            codes::SETTLED => {
-                let dimensions = self.usage()?;
-                let usage = Usage { reasoning: self.count()?, ..dimensions };
-                let source = source.ok_or_else(|| StoreError::damaged("a settlement has no source"))?;
-                How::Settled { usage, end: word(reason)?, source: word(source)? }
-            }
-            codes::RELEASED => How::Released { reason: word(reason)? },
-            codes::LOST => {
-                let is_known = self.maybe_integer()?.is_some();
-                self.next -= 1;
-                let estimate = if is_known { Some(self.usage()?) } else { None };
-                How::Lost { reason: word(reason)?, estimate }
-            }
-            other => return Err(StoreError::damaged(format!("an ending has the unknown kind {other}"))),
+impl Part {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        let mut columns = row.columns();
+        let (id, request) = (columns.integer()?, columns.request()?);
+        let (payer, account) = (columns.integer()?, Account::new(columns.text()?));
+        let (model_id, model) = (columns.integer()?, ModelName::new(columns.text()?));
+        let at = Timestamp::from_millis(columns.integer()?);
+        let price = columns.maybe_integer()?;
+        let key = columns.maybe_text()?.map(KeyId);
+        let (task_root, task) = (columns.integer()?, columns.maybe_text()?);
+        let task = task.as_deref().map(task_path).transpose()?;
+        let end_user = columns.maybe_text()?;
+        let (circumstances_id, circumstances) = (columns.integer()?, columns.maybe_text()?);
+        let circumstances = circumstances.as_deref().map(circumstances_of).transpose()?.unwrap_or_default();
+        let estimate = Usage::default();
+        let hold = Hold { request, account, key, task, end_user, model, circumstances, estimate, at };
+        let held = Held { hold, price: None };
+        let position = match ending(&mut columns)? {
+            None => Position::Open(held),
+            Some(ending) => Position::Ended(held, ending),
         };
-        let cost = cost.map(|pico| Money::from_pico(pico.into()));
-        Ok(Some(Ending { how, at: Timestamp::from_millis(at), cost }))
+        let circumstances = circumstances_id;
+        let known = Known { hold: id, payer, model: model_id, task_root, circumstances, lines: 0, position };
+        Ok(Self { known, price })
     }
+
+    fn whole(
+        mut self,
+        prices: &HashMap<i64, PriceVersion>,
+        lines: i64,
+        held_in_all: &Quantities,
+    ) -> Result<Known, StoreError> {
+        let (Position::Open(held) | Position::Ended(held, _)) = &mut self.known.position else {
+            unreachable!("a row is a request that is there")
+        };
+        held.hold.estimate = held_in_all.usage();
+        if let Some(price) = self.price {
+            let version = prices.get(&price);
+            held.price = Some(version.cloned().ok_or_else(|| StoreError::damaged("a hold's price is missing"))?);
+        }
+        self.known.lines = lines;
+        Ok(self.known)
+    }
+}
+
+/// Returns how many entries each of these holds has, and what was moved into it in all.
+async fn held(
+    speaker: &mut Speaker<'_>,
+    holds: impl Iterator<Item = i64>,
+) -> Result<HashMap<i64, (i64, Quantities)>, StoreError> {
+    static ENTRIES: Bulk = Bulk {
+        columns: &[("hold", Kind::Integer)],
+        sql: "SELECT e.hold, e.to_account, e.input_uncached, e.cache_read, e.cache_write_5m, e.cache_write_1h, \
+              e.output, e.compute_us, e.money FROM v JOIN entry e ON e.hold = v.hold",
+    };
+    let rows = ENTRIES.run(speaker, holds.map(|hold| vec![hold.into()]).collect()).await?;
+    let mut held: HashMap<i64, (i64, Quantities)> = HashMap::new();
+    for row in &rows {
+        let mut columns = row.columns();
+        let (lines, sum) = held.entry(columns.integer()?).or_default();
+        *lines += 1;
+        if columns.integer()? == codes::HELD_ACCOUNT {
+            *sum = sum.with(&quantities(&mut columns)?);
+        }
+    }
+    Ok(held)
+}
+
+async fn prices(
+    speaker: &mut Speaker<'_>,
+    ids: impl Iterator<Item = i64>,
+) -> Result<HashMap<i64, PriceVersion>, StoreError> {
+    static PRICES: Bulk = Bulk {
+        columns: &[("id", Kind::Integer)],
+        sql: "SELECT p.id, m.name, p.valid_from, p.sheet FROM v JOIN price p ON p.id = v.id \
+              JOIN model m ON m.id = p.model",
+    };
+    let mut ids: Vec<i64> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows = PRICES.run(speaker, ids.into_iter().map(|id| vec![id.into()]).collect()).await?;
+    rows.iter().map(|row| price(&mut row.columns()).map(|version| (version.id.0, version))).collect()
+}
+
+/// Reads a version's id, model, start and sheet.
+pub fn price(columns: &mut Columns<'_>) -> Result<PriceVersion, StoreError> {
+    Ok(PriceVersion {
+        id: PriceId(columns.integer()?),
+        model: ModelName::new(columns.text()?),
+        valid_from: Timestamp::from_millis(columns.integer()?),
+        sheet: Sheet::from_text(&columns.text()?)?,
+    })
+}
+
+pub async fn all_prices<'a>(from: impl Into<Speaker<'a>>) -> Result<Vec<PriceVersion>, StoreError> {
+    let rows = sql("SELECT p.id, m.name, p.valid_from, p.sheet FROM price p JOIN model m ON m.id = p.model ORDER BY p.id")
+        .all(from)
+        .await?;
+    rows.iter().map(|row| price(&mut row.columns())).collect()
+}
+
+/// Reads the six dimensions.
+pub fn usage(columns: &mut Columns<'_>) -> Result<Usage, StoreError> {
+    Ok(Usage {
+        input_uncached: columns.count()?,
+        cache_read: columns.count()?,
+        cache_write_5m: columns.count()?,
+        cache_write_1h: columns.count()?,
+        output: columns.count()?,
+        reasoning: 0,
+        compute_us: columns.count()?,
+    })
+}
+
+/// Reads the six dimensions and money.
+pub fn quantities(columns: &mut Columns<'_>) -> Result<Quantities, StoreError> {
+    let usage = usage(columns)?;
+    Ok(Quantities::of(&usage, Some(Money::from_pico(columns.integer()?.into()))))
+}
+
+fn ending(columns: &mut Columns<'_>) -> Result<Option<Ending>, StoreError> {
+    let how = columns.maybe_integer()?;
+    let (at, reason) = (columns.maybe_integer()?, columns.maybe_integer()?);
+    let (source, cost) = (columns.maybe_integer()?, columns.maybe_integer()?);
+    let usage = maybe_usage(columns)?;
+    let (Some(how), Some(at), Some(reason)) = (how, at, reason) else { return Ok(None) };
+    let how = match how {
+        codes::SETTLED => {
+            let (Some(usage), Some(source)) = (usage, source) else {
+                return Err(StoreError::damaged("a settlement has no usage or no source"));
+            };
+            How::Settled { usage, end: word(reason)?, source: word(source)? }
+        }
+        codes::RELEASED => How::Released { reason: word(reason)? },
+        codes::LOST => How::Lost { reason: word(reason)?, estimate: usage },
+        other => return Err(StoreError::damaged(format!("an ending has the unknown kind {other}"))),
+    };
+    let cost = cost.map(|pico| Money::from_pico(pico.into()));
+    Ok(Some(Ending { how, at: Timestamp::from_millis(at), cost }))
+}
+
+/// The six dimensions and reasoning; all are there, or none.
+fn maybe_usage(columns: &mut Columns<'_>) -> Result<Option<Usage>, StoreError> {
+    let mut counts = [None; 7];
+    for count in &mut counts {
+        *count = columns.maybe_count()?;
+    }
+    let [Some(input_uncached), Some(cache_read), Some(cache_write_5m), Some(cache_write_1h), output, compute_us, reasoning] =
+        counts
+    else {
+        return Ok(None);
+    };
+    let (Some(output), Some(compute_us), Some(reasoning)) = (output, compute_us, reasoning) else {
+        return Err(StoreError::damaged("an ending's usage is known in part"));
+    };
+    Ok(Some(Usage { input_uncached, cache_read, cache_write_5m, cache_write_1h, output, reasoning, compute_us }))
 }
 
 pub fn word<T: Code>(code: i64) -> Result<T, StoreError> {
     T::from_code(code).ok_or_else(|| StoreError::damaged(format!("the unknown code {code}")))
+}
+
+pub fn task_path(path: &str) -> Result<TaskPath, StoreError> {
+    TaskPath::parse(path).map_err(|error| StoreError::damaged(error.to_string()))
+}
+
+fn circumstances_of(text: &str) -> Result<Circumstances, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::damaged(format!("circumstances are unreadable: {error}")))
 }

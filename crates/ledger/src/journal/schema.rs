@@ -1,55 +1,99 @@
-//! How a file becomes a ledger of today's schema: migrations, forward only.
+//! How does an empty database, or one of an older version, become a ledger of today's schema? By migrations, forward only.
 
-use std::path::Path;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
-use sqlx::{Connection, SqliteConnection};
-
-use super::store::StoreError;
+use super::database::{Connection, Place, StoreError};
 use crate::LedgerError;
+
+/// Migration `i` leads from schema `i` to schema `i + 1`. Released ones never change; new ones are added at the end.
+const SQLITE: [&str; 2] = [include_str!("sqlite/1.sql"), include_str!("sqlite/2.sql")];
+const POSTGRES: [&str; 1] = [include_str!("postgres/1.sql")];
 
 /// Marks the file as a Baseload ledger, so that another program's database is never migrated into one.
 const APPLICATION_ID: i64 = 0x4261_7365; // "Base"
 
-/// Migration `i` leads from schema `i` to schema `i + 1`. Released ones never change; new ones are added at the end.
-const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+/// Brings the schema to today's, in one transaction; a newer schema or a stranger's database is refused and left alone.
+pub async fn migrate(connection: &mut Connection, place: &Place) -> Result<(), StoreError> {
+    match connection {
+        Connection::Sqlite(connection) => sqlite(connection, place).await,
+        Connection::Postgres(connection) => postgres(connection, place).await,
+    }
+}
 
-pub const KNOWN: i64 = MIGRATIONS.len() as i64;
-
-/// Brings the schema to today's, in one transaction; a newer schema or a stranger's file is refused and left alone.
-pub async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
-    if version(connection, path).await? == KNOWN {
+async fn sqlite(connection: &mut SqliteConnection, place: &Place) -> Result<(), StoreError> {
+    if sqlite_version(connection, place).await? == SQLITE.len() as i64 {
         return Ok(());
     }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     // Read again, now that nobody else can migrate.
-    let found = version(&mut transaction, path).await?;
-    for migration in &MIGRATIONS[found as usize..] {
+    let found = sqlite_version(&mut transaction, place).await?;
+    for migration in &SQLITE[found as usize..] {
         sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
     }
-    let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {KNOWN};");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(marks)).execute(&mut *transaction).await?;
+    let known = SQLITE.len();
+    let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {known};");
+    sqlx::raw_sql(AssertSqlSafe(marks)).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-async fn version(connection: &mut SqliteConnection, path: &Path) -> Result<i64, StoreError> {
+async fn sqlite_version(connection: &mut SqliteConnection, place: &Place) -> Result<i64, StoreError> {
     let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await?;
     let tables: i64 =
         sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *connection).await?;
     if application != APPLICATION_ID && tables > 0 {
-        return Err(StoreError::Told(LedgerError::Open {
-            path: path.to_owned(),
-            why: "it is a database of another program".into(),
-            advice: "choose another data folder",
-        }));
+        return Err(stranger(place, "choose another data folder"));
     }
     let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
-    if found > KNOWN {
-        return Err(StoreError::Told(LedgerError::NewerSchema {
-            path: path.to_owned(),
-            found,
-            known: KNOWN,
-        }));
+    check_known(found, SQLITE.len() as i64, place)
+}
+
+async fn postgres(connection: &mut PgConnection, place: &Place) -> Result<(), StoreError> {
+    if postgres_version(connection, place).await? == POSTGRES.len() as i64 {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    // Whoever else starts now waits here, and then finds the work done.
+    let lock = format!("SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock({APPLICATION_ID})");
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
+    let found = postgres_version(&mut transaction, place).await?;
+    for migration in &POSTGRES[found as usize..] {
+        sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
+    }
+    let known = POSTGRES.len();
+    let mark = format!(
+        "CREATE TABLE IF NOT EXISTS baseload_ledger (schema bigint NOT NULL); DELETE FROM baseload_ledger; \
+         INSERT INTO baseload_ledger VALUES ({known})"
+    );
+    sqlx::raw_sql(AssertSqlSafe(mark)).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn postgres_version(connection: &mut PgConnection, place: &Place) -> Result<i64, StoreError> {
+    let is_ours: bool = sqlx::query_scalar("SELECT to_regclass('baseload_ledger') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if is_ours {
+        let found = sqlx::query_scalar("SELECT schema FROM baseload_ledger").fetch_one(&mut *connection).await?;
+        return check_known(found, POSTGRES.len() as i64, place);
+    }
+    let tables: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if tables > 0 { Err(stranger(place, "create a database, or a schema, of its own")) } else { Ok(0) }
+}
+
+fn check_known(found: i64, known: i64, place: &Place) -> Result<i64, StoreError> {
+    if found > known {
+        return Err(LedgerError::NewerSchema { ledger: place.to_string(), found, known }.into());
     }
     Ok(found)
+}
+
+fn stranger(place: &Place, advice: &'static str) -> StoreError {
+    let why = "it is a database of another program".into();
+    LedgerError::Open { ledger: place.to_string(), why, advice }.into()
 }

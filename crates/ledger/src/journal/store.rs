@@ -1,360 +1,448 @@
-//! What the writer says to SQLite: one connection, inside one transaction at a time.
+//! What the writer says to a database: one transaction at a time, read at its beginning and written at its end.
+//!
+//! ```text
+//!   begin ─▶ prefetch ─▶ decide, decide, … ─▶ flush ─▶ commit
+//!            a handful      in memory          a handful
+//!            of statements                     of statements
+//! ```
+//!
+//! What all calls of a batch need is fetched together, the book decides each by itself, and what it decided is written
+//! together. So a batch of 256 holds costs as many round trips as one.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 
-use domain::{Account, ModelName, Money, RequestId, Usage, UsageSource};
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{Connection, Sqlite, SqliteConnection};
+use domain::{Account, ModelName, Money, RequestId};
 
-use super::codes::{self, Code, StoredRequest};
-use super::rows::{self, Columns, Known, select_positions};
-use crate::quantity::tokens;
+use super::codes;
+use super::database::{Bulk, Connection, Kind, Place, Speaker, Value, sql};
+use super::names::{self, Name, Names};
+use super::rollup::{self, Rollups};
+use super::rows::{self, Known, select_positions};
+use super::writer::Input;
 use crate::{
-    DIMENSIONS, Ending, Entry, Held, How, LedgerError, Position, PriceChange, PriceVersion, Timestamp,
+    Ending, Entry, Held, HoldOutcome, Position, PriceChange, PriceVersion, Side, Timestamp,
 };
 
-/// What failed below the book.
-#[derive(Debug)]
-pub enum StoreError {
-    Sqlite(sqlx::Error),
-    /// Something that is already said in the ledger's own words.
-    Told(LedgerError),
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-impl From<LedgerError> for StoreError {
-    fn from(error: LedgerError) -> Self {
-        Self::Told(error)
-    }
-}
-
-impl StoreError {
-    pub fn damaged(what: impl Into<String>) -> Self {
-        Self::Told(LedgerError::Damaged(what.into()))
-    }
-
-    /// Returns SQLite's primary result code.
-    fn code(&self) -> Option<i64> {
-        let Self::Sqlite(sqlx::Error::Database(error)) = self else { return None };
-        // The lower eight bits; the upper ones tell variants of the same trouble apart.
-        error.code()?.parse::<i64>().ok().map(|code| code & 0xff)
-    }
-
-    /// Whether the store refused this one statement, and would take others.
-    pub fn blames_statement(&self) -> bool {
-        const ERROR: i64 = 1;
-        const TOO_BIG: i64 = 18;
-        const CONSTRAINT: i64 = 19;
-        const MISMATCH: i64 = 20;
-        matches!(self.code(), Some(ERROR | TOO_BIG | CONSTRAINT | MISMATCH))
-    }
-
-    pub fn tell(&self, doing: &'static str, path: &Path) -> LedgerError {
-        const CORRUPT: i64 = 11;
-        const FULL: i64 = 13;
-        const NOT_A_DATABASE: i64 = 26;
-        match (self, self.code()) {
-            (Self::Told(error), _) => error.clone(),
-            (_, Some(FULL)) => LedgerError::DiskFull { path: path.to_owned() },
-            (Self::Sqlite(error), Some(CORRUPT | NOT_A_DATABASE)) => LedgerError::Damaged(error.to_string()),
-            (Self::Sqlite(error), _) => LedgerError::Unavailable { doing, why: error.to_string() },
-        }
-    }
-}
-
-/// Settings that every connection to a ledger shares.
-pub fn connect_options(path: &Path, busy: Duration) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        // A commit returns when the disk has it: an acknowledged entry survives a power cut.
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(busy)
-        // After a burst the log shrinks back to this.
-        .pragma("journal_size_limit", "67108864")
-}
+pub use super::database::StoreError;
 
 /// The writing connection, with what it need not ask twice. All of it can be read again, so it is forgotten whenever it may
-/// no longer be true: after a rollback, and after another process has written.
+/// no longer be true: after a rollback, and after another process has changed what it says.
 pub struct Store {
-    connection: SqliteConnection,
+    connection: Connection,
+    process: Option<i64>,
     memory: Memory,
-    /// SQLite's count of what other connections have written.
-    data_version: i64,
+    batch: Batch,
+    /// Free numbers for holds.
+    numbers: Range<i64>,
 }
 
 #[derive(Default)]
 struct Memory {
-    accounts: HashMap<Account, i64>,
-    models: HashMap<ModelName, i64>,
+    /// The book's count of changes when all this was true.
+    change: i64,
+    names: Names,
     /// Every version of a model, in the order of (start, record).
     prices: HashMap<ModelName, Vec<PriceVersion>>,
-    /// Holds that this connection opened and that are open.
-    open: HashMap<RequestId, Known>,
+    /// Requests of the batch, and holds that this process opened and that are open: only it ends them, while it lives.
+    known: HashMap<RequestId, Known>,
 }
 
-/// Things remembered of each kind, some hundred bytes each; past this the memory starts afresh.
-const REMEMBERED_MAX: usize = 10_000;
+/// What was decided and is not written yet.
+#[derive(Default)]
+struct Batch {
+    now: Timestamp,
+    holds: Vec<Vec<Value>>,
+    opened: BTreeSet<i64>,
+    entries: Vec<Vec<Value>>,
+    endings: Vec<Vec<Value>>,
+    ended: BTreeSet<i64>,
+    rollups: Rollups,
+    /// Requests that need not be remembered after the batch.
+    settled: Vec<RequestId>,
+}
+
+/// Open holds remembered, some hundred bytes each; past this the memory starts afresh.
+const KNOWN_MAX: usize = 20_000;
+/// Models whose prices are remembered, some kilobytes each at most.
+const PRICED_MAX: usize = 2_000;
+
+/// What the beginning of a transaction found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    Alive,
+    /// Others took this process for dead and ended its holds. It goes on under a new number.
+    Ended,
+}
 
 impl Store {
     pub async fn connect(
-        path: &Path,
-        busy: Duration,
+        place: &Place,
+        patience: Duration,
         size_bytes_max: Option<u64>,
     ) -> Result<Self, StoreError> {
-        let options = connect_options(path, busy).create_if_missing(true);
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        if let Some(bytes) = size_bytes_max {
-            let page_bytes: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut connection).await?;
-            let pragma = format!("PRAGMA max_page_count = {}", bytes / page_bytes.unsigned_abs());
-            sqlx::raw_sql(sqlx::AssertSqlSafe(pragma)).execute(&mut connection).await?;
-        }
-        Ok(Self { connection, memory: Memory::default(), data_version: 0 })
+        let connection = Connection::open(place, patience, size_bytes_max).await?;
+        let (memory, batch) = (Memory::default(), Batch::default());
+        Ok(Self { connection, process: None, memory, batch, numbers: 0..0 })
     }
 
-    pub fn connection(&mut self) -> &mut SqliteConnection {
+    pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
-
-    pub async fn begin(&mut self) -> Result<(), StoreError> {
-        // Immediate: the right to write is had at the start, or the batch fails before it has done anything.
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await?;
-        let data_version = sqlx::query_scalar("PRAGMA data_version").fetch_one(&mut self.connection).await?;
-        if std::mem::replace(&mut self.data_version, data_version) != data_version {
-            self.memory = Memory::default();
-        }
-        Ok(())
+    fn speaker(&mut self) -> Speaker<'_> {
+        Speaker::Connection(&mut self.connection)
     }
+    /// The number of this server among those that share the ledger; none for a tool.
+    pub fn process(&self) -> Option<i64> {
+        self.process
+    }
+    pub fn set_process(&mut self, process: Option<i64>) {
+        self.process = process;
+    }
+
+    pub async fn begin(&mut self) -> Result<Fence, StoreError> {
+        self.batch = Batch::default();
+        self.connection.begin(self.process).await?;
+        let row = sql(
+            "SELECT c.number, CASE WHEN p.ended_at IS NULL THEN 0 ELSE 1 END FROM change c \
+             LEFT JOIN process p ON p.id = $1",
+        )
+        .bind(self.process)
+        .one(&mut self.connection)
+        .await?;
+        let mut columns = row.columns();
+        let (change, is_fenced) = (columns.integer()?, columns.integer()? == 1);
+        if change != self.memory.change || is_fenced {
+            self.memory = Memory { change, ..Memory::default() };
+        }
+        self.memory.names.trim();
+        if self.memory.known.len() > KNOWN_MAX {
+            self.memory.known.clear();
+        }
+        if self.memory.prices.len() > PRICED_MAX {
+            self.memory.prices.clear();
+        }
+        Ok(if is_fenced { Fence::Ended } else { Fence::Alive })
+    }
+
+    /// Writes what was decided, and makes it durable.
     pub async fn commit(&mut self) -> Result<(), StoreError> {
-        sqlx::query("COMMIT").execute(&mut self.connection).await?;
+        self.flush().await?;
+        self.connection.commit().await?;
+        for request in std::mem::take(&mut self.batch.settled) {
+            self.memory.known.remove(&request);
+        }
         Ok(())
     }
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
         self.memory = Memory::default();
-        sqlx::query("ROLLBACK").execute(&mut self.connection).await?;
-        Ok(())
+        self.batch = Batch::default();
+        self.connection.rollback().await
     }
     pub async fn close(self) {
-        // Whatever fails here, all that was acknowledged is on disk already.
-        let _ = self.connection.close().await;
+        self.connection.close().await;
     }
 
-    pub async fn known(&mut self, request: &RequestId) -> Result<Option<Known>, StoreError> {
-        const SQL: &str = select_positions!("WHERE h.request = ?");
-        if let Some(known) = self.memory.open.get(request) {
-            return Ok(Some(known.clone()));
-        }
-        let row = bind_request(SQL, request).fetch_optional(&mut self.connection).await?;
-        row.as_ref().map(rows::position).transpose()
+    /// Says to all writers, this one too, that what they remember is no longer true after this transaction.
+    pub async fn announce_change(&mut self) -> Result<(), StoreError> {
+        sql("UPDATE change SET number = number + 1").execute(&mut self.connection).await?;
+        Ok(())
     }
 
-    /// Returns the model's price version in force at this time: the latest start wins, then the latest record.
-    pub async fn price_at(
-        &mut self,
-        model: &ModelName,
-        at: Timestamp,
-    ) -> Result<Option<PriceVersion>, StoreError> {
-        if !self.memory.prices.contains_key(model) {
-            let versions = self.versions(model).await?;
-            remember(&mut self.memory.prices, model.clone(), versions);
+    /// Fetches all that the book must know for these calls.
+    pub async fn prefetch(&mut self, inputs: &[&Input]) -> Result<(), StoreError> {
+        let mut names = BTreeSet::new();
+        let mut requests = Vec::new();
+        let mut models = BTreeSet::new();
+        let mut holds = 0;
+        for input in inputs {
+            match input {
+                Input::Hold(hold) => {
+                    holds += 1;
+                    self.batch.now = self.batch.now.max(hold.at);
+                    names.extend(names::names_of(hold));
+                    models.insert(hold.circumstances.priced_as(&hold.model));
+                    requests.push(&hold.request);
+                }
+                Input::Grow(grow) => requests.push(&grow.request),
+                Input::Settle(settlement) => requests.push(&settlement.request),
+                Input::Release(release) => requests.push(&release.request),
+                Input::Expire { requests: more, .. } => requests.extend(more),
+                _ => {}
+            }
         }
-        let versions = &self.memory.prices[model];
+        self.look_up(requests).await?;
+        let now = self.batch.now;
+        self.memory.names.learn(&mut Speaker::Connection(&mut self.connection), &names, now).await?;
+        for model in models {
+            self.learn_prices(&model).await?;
+        }
+        self.reserve_numbers(holds).await
+    }
+
+    /// Fetches what the book knows of these requests, but for those that are remembered.
+    pub async fn look_up(&mut self, requests: Vec<&RequestId>) -> Result<(), StoreError> {
+        static KNOWN: Bulk = Bulk {
+            columns: &[("request", Kind::Request)],
+            sql: select_positions!("v JOIN hold h ON h.request = v.request", ""),
+        };
+        let unknown: BTreeSet<&RequestId> =
+            requests.into_iter().filter(|request| !self.memory.known.contains_key(*request)).collect();
+        let rows: Vec<Vec<Value>> = unknown.into_iter().map(|request| vec![request.into()]).collect();
+        let mut speaker = Speaker::Connection(&mut self.connection);
+        let rows = KNOWN.run(&mut speaker, rows).await?;
+        for known in rows::positions(&mut speaker, &rows).await? {
+            if let Position::Open(held) | Position::Ended(held, _) = &known.position {
+                let request = held.hold.request.clone();
+                // It may belong to another process, or have ended: true now, and nothing to remember.
+                self.batch.settled.push(request.clone());
+                self.memory.known.insert(request, known);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what was fetched of a request.
+    pub fn known(&self, request: &RequestId) -> Option<&Known> {
+        self.memory.known.get(request)
+    }
+    pub fn position(&self, request: &RequestId) -> Position {
+        self.known(request).map_or(Position::Absent, |known| known.position.clone())
+    }
+
+    pub fn add_hold(&mut self, held: &Held, entries: &[Entry]) {
+        let hold = &held.hold;
+        let number = self.numbers.next().expect("numbers were reserved for the batch");
+        let names = &self.memory.names;
+        let circumstances = names.number(&Name::Circumstances(names::text(&hold.circumstances)));
+        let task_root = hold.task.as_ref().map(|task| names.number(&Name::TaskRoot(task.top(2))));
+        let known = Known {
+            hold: number,
+            payer: names.number(&Name::Account(hold.account.clone())),
+            model: names.number(&Name::Model(hold.model.clone())),
+            task_root: task_root.unwrap_or(0),
+            circumstances,
+            lines: 0,
+            position: Position::Open(held.clone()),
+        };
+        self.batch.holds.push(vec![
+            number.into(),
+            (&hold.request).into(),
+            known.payer.into(),
+            known.model.into(),
+            held.price.as_ref().map(|version| version.id.0).into(),
+            hold.at.millis().into(),
+            self.process.into(),
+            hold.key.clone().map(|key| names.number(&Name::Key(key))).into(),
+            hold.task.as_ref().map(|task| names.number(&names::task_name(task))).into(),
+            hold.end_user.clone().map(|user| names.number(&Name::EndUser(user))).into(),
+            circumstances.into(),
+        ]);
+        self.batch.opened.insert(number);
+        self.memory.known.insert(hold.request.clone(), known);
+        self.add_entries(&hold.request, entries);
+    }
+
+    pub fn add_growth(&mut self, held: &Held, entries: &[Entry]) {
+        self.add_entries(&held.hold.request, entries);
+        let known = self.memory.known.get_mut(&held.hold.request).expect("a hold that grows is known");
+        known.position = Position::Open(held.clone());
+    }
+
+    pub fn add_ending(&mut self, held: &Held, ending: &Ending, entries: &[Entry]) {
+        let request = &held.hold.request;
+        self.add_entries(request, entries);
+        let known = self.memory.known.get_mut(request).expect("a hold that ends is known");
+        let codes::Coded { how, reason, source, usage } = codes::ending(ending);
+        let count = |part: fn(&domain::Usage) -> u64| Value::from(usage.as_ref().map(|usage| integer(part(usage))));
+        self.batch.endings.push(vec![
+            known.hold.into(),
+            ending.at.millis().into(),
+            how.into(),
+            reason.into(),
+            source.into(),
+            count(|usage| usage.input_uncached),
+            count(|usage| usage.cache_read),
+            count(|usage| usage.cache_write_5m),
+            count(|usage| usage.cache_write_1h),
+            count(|usage| usage.output),
+            count(|usage| usage.reasoning),
+            count(|usage| usage.compute_us),
+            ending.cost.map(entry_pico).into(),
+        ]);
+        rollup::add(&mut self.batch.rollups, known, held, ending);
+        self.batch.ended.insert(known.hold);
+        self.batch.settled.push(request.clone());
+        known.position = Position::Ended(held.clone(), ending.clone());
+    }
+
+    fn add_entries(&mut self, request: &RequestId, entries: &[Entry]) {
+        let known = self.memory.known.get_mut(request).expect("a request with entries is known");
+        for Entry { from, to, quantities } in entries {
+            let account = |side: &Side| codes::side_account(*side, known.payer);
+            let mut row: Vec<Value> =
+                vec![known.hold.into(), known.lines.into(), account(from).into(), account(to).into()];
+            row.extend(quantities.tokens.into_iter().map(|tokens| Value::from(integer(tokens))));
+            row.push(entry_pico(quantities.money).into());
+            self.batch.entries.push(row);
+            known.lines += 1;
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let process = self.process;
+        let batch = &mut self.batch;
+        let opened = batch.opened.difference(&batch.ended);
+        let opened: Vec<Vec<Value>> = opened.map(|hold| vec![(*hold).into(), process.into()]).collect();
+        let closed = batch.ended.difference(&batch.opened);
+        let closed: Vec<Vec<Value>> = closed.map(|hold| vec![(*hold).into()]).collect();
+        let mut speaker = Speaker::Connection(&mut self.connection);
+        ADD_HOLDS.run(&mut speaker, std::mem::take(&mut batch.holds)).await?;
+        ADD_OPEN_HOLDS.run(&mut speaker, opened).await?;
+        ADD_ENTRIES.run(&mut speaker, std::mem::take(&mut batch.entries)).await?;
+        ADD_ENDINGS.run(&mut speaker, std::mem::take(&mut batch.endings)).await?;
+        DROP_OPEN_HOLDS.run(&mut speaker, closed).await?;
+        rollup::write(&mut speaker, process.unwrap_or(0), &batch.rollups).await
+    }
+
+    /// Returns the price in force at this time, of what was fetched: the latest start wins, then the latest record.
+    pub fn price_at(&self, model: &ModelName, at: Timestamp) -> Option<PriceVersion> {
+        let versions = self.memory.prices.get(model).expect("a model's prices are fetched before they are asked");
         let begun = versions.partition_point(|version| version.valid_from <= at);
-        Ok(begun.checked_sub(1).map(|last| versions[last].clone()))
+        begun.checked_sub(1).map(|last| versions[last].clone())
     }
 
-    async fn versions(&mut self, model: &ModelName) -> Result<Vec<PriceVersion>, StoreError> {
-        let model_id = self.model(model).await?;
-        let rows = sqlx::query(
-            "SELECT id, valid_from, sheet FROM price WHERE model = ? ORDER BY valid_from, id",
-        )
-        .bind(model_id)
-        .fetch_all(&mut self.connection)
-        .await?;
-        let mut versions = Vec::new();
-        for row in &rows {
-            versions.extend(Columns { row, next: 0 }.price(model)?);
+    pub async fn learn_prices(&mut self, model: &ModelName) -> Result<(), StoreError> {
+        if self.memory.prices.contains_key(model) {
+            return Ok(());
         }
-        Ok(versions)
+        let rows = sql(
+            "SELECT p.id, m.name, p.valid_from, p.sheet FROM price p JOIN model m ON m.id = p.model \
+             WHERE m.name = $1 ORDER BY p.valid_from, p.id",
+        )
+        .bind(model.as_str())
+        .all(self.speaker())
+        .await?;
+        let versions = rows.iter().map(|row| rows::price(&mut row.columns())).collect::<Result<_, _>>()?;
+        self.memory.prices.insert(model.clone(), versions);
+        Ok(())
     }
 
     pub async fn add_price(&mut self, change: &PriceChange) -> Result<i64, StoreError> {
-        let model = self.model(&change.model).await?;
-        let query = sqlx::query("INSERT INTO price (model, valid_from, sheet) VALUES (?, ?, ?)")
-            .bind(model)
-            .bind(change.valid_from.millis())
-            .bind(change.sheet.to_text());
+        let model = self.number(Name::Model(change.model.clone())).await?;
+        let add = sql("INSERT INTO price (model, valid_from, sheet) VALUES ($1, $2, $3) RETURNING id");
+        let add = add.bind(model).bind(change.valid_from.millis()).bind(change.sheet.to_text());
+        let id = add.integer(self.speaker()).await?;
         self.memory.prices.remove(&change.model);
-        Ok(query.execute(&mut self.connection).await?.last_insert_rowid())
+        self.announce_change().await?;
+        Ok(id)
     }
 
-    pub async fn add_hold(&mut self, held: &Held, entries: &[Entry]) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO hold (request, account, model, price, at) VALUES (?, ?, ?, ?, ?); \
-             INSERT INTO open_hold (hold) VALUES (last_insert_rowid()); \
-             INSERT INTO entry (hold, line, from_account, to_account, input_uncached, cache_read, cache_write_5m, \
-             cache_write_1h, output, compute_us, money) VALUES (last_insert_rowid(), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let [entry] = entries else { unreachable!("a hold opens with one entry") };
-        let payer = self.account(&held.hold.account).await?;
-        let model = self.model(&held.hold.model).await?;
-        let query = bind_request(SQL, &held.hold.request)
-            .bind(payer)
-            .bind(model)
-            .bind(held.price.as_ref().map(|version| version.id.0))
-            .bind(held.hold.at.millis());
-        let written = bind_entry(query, 0, payer, entry).execute(&mut self.connection).await?;
-        let known =
-            Known { hold: written.last_insert_rowid(), payer, lines: 1, position: Position::Open(held.clone()) };
-        remember(&mut self.memory.open, held.hold.request.clone(), known);
-        Ok(())
-    }
-
-    pub async fn add_growth(
-        &mut self,
-        known: &Known,
-        held: &Held,
-        entries: &[Entry],
-    ) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO entry (hold, line, from_account, to_account, input_uncached, cache_read, \
-             cache_write_5m, cache_write_1h, output, compute_us, money) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        for (line, entry) in (known.lines..).zip(entries) {
-            let query = sqlx::query(SQL).bind(known.hold);
-            bind_entry(query, line, known.payer, entry).execute(&mut self.connection).await?;
-        }
-        let lines = known.lines + integer(entries.len() as u64);
-        let known = Known { lines, position: Position::Open(held.clone()), ..known.clone() };
-        remember(&mut self.memory.open, held.hold.request.clone(), known);
-        Ok(())
-    }
-
-    /// Each statement that is sent costs a change of threads, so an end with all its entries is one.
-    pub async fn add_ending(
-        &mut self,
-        known: &Known,
-        request: &RequestId,
-        ending: &Ending,
-        entries: &[Entry],
-    ) -> Result<(), StoreError> {
-        let (how, reason, source, usage) = match ending.how {
-            How::Settled { usage, end, source } => {
-                (codes::SETTLED, end.code(), Some(source.code()), Some(usage))
-            }
-            How::Released { reason } => (codes::RELEASED, reason.code(), None, Some(Usage::default())),
-            How::Lost { reason, estimate } => {
-                (codes::LOST, reason.code(), estimate.map(|_| UsageSource::Estimated.code()), estimate)
-            }
-        };
-        let mut query = sqlx::query(END_WITH_ENTRIES[entries.len()])
-            .bind(known.hold)
-            .bind(ending.at.millis())
-            .bind(how)
-            .bind(reason)
-            .bind(source)
-            .bind(ending.cost.map(entry_pico));
-        let dimensions = usage.map(|usage| tokens(&usage));
-        for dimension in 0..DIMENSIONS.len() {
-            query = query.bind(dimensions.map(|tokens| integer(tokens[dimension])));
-        }
-        query = query.bind(usage.map(|usage| integer(usage.reasoning))).bind(known.hold);
-        for (line, entry) in (known.lines..).zip(entries) {
-            query = bind_entry(query.bind(known.hold), line, known.payer, entry);
-        }
-        query.execute(&mut self.connection).await?;
-        self.memory.open.remove(request);
-        Ok(())
-    }
-
+    /// Returns the row number of an account, which is made where there is none.
     pub async fn account(&mut self, account: &Account) -> Result<i64, StoreError> {
-        if let Some(id) = self.memory.accounts.get(account) {
-            return Ok(*id);
+        self.number(Name::Account(account.clone())).await
+    }
+    async fn number(&mut self, name: Name) -> Result<i64, StoreError> {
+        let now = self.batch.now;
+        let names = BTreeSet::from([name.clone()]);
+        self.memory.names.learn(&mut Speaker::Connection(&mut self.connection), &names, now).await?;
+        Ok(self.memory.names.number(&name))
+    }
+
+    async fn reserve_numbers(&mut self, count: i64) -> Result<(), StoreError> {
+        if self.numbers.end - self.numbers.start >= count {
+            return Ok(());
         }
-        sqlx::query("INSERT INTO account (name) VALUES (?) ON CONFLICT DO NOTHING")
-            .bind(account.as_str())
-            .execute(&mut self.connection)
-            .await?;
-        let id = sqlx::query_scalar("SELECT id FROM account WHERE name = ? AND system = 0")
-            .bind(account.as_str())
-            .fetch_one(&mut self.connection)
-            .await?;
-        remember(&mut self.memory.accounts, account.clone(), id);
-        Ok(id)
-    }
-
-    async fn model(&mut self, model: &ModelName) -> Result<i64, StoreError> {
-        if let Some(id) = self.memory.models.get(model) {
-            return Ok(*id);
+        if self.connection.is_shared() {
+            // A block of the sequence at a time; what is left of the last is given up, numbers are many.
+            let first = sql("SELECT nextval('hold_block')").integer(self.speaker()).await?;
+            self.numbers = first..first + NUMBERS_IN_BLOCK;
+            assert!(count <= NUMBERS_IN_BLOCK, "a batch is smaller than a block of numbers");
+        } else {
+            let last = sql("SELECT coalesce(max(id), 0) FROM hold").integer(self.speaker()).await?;
+            self.numbers = last + 1..i64::MAX;
         }
-        sqlx::query("INSERT INTO model (name) VALUES (?) ON CONFLICT DO NOTHING")
-            .bind(model.as_str())
-            .execute(&mut self.connection)
-            .await?;
-        let id = sqlx::query_scalar("SELECT id FROM model WHERE name = ?")
-            .bind(model.as_str())
-            .fetch_one(&mut self.connection)
-            .await?;
-        remember(&mut self.memory.models, model.clone(), id);
-        Ok(id)
+        Ok(())
     }
 }
 
-macro_rules! ending_sql {
-    ($($entries:literal)?) => {
-        concat!(
-            "INSERT INTO ending (hold, at, how, reason, source, cost, \
-             input_uncached, cache_read, cache_write_5m, cache_write_1h, output, compute_us, reasoning) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?); \
-             DELETE FROM open_hold WHERE hold = ?" $(, "; INSERT INTO entry (hold, line, from_account, to_account, input_uncached, cache_read, cache_write_5m, \
-             cache_write_1h, output, compute_us, money) VALUES ", $entries)?
-        )
-    };
-}
+/// As the sequence in Postgres' schema says.
+const NUMBERS_IN_BLOCK: i64 = 1_000;
 
-/// An end moves its hold in at most three entries: used, unused, and beyond the hold.
-const END_WITH_ENTRIES: [&str; 4] = [
-    ending_sql!(),
-    ending_sql!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
-    ending_sql!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"),
-    ending_sql!(
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    ),
-];
-
-type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
-
-/// Returns the query with the request's stored name as its first value.
-pub fn bind_request<'q>(sql: &'static str, request: &RequestId) -> Bound<'q> {
-    match StoredRequest::of(request) {
-        StoredRequest::Bytes(bytes) => sqlx::query(sql).bind(bytes),
-        StoredRequest::Text(text) => sqlx::query(sql).bind(text),
+/// Whether a hold was opened: only then is there something to write.
+pub fn opened(outcome: &HoldOutcome) -> Option<&Held> {
+    match outcome {
+        HoldOutcome::Opened(held, _) => Some(held),
+        HoldOutcome::AlreadyOpen(_) | HoldOutcome::AlreadyEnded(..) | HoldOutcome::Refused(_) => None,
     }
 }
 
-/// Binds an entry's columns after its hold, in the order of the table.
-fn bind_entry<'q>(query: Bound<'q>, line: i64, payer: i64, entry: &Entry) -> Bound<'q> {
-    let mut query = query
-        .bind(line)
-        .bind(codes::side_account(entry.from, payer))
-        .bind(codes::side_account(entry.to, payer));
-    for tokens in entry.quantities.tokens {
-        query = query.bind(integer(tokens));
-    }
-    query.bind(entry_pico(entry.quantities.money))
-}
+static ADD_HOLDS: Bulk = Bulk {
+    columns: &[
+        ("id", Kind::Integer),
+        ("request", Kind::Request),
+        ("account", Kind::Integer),
+        ("model", Kind::Integer),
+        ("price", Kind::Integer),
+        ("at", Kind::Integer),
+        ("process", Kind::Integer),
+        ("api_key", Kind::Integer),
+        ("task", Kind::Integer),
+        ("end_user", Kind::Integer),
+        ("circumstances", Kind::Integer),
+    ],
+    sql: "INSERT INTO hold (id, request, account, model, price, at, process, api_key, task, end_user, circumstances) \
+          SELECT * FROM v",
+};
 
-fn remember<K: Hash + Eq, V>(memory: &mut HashMap<K, V>, name: K, value: V) {
-    if memory.len() >= REMEMBERED_MAX {
-        memory.clear();
-    }
-    memory.insert(name, value);
-}
+static ADD_OPEN_HOLDS: Bulk = Bulk {
+    columns: &[("hold", Kind::Integer), ("process", Kind::Integer)],
+    sql: "INSERT INTO open_hold (hold, process) SELECT * FROM v",
+};
+
+static DROP_OPEN_HOLDS: Bulk = Bulk {
+    columns: &[("hold", Kind::Integer)],
+    sql: "DELETE FROM open_hold WHERE hold IN (SELECT hold FROM v)",
+};
+
+static ADD_ENTRIES: Bulk = Bulk {
+    columns: &[
+        ("hold", Kind::Integer),
+        ("line", Kind::Integer),
+        ("from_account", Kind::Integer),
+        ("to_account", Kind::Integer),
+        ("input_uncached", Kind::Integer),
+        ("cache_read", Kind::Integer),
+        ("cache_write_5m", Kind::Integer),
+        ("cache_write_1h", Kind::Integer),
+        ("output", Kind::Integer),
+        ("compute_us", Kind::Integer),
+        ("money", Kind::Integer),
+    ],
+    sql: "INSERT INTO entry (hold, line, from_account, to_account, input_uncached, cache_read, cache_write_5m, \
+          cache_write_1h, output, compute_us, money) SELECT * FROM v",
+};
+
+static ADD_ENDINGS: Bulk = Bulk {
+    columns: &[
+        ("hold", Kind::Integer),
+        ("at", Kind::Integer),
+        ("how", Kind::Integer),
+        ("reason", Kind::Integer),
+        ("source", Kind::Integer),
+        ("input_uncached", Kind::Integer),
+        ("cache_read", Kind::Integer),
+        ("cache_write_5m", Kind::Integer),
+        ("cache_write_1h", Kind::Integer),
+        ("output", Kind::Integer),
+        ("reasoning", Kind::Integer),
+        ("compute_us", Kind::Integer),
+        ("cost", Kind::Integer),
+    ],
+    sql: "INSERT INTO ending (hold, at, how, reason, source, input_uncached, cache_read, cache_write_5m, \
+          cache_write_1h, output, reasoning, compute_us, cost) SELECT * FROM v",
+};
 
 /// The book bounds its counts well below this. One that does not fit was never decided by it, and the writer stops rather
 /// than book it.

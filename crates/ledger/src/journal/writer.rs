@@ -2,18 +2,19 @@
 //!
 //! A commit costs a sync of the disk, whatever is in it. So the writer takes all calls that wait, decides each by the book
 //! inside one transaction, commits once, and only then answers them all. A call that comes meanwhile is in the next batch.
+//! What the book must know is fetched before the first decision, and what it decided is written after the last.
 //! When the store fails, nothing of the batch is booked, each caller is told, and the next batch begins with a new connection.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use domain::{Account, RequestId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::JournalOptions;
+use super::database::Place;
 use super::lock::ServerLock;
-use super::rows::Known;
-use super::store::{Store, StoreError};
+use super::store::{self, Fence, Store, StoreError};
 use crate::book::{self, Decision};
 use crate::events::{CallFailed, StoreFailed, StoreRecovered};
 use crate::{AccountChange, AccountRecord, NewAccount, Rotation};
@@ -30,6 +31,9 @@ pub enum Input {
     Settle(Settlement),
     Release(Release),
     Expire { requests: Vec<RequestId>, reason: LossReason, at: Timestamp },
+    /// This process lives; what dead ones left open is closed.
+    Beat { at: Timestamp, silence_max: Duration },
+    DropOld { before: Timestamp },
     SetPrices(Vec<PriceChange>),
     CreateAccount(NewAccount),
     ChangeAccount { account: Account, change: AccountChange },
@@ -46,6 +50,7 @@ pub enum Output {
     Grow(GrowOutcome),
     End(EndOutcome),
     Expired(Vec<Held>),
+    Dropped(u64),
     Prices(Vec<PriceVersion>),
     Account(AccountRecord),
     Key(KeyRecord),
@@ -59,10 +64,14 @@ pub struct Call {
 }
 
 pub struct Writer {
-    pub path: PathBuf,
+    pub place: Place,
+    /// How this server is called among those that share the ledger; none for a tool, which does not book.
+    pub name: Option<String>,
     pub options: JournalOptions,
     /// `None` after a failure, until the next batch connects again.
     pub store: Option<Store>,
+    /// This server's number, from its first booking on, and the handles' view of it.
+    pub process: watch::Sender<Option<i64>>,
     pub lock: Option<ServerLock>,
     pub failing: bool,
 }
@@ -85,7 +94,9 @@ impl Writer {
         while calls.recv_many(&mut batch, self.options.batch_max).await > 0 {
             self.write(&mut batch).await;
         }
-        if let Some(store) = self.store.take() {
+        if let Some(mut store) = self.store.take() {
+            // Where this fails, the others find out by its silence.
+            let _ = store.retire().await;
             store.close().await;
         }
         drop(self.lock.take());
@@ -101,13 +112,11 @@ impl Writer {
         }
         let inputs: Vec<&Input> = batch.iter().map(|call| &call.input).collect();
         let mut results = self.transact(&inputs).await;
-        if matches!(&results, Err(error) if error.blames_statement()) && inputs.len() > 1 {
+        if matches!(&results, Err(error) if error.blames_statement()) {
             let mut apart = Vec::with_capacity(inputs.len());
             for input in inputs {
-                apart.push(match self.transact(&[input]).await {
-                    Ok(mut alone) => alone.remove(0),
-                    Err(error) => Err(error.tell(input.doing(), &self.path)),
-                });
+                let result = self.transact_alone(input).await;
+                apart.push(result.unwrap_or_else(|error| Err(error.tell(input.doing(), &self.place))));
             }
             results = Ok(apart);
         }
@@ -120,9 +129,21 @@ impl Writer {
             }
             Err(error) => {
                 for call in batch.drain(..) {
-                    let told = error.tell(call.input.doing(), &self.path);
+                    let told = error.tell(call.input.doing(), &self.place);
                     let _ = call.reply.send(Err(told));
                 }
+            }
+        }
+    }
+
+    /// Another server may have written the same at the same moment; then what it wrote is found at the next try.
+    async fn transact_alone(&mut self, input: &Input) -> Result<Result<Output, LedgerError>, StoreError> {
+        let mut tries = 1;
+        loop {
+            match self.transact(&[input]).await {
+                Ok(mut alone) => return Ok(alone.remove(0)),
+                Err(error) if error.blames_statement() && tries < TRIES_ALONE => tries += 1,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -132,16 +153,27 @@ impl Writer {
     async fn transact(&mut self, inputs: &[&Input]) -> Result<Vec<Result<Output, LedgerError>>, StoreError> {
         let mut store = match self.store.take() {
             Some(store) => store,
-            None => Store::connect(&self.path, self.options.busy(), self.options.size_bytes_max).await?,
+            None => Store::connect(&self.place, self.options.busy(), self.options.size_bytes_max).await?,
         };
-        match transact(&mut store, inputs).await {
+        store.set_process(*self.process.borrow());
+        let name = self.name.as_deref().filter(|_| inputs.iter().any(|input| input.books()));
+        let transaction = transact(&mut store, inputs, name);
+        // A server that does not answer is given up, and with it the connection; a file's disk is waited for.
+        let result = if matches!(self.place, Place::File(_)) {
+            transaction.await
+        } else {
+            timeout(self.options.call_wait_max, transaction).await.unwrap_or_else(|_| Err(self.silent()))
+        };
+        let process = store.process();
+        self.process.send_if_modified(|known| std::mem::replace(known, process) != process);
+        match result {
             Ok(results) => {
                 self.store = Some(store);
                 Ok(results)
             }
             Err(error) => {
                 // A connection that has failed is not trusted further, unless it could still roll back.
-                if store.rollback().await.is_ok() && error.blames_statement() {
+                if error.blames_statement() && store.rollback().await.is_ok() {
                     self.store = Some(store);
                 }
                 Err(error)
@@ -149,11 +181,16 @@ impl Writer {
         }
     }
 
+    fn silent(&self) -> StoreError {
+        let why = format!("the server did not answer within {} ms", self.options.call_wait_max.as_millis());
+        LedgerError::Unavailable { doing: "writing", why }.into()
+    }
+
     fn report(&mut self, results: &Result<Vec<Result<Output, LedgerError>>, StoreError>) {
         match results {
             Ok(results) => {
                 if std::mem::take(&mut self.failing) {
-                    StoreRecovered { path: &self.path }.emit();
+                    StoreRecovered { place: &self.place }.emit();
                 }
                 for error in results.iter().filter_map(|result| result.as_ref().err()) {
                     CallFailed { error }.emit();
@@ -161,12 +198,15 @@ impl Writer {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
-                    StoreFailed { path: &self.path, error: &error.tell("writing", &self.path) }.emit();
+                    StoreFailed { place: &self.place, error: &error.tell("writing", &self.place) }.emit();
                 }
             }
         }
     }
 }
+
+/// One conflict is resolved by the next try; another server that conflicts again at once is rare, and a third time a defect.
+const TRIES_ALONE: u32 = 3;
 
 impl JournalOptions {
     /// A lock that somebody else has on the file is waited for this long; half of what the caller waits, so that the
@@ -184,7 +224,9 @@ impl Input {
             | Input::Grow(_)
             | Input::Settle(_)
             | Input::Release(_)
-            | Input::Expire { .. } => true,
+            | Input::Expire { .. }
+            | Input::Beat { .. }
+            | Input::DropOld { .. } => true,
             Input::SetPrices(_)
             | Input::CreateAccount(_)
             | Input::ChangeAccount { .. }
@@ -196,6 +238,18 @@ impl Input {
         }
     }
 
+    /// When it happens, for those that book.
+    fn at(&self) -> Option<Timestamp> {
+        match self {
+            Input::Hold(hold) => Some(hold.at),
+            Input::Grow(grow) => Some(grow.at),
+            Input::Settle(settlement) => Some(settlement.at),
+            Input::Release(release) => Some(release.at),
+            Input::Expire { at, .. } | Input::Beat { at, .. } => Some(*at),
+            _ => None,
+        }
+    }
+
     pub fn doing(&self) -> &'static str {
         match self {
             Input::Hold(_) => "holding",
@@ -203,6 +257,8 @@ impl Input {
             Input::Settle(_) => "settling",
             Input::Release(_) => "releasing",
             Input::Expire { .. } => "expiring holds",
+            Input::Beat { .. } => "saying that this process lives",
+            Input::DropOld { .. } => "dropping old requests",
             Input::SetPrices(_) => "setting prices",
             Input::CreateAccount(_) => "creating an account",
             Input::ChangeAccount { .. } => "describing an account",
@@ -215,11 +271,14 @@ impl Input {
     }
 }
 
+/// One transaction for all. `name` is this server's, when it books.
 async fn transact(
     store: &mut Store,
     inputs: &[&Input],
+    name: Option<&str>,
 ) -> Result<Vec<Result<Output, LedgerError>>, StoreError> {
-    store.begin().await?;
+    begin(store, inputs, name).await?;
+    store.prefetch(inputs).await?;
     let mut results = Vec::with_capacity(inputs.len());
     for input in inputs {
         results.push(match apply(store, input).await {
@@ -232,49 +291,55 @@ async fn transact(
     Ok(results)
 }
 
-/// Fetches what the book must know, lets it decide, writes what it decided. An error that is told comes before any write.
+/// A server that books has a number; one that was taken for dead gets a new one.
+async fn begin(store: &mut Store, inputs: &[&Input], name: Option<&str>) -> Result<(), StoreError> {
+    let at = inputs.iter().find_map(|input| input.at()).unwrap_or_default();
+    if let (Some(name), None) = (name, store.process()) {
+        store.register(name, at).await?;
+    }
+    if let (Fence::Ended, Some(name)) = (store.begin().await?, name) {
+        store.rollback().await?;
+        store.register(name, at).await?;
+        store.begin().await?;
+    }
+    Ok(())
+}
+
+/// Lets the book decide by what was fetched, and notes what is to be written. An error that is told comes before any of that.
 async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
     match input {
         Input::Hold(hold) => {
-            let position = position(store.known(&hold.request).await?);
-            let price = store.price_at(&hold.model, hold.at).await?;
+            let position = store.position(&hold.request);
+            let price = store.price_at(&hold.circumstances.priced_as(&hold.model), hold.at);
             let Decision { outcome, entries, .. } = book::hold(&position, hold.clone(), price)?;
-            if let HoldOutcome::Opened(held, _) = &outcome {
-                store.add_hold(held, &entries).await?;
+            if let Some(held) = store::opened(&outcome) {
+                store.add_hold(held, &entries);
             }
             Ok(Output::Hold(outcome))
         }
         Input::Grow(grow) => {
-            let known = store.known(&grow.request).await?;
-            let absent = Position::Absent;
-            let position = known.as_ref().map_or(&absent, |known| &known.position);
-            let Decision { outcome, entries, .. } = book::grow(position, grow.clone())?;
-            if let (Some(known), GrowOutcome::Grown(held, _)) = (&known, &outcome) {
-                store.add_growth(known, held, &entries).await?;
+            let position = store.position(&grow.request);
+            let Decision { outcome, entries, .. } = book::grow(&position, grow.clone())?;
+            if let GrowOutcome::Grown(held, _) = &outcome {
+                store.add_growth(held, &entries);
             }
             Ok(Output::Grow(outcome))
         }
         Input::Settle(settlement) => {
             let decide = |position: &Position| book::settle(position, settlement.clone());
-            Ok(Output::End(finish(store, &settlement.request, decide).await?))
+            Ok(Output::End(finish(store, &settlement.request, decide)?))
         }
         Input::Release(release) => {
             let decide = |position: &Position| book::release(position, release.clone());
-            Ok(Output::End(finish(store, &release.request, decide).await?))
+            Ok(Output::End(finish(store, &release.request, decide)?))
         }
-        Input::Expire { requests, reason, at } => {
-            let mut expired = Vec::new();
-            for request in requests {
-                let decide = |position: &Position| book::lose(position, request, *reason, *at);
-                match finish(store, request, decide).await {
-                    Ok(outcome) if !outcome.repeated => expired.push(outcome.held),
-                    // It ended by itself meanwhile, or never was: nothing is open, which is all that was wanted.
-                    Ok(_) | Err(StoreError::Told(LedgerError::NoHold { .. })) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(Output::Expired(expired))
+        Input::Expire { requests, reason, at } => Ok(Output::Expired(lose(store, requests, *reason, *at)?)),
+        Input::Beat { at, silence_max } => {
+            let orphans = store.beat(*at, *silence_max).await?;
+            store.look_up(orphans.iter().collect()).await?;
+            Ok(Output::Expired(lose(store, &orphans, LossReason::ProcessLost, *at)?))
         }
+        Input::DropOld { before } => Ok(Output::Dropped(store.drop_old(*before).await?)),
         Input::SetPrices(changes) => {
             let mut versions = Vec::new();
             for change in changes {
@@ -296,31 +361,45 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
     }
 }
 
-async fn finish(
+fn finish(
     store: &mut Store,
     request: &RequestId,
     decide: impl FnOnce(&Position) -> Result<Decision<EndOutcome>, LedgerError>,
-) -> Result<EndOutcome, StoreError> {
-    let known = store.known(request).await?;
-    let absent = Position::Absent;
-    let decision = decide(known.as_ref().map_or(&absent, |known| &known.position))?;
-    if let (Some(known), false) = (&known, decision.outcome.repeated) {
-        store.add_ending(known, request, &decision.outcome.ending, &decision.entries).await?;
+) -> Result<EndOutcome, LedgerError> {
+    let Decision { outcome, entries, .. } = decide(&store.position(request))?;
+    if !outcome.repeated {
+        store.add_ending(&outcome.held, &outcome.ending, &entries);
     }
-    Ok(decision.outcome)
+    Ok(outcome)
+}
+
+/// Returns those that were still open.
+fn lose(
+    store: &mut Store,
+    requests: &[RequestId],
+    reason: LossReason,
+    at: Timestamp,
+) -> Result<Vec<Held>, LedgerError> {
+    let mut lost = Vec::new();
+    for request in requests {
+        match finish(store, request, |position| book::lose(position, request, reason, at)) {
+            Ok(outcome) if !outcome.repeated => lost.push(outcome.held),
+            // It ended by itself meanwhile, or never was: nothing is open, which is all that was wanted.
+            Ok(_) | Err(LedgerError::NoHold { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lost)
 }
 
 /// A version is recorded only when it says something new, so that a restart with the same configuration adds nothing.
 async fn set_price(store: &mut Store, change: &PriceChange) -> Result<Option<PriceVersion>, StoreError> {
-    let in_force = store.price_at(&change.model, change.valid_from).await?.map(|version| version.sheet);
+    store.learn_prices(&change.model).await?;
+    let in_force = store.price_at(&change.model, change.valid_from).map(|version| version.sheet);
     if in_force.unwrap_or_default() == change.sheet {
         return Ok(None);
     }
     let id = store.add_price(change).await?;
     let PriceChange { model, sheet, valid_from } = change.clone();
     Ok(Some(PriceVersion { id: crate::PriceId(id), model, sheet, valid_from }))
-}
-
-fn position(known: Option<Known>) -> Position {
-    known.map_or(Position::Absent, |known| known.position)
 }

@@ -2,15 +2,14 @@
 
 use domain::Money;
 use ledger::{HoldOutcome, How, Journal, LedgerError, LossReason, PriceChange, Sheet};
-use sqlx::{Connection, Executor};
 
-use crate::support::*;
+use super::support::*;
 
 #[tokio::test]
 async fn a_request_is_held_settled_and_still_there_after_a_restart() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
-    assert!(matches!(journal.hold(hold(request(1))).await.unwrap(), HoldOutcome::Opened(_)));
+    assert!(matches!(journal.hold(hold(request(1))).await.unwrap(), HoldOutcome::Opened(..)));
     let settled = journal.settle(settlement(request(1), used(100, 0, 20))).await.unwrap();
     assert!(!settled.repeated);
     journal.close().await;
@@ -24,7 +23,7 @@ async fn a_request_is_held_settled_and_still_there_after_a_restart() {
 
 #[tokio::test]
 async fn repeating_a_call_changes_nothing_and_is_answered_with_what_is_booked() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     journal.hold(hold(request(1))).await.unwrap();
     assert!(matches!(journal.hold(hold(request(1))).await.unwrap(), HoldOutcome::AlreadyOpen(_)));
@@ -42,7 +41,7 @@ async fn repeating_a_call_changes_nothing_and_is_answered_with_what_is_booked() 
 
 #[tokio::test]
 async fn settling_what_was_never_held_is_an_error_that_names_the_request() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     let error = journal.settle(settlement("lost".into(), used(1, 0, 1))).await.unwrap_err();
     assert_eq!(error, LedgerError::NoHold { request: "lost".into(), what: "settled" });
@@ -51,7 +50,7 @@ async fn settling_what_was_never_held_is_an_error_that_names_the_request() {
 
 #[tokio::test]
 async fn the_same_request_from_64_tasks_at_once_is_one_hold() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     let tasks: Vec<_> = (0..64)
         .map(|_| {
@@ -61,7 +60,7 @@ async fn the_same_request_from_64_tasks_at_once_is_one_hold() {
         .collect();
     let mut opened = 0;
     for task in tasks {
-        opened += usize::from(matches!(task.await.unwrap(), HoldOutcome::Opened(_)));
+        opened += usize::from(matches!(task.await.unwrap(), HoldOutcome::Opened(..)));
     }
     assert_eq!(opened, 1);
     assert_eq!(journal.open_holds().await.unwrap().len(), 1);
@@ -70,7 +69,7 @@ async fn the_same_request_from_64_tasks_at_once_is_one_hold() {
 
 #[tokio::test]
 async fn many_different_requests_at_once_are_all_booked() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     let tasks: Vec<_> = (0..500)
         .map(|number| {
@@ -91,7 +90,7 @@ async fn many_different_requests_at_once_are_all_booked() {
 
 #[tokio::test]
 async fn a_request_is_settled_at_the_price_of_its_hold() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     let change = |sheet, millis| vec![PriceChange { model: "tiny".into(), sheet, valid_from: at(millis) }];
     assert_eq!(journal.set_prices(change(sheet(), 0)).await.unwrap().len(), 1);
@@ -114,7 +113,7 @@ async fn a_request_is_settled_at_the_price_of_its_hold() {
 
 #[tokio::test]
 async fn an_unchanged_price_makes_no_new_version_and_a_withdrawn_one_is_unpriced() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     let change = |sheet, millis| vec![PriceChange { model: "tiny".into(), sheet, valid_from: at(millis) }];
     assert_eq!(journal.set_prices(change(Sheet::unpriced(), 0)).await.unwrap().len(), 0);
@@ -130,7 +129,7 @@ async fn an_unchanged_price_makes_no_new_version_and_a_withdrawn_one_is_unpriced
 
 #[tokio::test]
 async fn one_price_that_cannot_be_written_refuses_them_all() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     let change = |model: &str, sheet| PriceChange { model: model.into(), sheet, valid_from: at(0) };
     let mut absurd = sheet();
@@ -143,10 +142,10 @@ async fn one_price_that_cannot_be_written_refuses_them_all() {
 
 #[tokio::test]
 async fn a_price_set_by_a_tool_beside_the_server_counts_from_the_next_hold_on() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let server = home.open().await;
     server.hold(hold(request(1))).await.unwrap();
-    let tool = Journal::attach(&home.path()).await.unwrap();
+    let tool = home.attach().await;
     let change = PriceChange { model: "tiny".into(), sheet: sheet(), valid_from: at(0) };
     tool.set_prices(vec![change]).await.unwrap();
     server.hold(hold(request(2))).await.unwrap();
@@ -159,7 +158,7 @@ async fn a_price_set_by_a_tool_beside_the_server_counts_from_the_next_hold_on() 
 
 #[tokio::test]
 async fn a_released_request_costs_nothing_even_when_unpriced() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     journal.hold(hold(request(1))).await.unwrap();
     let released = journal.release(release(request(1))).await.unwrap();
@@ -169,7 +168,7 @@ async fn a_released_request_costs_nothing_even_when_unpriced() {
 
 #[tokio::test]
 async fn holds_of_a_lost_process_are_booked_in_full_as_estimates() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     journal.hold(hold(request(1))).await.unwrap();
     journal.hold(hold(request(2))).await.unwrap();
@@ -188,7 +187,7 @@ async fn holds_of_a_lost_process_are_booked_in_full_as_estimates() {
 
 #[tokio::test]
 async fn a_request_id_of_any_shape_comes_back_as_it_was_given() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     let names = ["", "req-", "req-0123456789ABCDEF0123456789ABCDEF", "ünïcode 'quoted'", "held"];
     for name in names {
@@ -205,7 +204,7 @@ async fn a_request_id_of_any_shape_comes_back_as_it_was_given() {
 
 #[tokio::test]
 async fn a_payer_may_have_the_name_of_a_side_of_the_book() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     for (number, account) in ["held", "earned"].into_iter().enumerate() {
         let mut hold = hold(request(number as u128));
@@ -217,65 +216,8 @@ async fn a_payer_may_have_the_name_of_a_side_of_the_book() {
 }
 
 #[tokio::test]
-async fn nobody_changes_or_deletes_what_is_booked() {
-    let home = Home::new();
-    let journal = home.open().await;
-    let change = PriceChange { model: "tiny".into(), sheet: sheet(), valid_from: at(0) };
-    journal.set_prices(vec![change]).await.unwrap();
-    journal.hold(hold(request(1))).await.unwrap();
-    journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap();
-    let mut stranger = home.stranger().await;
-    for sql in [
-        "UPDATE entry SET money = 0",
-        "DELETE FROM entry",
-        "UPDATE ending SET cost = 0",
-        "DELETE FROM ending",
-        "UPDATE hold SET account = 1",
-        "DELETE FROM hold",
-        "UPDATE price SET output = 0",
-        "DELETE FROM price",
-    ] {
-        let error = stranger.execute(sql).await.unwrap_err().to_string();
-        assert!(error.contains("the book is append-only"), "{sql}: {error}");
-    }
-    stranger.close().await.unwrap();
-    assert_sound(&journal).await;
-}
-
-#[tokio::test]
-async fn the_integrity_check_finds_what_was_tampered_with() {
-    for (sql, finding) in [
-        (
-            "DROP TRIGGER entry_keeps; UPDATE entry SET output = output + 1 WHERE line = 1",
-            "its entries are not those",
-        ),
-        ("DROP TRIGGER entry_stays; DELETE FROM entry WHERE line = 2", "its entries are not those"),
-        ("DROP TRIGGER ending_keeps; UPDATE ending SET cost = 1", "its cost is written as"),
-        (
-            "DROP TRIGGER entry_keeps; UPDATE entry SET from_account = 2 WHERE line = 0",
-            "its entries are not those",
-        ),
-        ("DROP TRIGGER ending_stays; DELETE FROM ending", "are listed as open"),
-        ("INSERT INTO open_hold VALUES (1)", "have ended"),
-        (
-            "PRAGMA foreign_keys = off; INSERT INTO entry VALUES (77, 0, 1, 2, 0, 0, 0, 0, 0, 0)",
-            "entries are written",
-        ),
-    ] {
-        let home = Home::new();
-        let journal = home.open().await;
-        journal.hold(hold(request(1))).await.unwrap();
-        journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap();
-        assert_sound(&journal).await;
-        sqlx::raw_sql(sql).execute(&mut home.stranger().await).await.unwrap();
-        let faults = journal.check_integrity().await.unwrap().faults;
-        assert!(faults.iter().any(|fault| fault.contains(finding)), "{sql}: {faults:?}");
-    }
-}
-
-#[tokio::test]
 async fn what_is_queued_before_a_close_is_booked_and_what_comes_after_is_refused() {
-    let home = Home::new();
+    let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     journal.hold(hold(request(1))).await.unwrap();
     let last = journal.settle(settlement(request(1), used(1, 0, 1)));

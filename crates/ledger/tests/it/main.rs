@@ -1,10 +1,5 @@
-//! The journal from outside: real files, real processes.
+//! The journal from outside: real files, a real server, real processes. What both databases must do is asked of both.
 
-mod accounts;
-mod booking;
-mod conservation;
-mod crash;
-mod keys;
-mod support;
-mod trouble;
-mod usage;
+mod common;
+mod postgres;
+mod sqlite;

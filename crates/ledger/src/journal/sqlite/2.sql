@@ -37,6 +37,13 @@ CREATE TABLE process (
     ended_at   INTEGER
 ) STRICT;
 
+-- Counts what writers remember and others may change: prices, accounts, limits, processes.
+CREATE TABLE change (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    number INTEGER NOT NULL
+) STRICT;
+INSERT INTO change VALUES (1, 0);
+
 -- Texts that many rows share: of each kind, each once.
 CREATE TABLE name (
     id   INTEGER PRIMARY KEY,
@@ -49,8 +56,13 @@ CREATE TABLE task (
     id         INTEGER PRIMARY KEY,
     path       TEXT NOT NULL UNIQUE,
     root       INTEGER REFERENCES task (id), -- NULL: it is one
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    account    INTEGER REFERENCES account (id), -- who opened it
+    state      INTEGER NOT NULL DEFAULT 1,
+    reason     TEXT, -- why it is in this state
+    state_at   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE INDEX task_root ON task (root);
 
 ALTER TABLE hold ADD COLUMN process INTEGER REFERENCES process (id);
 ALTER TABLE hold ADD COLUMN api_key INTEGER REFERENCES name (id);

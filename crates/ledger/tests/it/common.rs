@@ -1,33 +1,7 @@
 //! Short words for what the tests say often.
 
-use std::path::PathBuf;
-
 use domain::{RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{Hold, Journal, Release, ReleaseReason, Settlement, Sheet, Timestamp};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection, SqliteConnection};
-use tempfile::TempDir;
-
-/// A folder of its own, gone when the test ends.
-pub struct Home {
-    folder: TempDir,
-}
-
-impl Home {
-    pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-    pub fn path(&self) -> PathBuf {
-        self.folder.path().join("data").join("ledger.sqlite")
-    }
-    pub async fn open(&self) -> Journal {
-        Journal::open(&self.path()).await.unwrap()
-    }
-    /// A connection that knows nothing of the ledger, as a stranger's tool would open.
-    pub async fn stranger(&self) -> SqliteConnection {
-        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(self.path())).await.unwrap()
-    }
-}
 
 pub fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)

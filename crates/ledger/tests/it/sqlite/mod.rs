@@ -1,0 +1,26 @@
+//! The suite over SQLite, and what is SQLite's own.
+#![expect(clippy::duplicate_mod, reason = "the suite is compiled once for each database, with another home")]
+
+pub mod support;
+
+#[path = "../accounts.rs"]
+mod accounts;
+#[path = "../booking.rs"]
+mod booking;
+#[path = "../conservation.rs"]
+mod conservation;
+mod crash;
+#[path = "../growing.rs"]
+mod growing;
+#[path = "../keys.rs"]
+mod keys;
+mod migration;
+#[path = "../processes.rs"]
+mod processes;
+#[path = "../state_machine.rs"]
+mod state_machine;
+#[path = "../tampering.rs"]
+mod tampering;
+mod trouble;
+#[path = "../usage.rs"]
+mod usage;
