@@ -6,7 +6,7 @@ help:
 	@echo "make test        all tests that need nothing but Rust; client-library tests too where the SDKs are installed"
 	@echo "make check       formatting, lints, documentation"
 	@echo "make bench       a short load test against a server of its own, with a chart"
-	@echo "make demo-model  rebuild the bundled models from their text (needs Python; about two hours on two cores)"
+	@echo "make demo-model  rebuild the bundled models from their text (needs Python; about an hour and a half on one core)"
 
 build:
 	cargo build --release --locked --bin baseload

@@ -15,7 +15,7 @@ fi
 "$PYTHON" prepare.py
 "$PYTHON" train.py main --steps "${MAIN_STEPS:-1600}"
 "$PYTHON" export.py main
-"$PYTHON" train.py small --steps "${SMALL_STEPS:-900}" --rate 5e-3 --teacher main
+"$PYTHON" train.py small --steps "${SMALL_STEPS:-500}" --rate 5e-3 --teacher main
 "$PYTHON" export.py small
 "$PYTHON" check_export.py
 "$PYTHON" evaluate.py --local main --local small --agreement --write

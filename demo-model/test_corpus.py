@@ -50,7 +50,7 @@ class Seeds(unittest.TestCase):
         self.assertNotEqual(list(training_set(5, 20)), list(training_set(6, 20)))
 
     def test_the_committed_held_out_set_is_the_generated_one(self):
-        committed = [json.loads(line) for line in (HERE / "corpus" / "heldout.jsonl").open(encoding="utf-8")]
+        committed = [json.loads(line) for line in (HERE / "corpus" / "heldout.jsonl").read_text(encoding="utf-8").splitlines()]
         self.assertEqual(committed, list(held_out_set()))
         self.assertEqual(len({row["id"] for row in committed}), len(committed))
 
