@@ -1,7 +1,8 @@
 //! What was promised, used and owed: holds, settlements and releases that balance, and are on disk before they are acknowledged.
 //!
 //! Two halves. [`book`] decides, purely: given what is known of a request and what is asked, which entries are written.
-//! [`Journal`] is the edge: one SQLite file, one writer that commits many decisions at once, and readers beside it.
+//! [`Journal`] is the edge: an SQLite file or a Postgres database, one writer that commits many decisions at once, and readers
+//! beside it.
 //! Nothing here reads a clock or draws a random number; both are passed in.
 #![forbid(unsafe_code)]
 
