@@ -106,6 +106,9 @@ pub struct Place {
     /// Folder of the ledger and of downloads [default: the user's data folder]
     #[arg(long, value_name = "DIR", env = "BASELOAD_DATA", global = true)]
     pub data: Option<PathBuf>,
+    /// The ledger: sqlite:PATH, or postgres://… to share it among servers [default: ledger.sqlite in the data folder]
+    #[arg(long, value_name = "URL", env = "BASELOAD_LEDGER", hide_env_values = true, global = true)]
+    pub ledger: Option<String>,
 }
 
 /// Which models to load and how; flags win over the configuration file.

@@ -27,6 +27,7 @@ pub struct Config {
     /// Accounts that are there from the start on, described as here.
     #[serde(rename = "account")]
     pub accounts: Vec<AccountSetting>,
+    pub ledger: LedgerSettings,
     pub engine: EngineSettings,
     pub limits: LimitSettings,
     pub hub: HubSettings,
@@ -41,11 +42,28 @@ impl Default for Config {
             models: Vec::new(),
             region: None,
             accounts: Vec::new(),
+            ledger: LedgerSettings::default(),
             engine: EngineSettings::default(),
             limits: LimitSettings::default(),
             hub: HubSettings::default(),
             log: LogSettings::default(),
         }
+    }
+}
+
+/// Where the book is kept.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LedgerSettings {
+    /// `sqlite:PATH`, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` to share it among servers; without it,
+    /// `ledger.sqlite` in the data folder.
+    pub url: Option<String>,
+}
+
+/// The URL may hold a password.
+impl std::fmt::Debug for LedgerSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LedgerSettings").finish_non_exhaustive()
     }
 }
 

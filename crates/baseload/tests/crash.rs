@@ -3,10 +3,12 @@
 
 mod support;
 
+#[path = "support/postgres.rs"]
+mod postgres;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use ledger::{How, Journal};
@@ -99,8 +101,7 @@ fn tokens_in(lines: &str) -> u64 {
 
 /// Returns how many requests of these have been lost; all others ended by themselves. Each is booked for no less than its
 /// client has received.
-async fn lost_of(data: &Path, received: &BTreeMap<String, u64>) -> usize {
-    let journal = Journal::attach(&data.join("ledger.sqlite")).await.expect("the ledger can be read");
+async fn lost_of(journal: &Journal, received: &BTreeMap<String, u64>) -> usize {
     let ids: Vec<_> = received.keys().map(|id| id.as_str().into()).collect();
     let rows = journal.requests(&ids).await.expect("the requests can be read");
     assert_eq!(rows.len(), received.len(), "every request that was answered is in the book");
@@ -150,7 +151,9 @@ async fn killed_again_and_again_under_load_the_ledger_balances_and_nothing_deliv
             text(&check)
         );
         let received = received.lock().unwrap().clone();
-        lost += lost_of(data.path(), &received).await;
+        let journal =
+            Journal::attach(&data.path().join("ledger.sqlite")).await.expect("the ledger can be read");
+        lost += lost_of(&journal, &received).await;
         requests += received.len();
         delivered += received.values().sum::<u64>();
     }
@@ -158,6 +161,49 @@ async fn killed_again_and_again_under_load_the_ledger_balances_and_nothing_deliv
         "{rounds} kills: {requests} requests, {lost} of them lost, {delivered} tokens delivered and booked"
     );
     assert!(lost > 0 && delivered > 0, "a kill that interrupts nothing shows nothing");
+}
+
+/// How soon the others must have closed what a dead server left open: it is dead after 15 seconds of silence.
+const BURIED_WITHIN: Duration = Duration::from_secs(45);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_three_servers_on_one_postgres_one_is_killed_and_the_others_close_its_holds() {
+    let Some(postgres) = postgres::Postgres::start() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let (url, received) = (postgres.url(), Received::default());
+    let mut servers: Vec<Server> = (0..3)
+        .map(|number| Server::start(&home.path().join(number.to_string()), &["--ledger", &url]))
+        .collect();
+    let clients: Vec<_> = (0..9)
+        .map(|number| {
+            ask_until_killed(servers[number % 3].url.clone(), support::client(), number, received.clone())
+        })
+        .map(tokio::spawn)
+        .collect();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    servers[0].signal(SIGKILL);
+    servers[0].wait();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The clients of the living leave in the middle.
+    for client in clients {
+        client.abort();
+        let _ = client.await;
+    }
+    let journal = Journal::attach_url(&url).await.expect("the ledger can be read");
+    let began = Instant::now();
+    while !journal.open_holds().await.expect("they can be read").is_empty() {
+        assert!(began.elapsed() < BURIED_WITHIN, "holds of a dead server stay open");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    println!("all of the dead server's holds were closed {:?} after its clients' end", began.elapsed());
+    let received = received.lock().unwrap().clone();
+    let lost = lost_of(&journal, &received).await;
+    let integrity = journal.check_integrity().await.expect("it can be checked");
+    assert!(integrity.is_sound() && lost > 0, "{lost} lost; {integrity:?}");
+    for server in &mut servers[1..] {
+        server.signal(SIGTERM);
+        assert!(server.wait().success());
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use domain::RequestId;
 use ledger::{Held, LedgerError, LossReason};
 
-/// A hold whose work is gone was closed; what it used is unknown.
+/// A hold whose work is gone was closed; all that was held is booked as an estimate.
 pub struct HoldExpired<'a> {
     pub held: &'a Held,
     pub reason: LossReason,
@@ -18,7 +18,7 @@ impl HoldExpired<'_> {
                 LossReason::ProcessLost => "process lost",
                 LossReason::Forgotten => "forgotten",
             },
-            "closed a hold whose work is gone; its usage is unknown"
+            "closed a hold whose work is gone; what it held is booked as an estimate"
         );
     }
 }
@@ -30,5 +30,15 @@ pub struct SweepFailed<'a> {
 impl SweepFailed<'_> {
     pub fn emit(self) {
         tracing::error!(error = %self.error, "could not look for expired holds; the next sweep tries again");
+    }
+}
+
+/// A heartbeat could not be written. Where it goes on, other servers take this one for dead.
+pub struct BeatFailed<'a> {
+    pub error: &'a LedgerError,
+}
+impl BeatFailed<'_> {
+    pub fn emit(self) {
+        tracing::warn!(error = %self.error, "could not say in the ledger that this server lives; the next beat tries again");
     }
 }

@@ -9,7 +9,6 @@ use control::admin_api::{
     RoleWord, RotateKey, ScopeLists, SetPrices, ShowAccount, ShowKey, StateWord, UpdateAccount, Verb,
     document,
 };
-use ledger::Journal;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -54,7 +53,7 @@ impl Office {
         let counter = match &args.url {
             Some(url) => Counter::There(Remote::new(url, args.key.clone())),
             None => {
-                let journal = Journal::attach(&place::ledger_path(&args.place)?).await?;
+                let journal = place::attach(&args.place).await?;
                 Counter::Here(Box::new(Desk::new(journal)))
             }
         };

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use control::admin_api::{self, AdminRoute, Desk};
 use control::jobs::expire_holds::{self, SweepOptions};
+use control::jobs::heartbeat;
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
@@ -96,8 +97,8 @@ impl Process {
         callers: Callers,
     ) -> anyhow::Result<Self> {
         let data = place::data_folder(place, &config)?;
-        let path = data.join("ledger.sqlite");
-        let journal = Journal::open(&path).await?;
+        let ledger = place::ledger(place, &config)?;
+        let journal = ledger.open().await?;
         let policy = match callers {
             Callers::Anybody => keys_policy(&config, &journal).await?,
             Callers::ThisProcess => KeysPolicy::LoopbackOpen,
@@ -107,7 +108,7 @@ impl Process {
             format!("cannot listen on {}; choose another address with --listen", config.listen)
         })?;
         let address = listener.local_addr()?;
-        let lost = expire_holds::of_previous_process(&journal, now()).await?;
+        let lost = heartbeat::bury_the_dead(&journal, now()).await?;
         declare::accounts(&journal, &config.accounts).await?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in wanted {
@@ -127,7 +128,7 @@ impl Process {
         let desk = Desk::new(journal.clone()).telling(app.key_forgetter());
         let app = Arc::new(app.mounting(admin_routes(&desk)));
         let greeting =
-            Greeting { address, first, lines, ledger: path.display().to_string(), policy, lost: lost.len() };
+            Greeting { address, first, lines, ledger: ledger.to_string(), policy, lost: lost.len() };
         Ok(Self { address, listener, app, journal, engines, greeting })
     }
 
@@ -144,9 +145,16 @@ impl Process {
             move |request| app.is_alive(request),
             sweeping.clone().cancelled_owned(),
         ));
+        // It goes on through the drain: whoever is silent is taken for dead, and running answers are cut.
+        let beat = tokio::spawn(heartbeat::run(
+            self.journal.clone(),
+            heartbeat::PERIOD,
+            sweeping.clone().cancelled_owned(),
+        ));
         let served = gateway::serve(self.listener, self.app, stop).await;
         sweeping.cancel();
         sweep.await?;
+        beat.await?;
         let engines = self.engines;
         tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::stop)).await?;
         self.journal.close().await;
@@ -303,7 +311,7 @@ impl Greeting {
         println!("  ledger {}", self.ledger);
         if self.lost > 0 {
             println!(
-                "  {} open hold(s) of a process that died were closed; what they used is unknown",
+                "  {} open hold(s) of a process that died were closed; what they held is booked as an estimate",
                 self.lost
             );
         }

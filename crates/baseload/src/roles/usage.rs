@@ -1,4 +1,4 @@
-//! `baseload usage`: what was used and what it cost, from the ledger's own file.
+//! `baseload usage`: what was used and what it cost, from the ledger itself.
 
 use anyhow::Context;
 use ledger::{Dimension, How, Journal, RequestRow, Timestamp, UsageQuery, statement};
@@ -7,13 +7,7 @@ use crate::cli::{UsageArgs, UsageBy, UsageFormat};
 use crate::place;
 
 pub async fn usage(args: UsageArgs) -> anyhow::Result<()> {
-    let path = place::ledger_path(&args.place)?;
-    anyhow::ensure!(
-        path.exists(),
-        "there is no ledger at {} yet; `baseload serve` writes it with the first request",
-        path.display()
-    );
-    let journal = Journal::attach(&path).await?;
+    let journal = place::attach_to_existing(&args.place).await?;
     let outcome = show(&journal, &args).await;
     journal.close().await;
     outcome

@@ -1,4 +1,4 @@
-//! Which open holds have lost their work, and must be closed?
+//! Which of this server's open holds have lost their work, and must be closed?
 
 use std::time::{Duration, SystemTime};
 
@@ -25,13 +25,6 @@ impl Default for SweepOptions {
 /// Holds closed in one transaction: few enough to stay far inside the time limit of a call, and to let requests in between.
 const HOLDS_PER_CALL: usize = 500;
 
-/// Closes every open hold: to be called once, before the first request is served. Whoever has the journal open holds the
-/// data folder's lock, so the process that opened these holds is dead.
-pub async fn of_previous_process(journal: &Journal, now: Timestamp) -> Result<Vec<Held>, LedgerError> {
-    let open = requests(journal.open_holds().await?);
-    expire(journal, open, LossReason::ProcessLost, now).await
-}
-
 /// Closes the holds that are old enough and that the running gateway no longer knows: work that ended without telling the
 /// ledger, which is a defect somewhere, but must not reserve anything for ever.
 pub async fn sweep(
@@ -40,7 +33,7 @@ pub async fn sweep(
     age_min: Duration,
     is_alive: impl Fn(&RequestId) -> bool,
 ) -> Result<Vec<Held>, LedgerError> {
-    let mut open = journal.open_holds().await?;
+    let mut open = journal.own_open_holds().await?;
     open.retain(|held| held.hold.at <= now.before(age_min) && !is_alive(&held.hold.request));
     expire(journal, requests(open), LossReason::Forgotten, now).await
 }
@@ -84,8 +77,8 @@ fn requests(holds: Vec<Held>) -> Vec<RequestId> {
 
 #[cfg(test)]
 mod tests {
-    use domain::{Usage, UsageEnd, UsageSource};
-    use ledger::{Hold, How, Settlement};
+    use domain::Usage;
+    use ledger::{Hold, How};
 
     use super::*;
 
@@ -108,27 +101,6 @@ mod tests {
 
     fn names(holds: Vec<Held>) -> Vec<String> {
         requests(holds).iter().map(RequestId::to_string).collect()
-    }
-
-    #[tokio::test]
-    async fn a_new_server_closes_what_its_predecessor_left_open() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ledger.sqlite");
-        let journal = Journal::open(&path).await.unwrap();
-        hold(&journal, "lost", 1).await;
-        hold(&journal, "ended", 1).await;
-        let (end, source) = (UsageEnd::Complete, UsageSource::Measured);
-        let settlement =
-            Settlement { request: "ended".into(), usage: Usage::default(), end, source, at: at(2) };
-        journal.settle(settlement).await.unwrap();
-        journal.close().await;
-
-        let journal = Journal::open(&path).await.unwrap();
-        assert_eq!(names(of_previous_process(&journal, at(3)).await.unwrap()), ["lost"]);
-        assert_eq!(how(&journal, "lost").await, Some(How::Lost { reason: LossReason::ProcessLost, estimate: Some(ESTIMATE) }));
-        assert!(matches!(how(&journal, "ended").await, Some(How::Settled { .. })));
-        assert!(of_previous_process(&journal, at(4)).await.unwrap().is_empty());
-        assert!(journal.check_integrity().await.unwrap().is_sound());
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! How a job is run: at an interval, until told to stop, never cut in the middle.
 
 pub mod expire_holds;
+pub mod heartbeat;
 
 use std::pin::pin;
 use std::time::Duration;

@@ -10,6 +10,8 @@ mod accounts;
 mod booking;
 #[path = "../conservation.rs"]
 mod conservation;
+#[path = "../crowd.rs"]
+mod crowd;
 #[path = "../growing.rs"]
 mod growing;
 #[path = "../keys.rs"]

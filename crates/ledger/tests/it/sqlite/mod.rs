@@ -10,6 +10,8 @@ mod booking;
 #[path = "../conservation.rs"]
 mod conservation;
 mod crash;
+#[path = "../crowd.rs"]
+mod crowd;
 #[path = "../growing.rs"]
 mod growing;
 #[path = "../keys.rs"]
