@@ -17,6 +17,7 @@ serve: build
 test:
 	cargo test --workspace --locked
 	tests/clients/run
+	tests/agents/run
 
 check:
 	cargo fmt --all --check

@@ -1,6 +1,7 @@
 //! Which words a person may type after `baseload`.
 
 mod admin;
+mod tasks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ pub use self::admin::{
     AccountsCommand, AdminArgs, AdminCommand, AdminFormat, CreateKeyArgs, KeysArgs, KeysCommand, KindWord, Office,
     PricesCommand, RoleChoice,
 };
+pub use self::tasks::{TaskState, TasksCommand};
 use crate::config::{LogFormat, PrecisionSetting};
 
 /// Runs AI inference like a utility: serves models, meters every token.
@@ -81,6 +83,16 @@ A trace is one JSON object a line: {\"arrival_ms\": 0, \"input_tokens\": 512, \"
   baseload keys rotate key-1f0c2a7b3d4e --overlap 24h
   baseload keys revoke key-1f0c2a7b3d4e")]
     Keys(KeysArgs),
+    /// See what agents do and what it costs; let them go on, or stop them
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  baseload tasks list
+  baseload tasks show acme/run-42
+  baseload tasks approve acme/run-42 --usd 0.50
+  baseload tasks stop acme/run-42"
+    )]
+    Tasks(TasksCommand),
     /// Administer accounts, keys, limits and prices, here or on a server
     #[command(after_help = "Examples:
   baseload admin keys create --name me --role owner          the first key of a server

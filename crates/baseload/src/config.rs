@@ -3,12 +3,16 @@
 //! A file is TOML and strict: an unknown field is an error that names it, its line and the field that was probably meant.
 //! Command-line flags win over the file; the file wins over the defaults below.
 
+mod tasks;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use control::admin_api::Kind;
 use domain::{ModelName, Price};
 use serde::{Deserialize, Deserializer, de};
+
+pub use tasks::TaskSettings;
 
 /// Where a server listens unless told otherwise: this machine alone, so that no key is needed.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -30,6 +34,7 @@ pub struct Config {
     pub ledger: LedgerSettings,
     pub engine: EngineSettings,
     pub limits: LimitSettings,
+    pub tasks: TaskSettings,
     pub hub: HubSettings,
     pub log: LogSettings,
 }
@@ -45,6 +50,7 @@ impl Default for Config {
             ledger: LedgerSettings::default(),
             engine: EngineSettings::default(),
             limits: LimitSettings::default(),
+            tasks: TaskSettings::default(),
             hub: HubSettings::default(),
             log: LogSettings::default(),
         }
@@ -256,6 +262,7 @@ impl Config {
 
     /// Refuses what parses but cannot work.
     fn check(&self) -> Result<(), String> {
+        self.tasks.check()?;
         let mut names: Vec<&str> = Vec::new();
         for model in &self.models {
             for name in model.name.iter().chain(&model.aliases).map(ModelName::as_str) {

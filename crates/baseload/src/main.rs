@@ -44,6 +44,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Models(args) => roles::models::models(args).await,
             Command::Usage(args) => roles::usage::usage(args).await,
             Command::Keys(args) => roles::admin::keys(args).await,
+            Command::Tasks(command) => roles::tasks::tasks(command).await,
             Command::Admin(args) => roles::admin::admin(args).await,
             Command::Config(ConfigCommand::Check { file }) => roles::config::check(&file),
             Command::Completions { .. } => unreachable!("completions need no runtime and were printed above"),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use domain::{Account, ModelName, RequestId, Usage, UsageEnd, UsageSource};
-use ledger::{Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason, Settlement, Timestamp};
+use ledger::{
+    EndOutcome, Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason, Settlement, TaskPath, Timestamp,
+};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -33,6 +35,7 @@ pub fn place(app: &App) -> Result<Place, Refusal> {
 pub struct OpenHold {
     app: Arc<App>,
     request: RequestId,
+    task: Option<TaskPath>,
     _open: LevelGuard,
 }
 
@@ -58,17 +61,26 @@ pub async fn hold(
     app: &Arc<App>,
     request: RequestId,
     account: Account,
+    task: Option<TaskPath>,
     model: ModelName,
     estimate: Usage,
 ) -> Result<OpenHold, Refusal> {
-    let open = OpenHold { app: app.clone(), request: request.clone(), _open: app.metrics.holds_open.enter() };
+    let open = OpenHold {
+        app: app.clone(),
+        request: request.clone(),
+        task: task.clone(),
+        _open: app.metrics.holds_open.enter(),
+    };
     app.holds.0.lock().insert(request.clone());
-    let hold = Hold::new(request.clone(), account, model, estimate, now());
+    let hold = Hold { task: task.clone(), ..Hold::new(request.clone(), account, model, estimate, now()) };
     let began = Instant::now();
     let outcome = app.journal.hold(hold).await;
     app.metrics.ledger_took("hold", began.elapsed());
     match outcome {
-        Ok(HoldOutcome::Opened(..)) => Ok(open),
+        Ok(HoldOutcome::Opened(_, standings)) => {
+            task.iter().for_each(|task| app.tasks.remembered.held(task, &standings));
+            Ok(open)
+        }
         Ok(HoldOutcome::AlreadyOpen(_) | HoldOutcome::AlreadyEnded(..) | HoldOutcome::Refused(_)) => {
             Err(Refusal::Internal)
         }
@@ -104,7 +116,13 @@ impl OpenHold {
         let began = Instant::now();
         let ended = ending.book(&self.app.journal, &self.request).await;
         self.app.metrics.ledger_took(ending.verb(), began.elapsed());
-        let Err(error) = ended else { return Ok(()) };
+        let error = match ended {
+            Ok(outcome) => {
+                self.task.iter().for_each(|task| self.app.tasks.remembered.settled(task, &outcome));
+                return Ok(());
+            }
+            Err(error) => error,
+        };
         let refusal = Refusal::NotBooked { retry_after: self.app.limits.retry_after };
         let is_last_try = !error.is_retryable();
         self.report(&ending, &error, is_last_try);
@@ -122,7 +140,7 @@ impl OpenHold {
             loop {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 match ending.book(&self.app.journal, &self.request).await {
-                    Ok(()) => return,
+                    Ok(_) => return,
                     // A hold that timed out was never booked: there is nothing to give back.
                     Err(LedgerError::NoHold { .. }) => return,
                     Err(error) if error.is_retryable() && Instant::now() < give_up => {}
@@ -147,18 +165,15 @@ enum Ending {
 }
 
 impl Ending {
-    async fn book(&self, journal: &Journal, request: &RequestId) -> Result<(), LedgerError> {
+    async fn book(&self, journal: &Journal, request: &RequestId) -> Result<EndOutcome, LedgerError> {
         let (request, at) = (request.clone(), now());
         match *self {
             Self::Settle(usage, end) => {
                 let source = UsageSource::Measured;
-                journal.settle(Settlement { request, usage, end, source, at }).await?;
+                journal.settle(Settlement { request, usage, end, source, at }).await
             }
-            Self::Release(reason) => {
-                journal.release(Release { request, reason, at }).await?;
-            }
+            Self::Release(reason) => journal.release(Release { request, reason, at }).await,
         }
-        Ok(())
     }
     fn verb(&self) -> &'static str {
         match self {

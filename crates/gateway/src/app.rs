@@ -13,6 +13,8 @@ use crate::admit::LivingHolds;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::router::Route;
+use crate::task::Tasks;
+use crate::task::policy::TaskPolicy;
 use crate::upstream::LocalUpstream;
 use crate::who::{KeyCache, KeysPolicy};
 
@@ -52,6 +54,7 @@ pub struct App {
     /// Places for generations under way.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) holds: LivingHolds,
+    pub(crate) tasks: Tasks,
     /// Bytes for bodies.
     pub(crate) bodies: Semaphore,
     /// Places for long texts to be tokenized.
@@ -85,6 +88,7 @@ impl App {
             metrics: Arc::new(Metrics::new(&measured)),
             places: Arc::new(Semaphore::new(limits.requests)),
             holds: LivingHolds::default(),
+            tasks: Tasks::default(),
             bodies: Semaphore::new(limits.bodies_bytes),
             tokenizers: Semaphore::new(limits.tokenizers),
             generations: TaskTracker::new(),
@@ -103,6 +107,12 @@ impl App {
     /// Returns the app of a server that stands in this region, for keys that are narrowed to some.
     pub fn in_region(mut self, region: Option<Region>) -> App {
         self.way.region = region;
+        self
+    }
+
+    /// Returns the app with what its operator lets agents do.
+    pub fn with_task_policy(mut self, policy: TaskPolicy) -> App {
+        self.tasks.policy = policy;
         self
     }
 

@@ -98,6 +98,18 @@ impl LedgerFailed<'_> {
     }
 }
 
+/// What the book knows of a task could not be read or written.
+pub struct TaskUnread<'a> {
+    pub task: &'a str,
+    pub error: &'a dyn Display,
+}
+
+impl TaskUnread<'_> {
+    pub fn emit(self) {
+        tracing::warn!(task = self.task, error = %self.error, "the ledger did not say how a task stands; its request is refused");
+    }
+}
+
 /// An engine could not go on with one request.
 pub struct WorkFailed<'a> {
     pub request: &'a str,

@@ -11,6 +11,7 @@ use text::PromptError;
 use crate::app::{App, ServedModel};
 use crate::refusal::Refusal;
 use crate::reply::Surface;
+use crate::task::Turn;
 use crate::who::Caller;
 
 /// A request that can be done: everything about it is decided but who does it and when.
@@ -21,6 +22,8 @@ pub struct Order {
     pub priority: Priority,
     pub ask: Ask,
     pub prompts: Vec<OrderedPrompt>,
+    /// Its place in the task that it belongs to.
+    pub task: Option<Turn>,
     /// Fields of the request that have no effect here.
     pub ignored: Vec<String>,
     /// Seconds since 1970.
@@ -40,12 +43,13 @@ pub struct Draft {
     pub caller: Caller,
     pub priority: Priority,
     pub ask: Ask,
+    pub task: Option<Turn>,
     pub ignored: Vec<String>,
 }
 
 /// Returns the order, or what about it cannot be done.
 pub async fn check(app: &App, draft: Draft) -> Result<Order, Refusal> {
-    let Draft { surface, model, caller, priority, ask, ignored } = draft;
+    let Draft { surface, model, caller, priority, ask, task, ignored } = draft;
     check_works(app, &ask)?;
     check_bias(&model, &ask.sampling)?;
     let created = unix_seconds();
@@ -64,7 +68,7 @@ pub async fn check(app: &App, draft: Draft) -> Result<Order, Refusal> {
         Ok(OrderedPrompt { tokens, text: prompt.text, max_output_tokens })
     });
     let prompts = prompts.collect::<Result<Vec<_>, Refusal>>()?;
-    Ok(Order { surface, model, caller, priority, ask, prompts, ignored, created })
+    Ok(Order { surface, model, caller, priority, ask, prompts, task, ignored, created })
 }
 
 /// Refuses a text that is too long to be looked at.
@@ -150,7 +154,8 @@ impl Order {
         let mut ignored = self.ignored.join(", ");
         ignored.truncate(ignored.floor_char_boundary(IGNORED_BYTES_MAX));
         let value = HeaderValue::from_str(&ignored).ok().filter(|_| !ignored.is_empty());
-        value.map(|value| (HeaderName::from_static("x-baseload-ignored-fields"), value)).into_iter().collect()
+        let ignored = value.map(|value| (HeaderName::from_static("x-baseload-ignored-fields"), value));
+        ignored.into_iter().chain(self.task.iter().flat_map(Turn::headers)).collect()
     }
 }
 

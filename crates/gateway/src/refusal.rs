@@ -9,7 +9,7 @@ use dialect::openai::{ErrorBody, ErrorType};
 use domain::{Account, ModelName, SubmitError};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
-use ledger::{ScopeKind, Timestamp};
+use ledger::{ScopeKind, TaskPath, TaskState, Timestamp};
 
 use crate::who::Lack;
 
@@ -42,6 +42,10 @@ pub enum Refusal {
     AccountClosed { account: Account },
     #[error("{}", not_allowed(*lack, name, allowed))]
     NotAllowed { lack: Lack, name: String, allowed: Vec<String> },
+    #[error("the task {task} belongs to another account of this organisation; choose another name for yours")]
+    TaskNotYours { task: TaskPath },
+    #[error("{}", task_ended(task, *state, why))]
+    TaskEnded { task: TaskPath, state: TaskState, why: String },
     #[error("the model {asked:?} does not exist; this server has {}", list(known))]
     ModelUnknown { asked: ModelName, known: Vec<ModelName> },
     #[error(
@@ -112,6 +116,9 @@ impl Refusal {
             Self::AccountClosed { .. } => "account_closed",
             Self::NotAllowed { lack: Lack::Role, .. } => "role_missing",
             Self::NotAllowed { lack: Lack::Scope(_), .. } => "scope_missing",
+            Self::TaskNotYours { .. } => "task_not_yours",
+            Self::TaskEnded { state: TaskState::Stopped, .. } => "task_stopped",
+            Self::TaskEnded { .. } => "task_handed_back",
             Self::ModelUnknown { .. } => "model_not_found",
             Self::ContextOverflow { .. } => "context_length_exceeded",
             Self::PromptTooLarge { .. } => "prompt_too_large",
@@ -143,7 +150,11 @@ impl Refusal {
             Self::KeyMissing | Self::KeyUnknown | Self::KeyRevoked | Self::KeyExpired { .. } => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::AccountClosed { .. } | Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
+            // Not 429, which clients try again by themselves: only a person lets a task go on.
+            Self::AccountClosed { .. }
+            | Self::NotAllowed { .. }
+            | Self::TaskNotYours { .. }
+            | Self::TaskEnded { .. } => StatusCode::FORBIDDEN,
             Self::RequestsFull { .. } | Self::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodiesFull { .. }
             | Self::Draining { .. }
@@ -265,6 +276,16 @@ fn not_allowed(lack: Lack, name: &str, allowed: &[String]) -> String {
         Lack::Scope(ScopeKind::ServiceTier) => "service tier",
     };
     format!("this key is not for the {what} {name:?}; it is for {allowed}; ask its admin for a wider one")
+}
+
+/// Is read by agents: says that it is over, why, and what a person can do.
+fn task_ended(task: &TaskPath, state: TaskState, why: &str) -> String {
+    let over = match state {
+        TaskState::Stopped => "is stopped",
+        _ => "has had its last turn",
+    };
+    let why = if why.is_empty() { String::new() } else { format!(", because {why}") };
+    format!("the task {task} {over}{why}; a person can let it go on with `baseload tasks approve {task}`")
 }
 
 fn answer(max_output_tokens: Option<u32>) -> String {

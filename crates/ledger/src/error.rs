@@ -1,5 +1,7 @@
 //! What can go wrong with the ledger, and what the caller can do about it.
 
+use crate::TaskPath;
+use crate::budget::LimitError;
 use domain::{Account, RequestId};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +58,12 @@ pub enum LedgerError {
     KeyNotActive { id: String, state: &'static str },
     #[error("key {id} was rotated already; rotate {by}, which took its place")]
     KeyReplaced { id: String, by: String },
+    #[error("the task {path} belongs to another account")]
+    TaskNotYours { path: TaskPath },
+    #[error("there is no task {path}")]
+    NoSuchTask { path: TaskPath },
+    #[error(transparent)]
+    BadLimit(#[from] LimitError),
     /// What is on disk contradicts itself; going on would book wrong money.
     #[error("the ledger is damaged: {0}; restore it from a backup")]
     Damaged(String),

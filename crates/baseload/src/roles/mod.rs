@@ -7,4 +7,5 @@ pub mod declare;
 pub mod models;
 pub mod serve;
 pub mod talk;
+pub mod tasks;
 pub mod usage;

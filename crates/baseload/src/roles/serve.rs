@@ -126,7 +126,7 @@ impl Process {
         let app = App::new(served, journal.clone(), policy, limits(&config.limits))?;
         let app = app.in_region(config.region.as_deref().map(Region::from));
         let desk = Desk::new(journal.clone()).telling(app.key_forgetter());
-        let app = Arc::new(app.mounting(admin_routes(&desk)));
+        let app = Arc::new(app.mounting(admin_routes(&desk)).with_task_policy(config.tasks.policy()));
         let greeting =
             Greeting { address, first, lines, ledger: ledger.to_string(), policy, lost: lost.len() };
         Ok(Self { address, listener, app, journal, engines, greeting })

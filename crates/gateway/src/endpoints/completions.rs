@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 use crate::reply::{self, Surface};
 use crate::router::CurrentCaller;
 use crate::visit::CurrentVisit;
-use crate::{admit, body, place};
+use crate::{admit, body, task};
 
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -28,11 +28,12 @@ pub async fn create(
     let priority = priority::read(&headers)?;
     let request = body::read(&app, &headers, body).await?.understood(&app, Request::read).await?;
     let place = admit::place(&app)?;
-    let model = place::model(&app, &caller, request.model())?;
+    let task = task::enter(&app, &caller, &headers, request.labels(), &[]).await?;
+    let model = task::model(&app, &caller, task.as_ref(), request.model())?;
     visit.model(&model.name);
     let ignored = request.ignored().to_vec();
     let ask = request.into_ask(&model.sampling_defaults);
-    let draft = Draft { surface: Surface::Completion, model, caller, priority, ask, ignored };
+    let draft = Draft { surface: Surface::Completion, model, caller, priority, ask, task, ignored };
     let order = guard::check(&app, draft).await?;
     reply::answer(app, visit, order, place).await
 }

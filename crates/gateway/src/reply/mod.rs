@@ -30,6 +30,7 @@ use crate::events;
 use crate::guard::Order;
 use crate::metrics::{Finished, ModelMetrics};
 use crate::refusal::Refusal;
+use crate::task;
 use crate::upstream::WorkStream;
 use crate::visit::Visit;
 use choice::Choice;
@@ -61,10 +62,18 @@ pub async fn answer(
 async fn fulfil(app: Arc<App>, visit: Arc<Visit>, order: Order, _place: Place, told: Told) {
     let (account, model) = (order.caller.account.clone(), order.model.name.clone());
     let estimate = order.estimate(app.limits.hold_output_tokens);
-    let hold = match admit::hold(&app, visit.id.clone(), account, model, estimate).await {
+    let path = order.task.as_ref().map(|turn| turn.path.clone());
+    let hold = match admit::hold(&app, visit.id.clone(), account, path, model, estimate).await {
         Ok(hold) => hold,
         Err(refusal) => return refuse(told, refusal),
     };
+    // With its hold in the book, so that a last turn is not lost to a limit or a full queue.
+    if let Some(turn) = order.task.as_ref().filter(|turn| turn.is_hand_back)
+        && let Err(refusal) = task::hand_back(&app, turn).await
+    {
+        let _ = hold.release(ReleaseReason::Refused).await;
+        return refuse(told, refusal);
+    }
     if told.is_closed() {
         visit.ended("client_left");
         let _ = hold.release(ReleaseReason::ClientLeft).await;

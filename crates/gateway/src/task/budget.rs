@@ -5,7 +5,8 @@
 
 use dialect::BadRequest;
 use domain::Money;
-use ledger::{Action, Amount, Measure, NewLimit, Scope, TaskPath, Timestamp, Window};
+use ledger::budget::{Amount, NewLimit};
+use ledger::{Action, Measure, Scope, TaskPath, Timestamp, Window};
 
 pub const HEADER: &str = "x-baseload-task-budget";
 

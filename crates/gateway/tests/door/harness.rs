@@ -128,6 +128,12 @@ impl Door {
         Heard::of(request.send().await.unwrap()).await
     }
 
+    pub async fn post_with(&self, headers: &[(&str, &str)], path: &str, body: Value) -> Heard {
+        let request = self.client.post(self.url(path)).body(body.to_string());
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        Heard::of(request.send().await.unwrap()).await
+    }
+
     /// Asks in a chat; `more` joins or replaces fields of the request.
     pub async fn chat(&self, more: Value) -> Heard {
         self.post("/v1/chat/completions", chat(more)).await

@@ -13,3 +13,4 @@ mod refusals;
 mod seen;
 mod shutdown;
 mod stages;
+mod tasks;

@@ -14,6 +14,12 @@ pub fn tokens(text: &str) -> Vec<TokenId> {
     text.bytes().map(TokenId::from).collect()
 }
 
+/// Returns the text of tokens; special ones have none.
+pub fn text(tokens: &[TokenId]) -> String {
+    let bytes: Vec<u8> = tokens.iter().filter_map(|token| u8::try_from(*token).ok()).collect();
+    String::from_utf8(bytes).unwrap()
+}
+
 pub fn text_model(folder: &Path) -> TextModel {
     std::fs::write(folder.join("tokenizer.json"), tokenizer().to_string()).unwrap();
     std::fs::write(folder.join("tokenizer_config.json"), configuration().to_string()).unwrap();

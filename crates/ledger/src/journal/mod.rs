@@ -14,6 +14,7 @@ mod rollup;
 mod rows;
 mod schema;
 mod store;
+mod tasks;
 mod writer;
 
 use std::path::Path;
@@ -28,6 +29,7 @@ use self::database::{Place, Readers};
 use self::store::{Store, StoreError};
 use self::writer::{Call, Input, Output, Writer};
 use crate::key;
+use crate::{NewTask, TaskChange, TaskPath, TaskQuery, TaskRecord, TaskRow};
 use crate::{
     AccountChange, AccountQuery, AccountRecord, FoundKey, KeyQuery, NewAccount, Rotation,
 };
@@ -305,6 +307,39 @@ impl Journal {
     /// Whether any key is active: without one, only callers on the loopback address may be served.
     pub async fn any_key_exists(&self) -> Result<bool, LedgerError> {
         self.timely("looking for keys", keys::any_active(&self.shared.readers)).await
+    }
+
+    /// Opens what is not there yet of a task and all that it is inside of; returns them, the run first. A task belongs to the
+    /// account that opened its run: who is neither that nor below it is refused.
+    pub async fn open_task(&self, new: NewTask) -> Result<Vec<TaskRecord>, LedgerError> {
+        match self.call(Input::OpenTask(new)).await? {
+            Output::Tasks(chain) => Ok(chain),
+            other => unexpected(other),
+        }
+    }
+
+    /// Lets a task hand back, stops it, or lets it go on; returns the tasks that this changed, which are none where it came
+    /// too late.
+    pub async fn change_task(&self, change: TaskChange) -> Result<Vec<TaskRecord>, LedgerError> {
+        match self.call(Input::ChangeTask(change)).await? {
+            Output::Tasks(changed) => Ok(changed),
+            other => unexpected(other),
+        }
+    }
+
+    /// Returns those tasks of a path that are there, the run first.
+    pub async fn task_chain(&self, path: &TaskPath) -> Result<Vec<TaskRecord>, LedgerError> {
+        self.timely("reading a task", tasks::chain(&self.shared.readers, path)).await
+    }
+
+    /// Returns a task and all inside of it, each with what its own requests came to.
+    pub async fn task_tree(&self, top: &TaskPath) -> Result<Vec<TaskRow>, LedgerError> {
+        self.told("reading tasks", tasks::tree(&self.shared.readers, top).await)
+    }
+
+    /// Returns the latest runs, each with what its whole tree came to.
+    pub async fn tasks(&self, query: &TaskQuery) -> Result<Vec<TaskRow>, LedgerError> {
+        self.told("listing tasks", tasks::list(&self.shared.readers, query).await)
     }
 
     /// Returns the sums of each group that has requests, ordered by day, account, model and end.

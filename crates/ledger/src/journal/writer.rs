@@ -16,6 +16,7 @@ use super::database::Place;
 use super::lock::ServerLock;
 use super::store::{self, Fence, Store, StoreError};
 use crate::book::{self, Decision};
+use crate::{NewTask, TaskChange, TaskRecord};
 use crate::events::{CallFailed, StoreFailed, StoreRecovered};
 use crate::{AccountChange, AccountRecord, NewAccount, Rotation};
 use crate::{
@@ -41,6 +42,8 @@ pub enum Input {
     AddKey { record: KeyRecord, hash: [u8; 32] },
     RotateKey { rotation: Rotation, hash: [u8; 32] },
     RevokeKey { id: KeyId, at: Timestamp },
+    OpenTask(NewTask),
+    ChangeTask(TaskChange),
     Close,
 }
 
@@ -54,6 +57,7 @@ pub enum Output {
     Prices(Vec<PriceVersion>),
     Account(AccountRecord),
     Key(KeyRecord),
+    Tasks(Vec<TaskRecord>),
     Closed,
 }
 
@@ -234,6 +238,8 @@ impl Input {
             | Input::AddKey { .. }
             | Input::RotateKey { .. }
             | Input::RevokeKey { .. }
+            | Input::OpenTask(_)
+            | Input::ChangeTask(_)
             | Input::Close => false,
         }
     }
@@ -266,6 +272,8 @@ impl Input {
             Input::AddKey { .. } => "creating a key",
             Input::RotateKey { .. } => "rotating a key",
             Input::RevokeKey { .. } => "revoking a key",
+            Input::OpenTask(_) => "opening a task",
+            Input::ChangeTask(_) => "changing a task",
             Input::Close => "closing",
         }
     }
@@ -357,6 +365,8 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
         Input::AddKey { record, hash } => Ok(Output::Key(store.add_key(record, hash).await?)),
         Input::RotateKey { rotation, hash } => Ok(Output::Key(store.rotate_key(rotation, hash).await?)),
         Input::RevokeKey { id, at } => Ok(Output::Key(store.revoke_key(id, *at).await?)),
+        Input::OpenTask(new) => Ok(Output::Tasks(store.open_task(new).await?)),
+        Input::ChangeTask(change) => Ok(Output::Tasks(store.change_task(change).await?)),
         Input::Close => unreachable!("closing is the loop's own business"),
     }
 }

@@ -10,7 +10,7 @@
 
 use serde_json::{Map, Value};
 
-use domain::{Ask, Input, ModelName, Sampling};
+use domain::{Ask, ChatMessage, Input, ModelName, Sampling};
 
 use crate::BadRequest;
 use crate::openai::Labels;
@@ -62,6 +62,13 @@ impl Request {
     /// Returns the model's name, as the client wrote it.
     pub fn model(&self) -> &ModelName {
         &self.generation.model
+    }
+    /// Returns the conversation so far.
+    pub fn messages(&self) -> &[ChatMessage] {
+        match &self.input {
+            Input::Chat { messages, .. } => messages,
+            Input::Completion(_) => &[],
+        }
     }
     /// Returns what the request says about where it belongs.
     pub fn labels(&self) -> &Labels {
