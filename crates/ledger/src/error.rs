@@ -1,8 +1,9 @@
 //! What can go wrong with the ledger, and what the caller can do about it.
 
+use domain::{Account, ModelName, RequestId};
+
 use crate::TaskPath;
 use crate::budget::LimitError;
-use domain::{Account, RequestId};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
@@ -25,6 +26,11 @@ pub enum LedgerError {
     /// Nothing of the call is booked. The writer goes on by itself when there is space again.
     #[error("the disk of the ledger {ledger} is full; nothing was booked; free some space")]
     DiskFull { ledger: String },
+    #[error(
+        "the model {model} has no price, so nobody can say what it takes of the limit {limit:?}; give it a price, or allow \
+         unpriced models"
+    )]
+    Unpriced { model: ModelName, limit: String },
     #[error("request {request} has no hold, so it cannot be {what}; hold first")]
     NoHold { request: RequestId, what: &'static str },
     #[error("request {request} already has a hold for another {what}; use a new request id")]

@@ -26,9 +26,11 @@ pub use book::{
     EndOutcome, Ending, Entry, Grow, GrowOutcome, Held, Hold, HoldOutcome, How, LossReason, Position, Release,
     ReleaseReason, Settlement, Side,
 };
-pub use budget::{Action, Amount, Limit, LimitId, Measure, Scope, Shortage, Standing, Window};
+pub use budget::{
+    Action, Alert, Amount, Every, Limit, LimitError, LimitId, Measure, NewLimit, Scope, Shortage, Standing, Window,
+};
 pub use error::LedgerError;
-pub use journal::{Integrity, Journal, JournalOptions};
+pub use journal::{Integrity, Journal, JournalOptions, TEND_PERIOD};
 pub use key::{FoundKey, Key, KeyId, KeyQuery, KeyRecord, KeyState, NewKey, Rotation, Secret};
 pub use price::{
     Bill, Circumstances, ContextTier, Cost, Multiplier, PriceChange, PriceId, PriceVersion, Provider, Quote, Rate,

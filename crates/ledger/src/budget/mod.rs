@@ -26,6 +26,8 @@ mod window;
 #[cfg(test)]
 mod interleavings;
 
+use std::sync::Arc;
+
 use crate::Timestamp;
 
 pub use allowance::{Allowance, Lack, Pool, Share, Surroundings};
@@ -38,7 +40,7 @@ pub use window::{Span, Unit, Window, WindowError, Zone};
 /// How a limit stands for one request: for headers and reports. What other processes have used is known as of a moment ago.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    pub limit: Limit,
+    pub limit: Arc<Limit>,
     /// Which one, of a limit that tells several apart; empty where there is only one.
     pub subject: String,
     pub window_start: Timestamp,
@@ -54,11 +56,25 @@ pub struct Standing {
 /// The limit that has no room for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
-    pub limit: Limit,
+    pub limit: Arc<Limit>,
     pub subject: String,
     /// What the request needs more than it has.
     pub needed: Amount,
     pub remaining: Amount,
     /// When there is new room at the earliest; `None`: only when somebody raises the limit or requests under way end.
     pub resets_at: Option<Timestamp>,
+}
+
+/// That a limit's spending has reached one of its thresholds: raised once for each window, subject and threshold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    pub limit: Arc<Limit>,
+    pub subject: String,
+    pub window_start: Timestamp,
+    /// A percentage of the limit's amount.
+    pub threshold: u8,
+    pub at: Timestamp,
+    pub spent: Amount,
+    /// How often somebody has tried to deliver it, this time included.
+    pub tries: i64,
 }

@@ -79,7 +79,7 @@ impl Window {
             Self::Total => Span { start: Timestamp::from_millis(0), end: None },
             Self::Rolling(length) => {
                 let part = part_ms(*length);
-                let start = at.millis().div_euclid(part) * part;
+                let start = at.millis().div_euclid(part).saturating_mul(part);
                 Span {
                     start: Timestamp::from_millis(start),
                     end: Some(Timestamp::from_millis(start.saturating_add(part))),

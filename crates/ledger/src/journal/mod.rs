@@ -3,8 +3,10 @@
 mod accounts;
 mod codes;
 mod database;
+mod escrow;
 mod integrity;
 mod keys;
+mod limits;
 mod lock;
 mod names;
 mod process;
@@ -28,8 +30,10 @@ use tokio::time::timeout;
 use self::database::{Place, Readers};
 use self::store::{Store, StoreError};
 use self::writer::{Call, Input, Output, Writer};
+use crate::budget::NewLimit;
 use crate::key;
 use crate::{NewTask, TaskChange, TaskPath, TaskQuery, TaskRecord, TaskRow};
+use crate::{Alert, Limit, Standing};
 use crate::{
     AccountChange, AccountQuery, AccountRecord, FoundKey, KeyQuery, NewAccount, Rotation,
 };
@@ -58,6 +62,8 @@ pub struct JournalOptions {
     pub process_name: String,
     /// A server that says nothing for so long is taken for dead, and its holds are closed by the others.
     pub silence_max: Duration,
+    /// Whether a model without a price may be used under a limit on money, which then does not count it.
+    pub is_unpriced_allowed: bool,
 }
 
 impl Default for JournalOptions {
@@ -69,6 +75,7 @@ impl Default for JournalOptions {
             size_bytes_max: None,
             process_name: format!("process {}", std::process::id()),
             silence_max: Duration::from_secs(15),
+            is_unpriced_allowed: false,
         }
     }
 }
@@ -117,18 +124,20 @@ impl Journal {
         Self::start(url.parse()?, JournalOptions::default(), false).await
     }
 
-    /// Reserves the estimate. Repeating a hold is answered with the first.
+    /// Reserves the estimate, in every limit that it falls under. Repeating a hold is answered with the first.
     pub async fn hold(&self, hold: Hold) -> Result<HoldOutcome, LedgerError> {
-        match self.call(Input::Hold(hold)).await? {
+        match self.call_patiently(Input::Hold(hold)).await? {
             Output::Hold(outcome) => Ok(outcome),
+            Output::Refused(refused) => Ok(HoldOutcome::Refused(refused.shortage)),
             other => unexpected(other),
         }
     }
 
     /// Raises an open hold to a new total, before more is delivered than it covers.
     pub async fn grow(&self, grow: Grow) -> Result<GrowOutcome, LedgerError> {
-        match self.call(Input::Grow(grow)).await? {
+        match self.call_patiently(Input::Grow(grow)).await? {
             Output::Grow(outcome) => Ok(outcome),
+            Output::Refused(refused) => Ok(GrowOutcome::Refused(refused.shortage)),
             other => unexpected(other),
         }
     }
@@ -187,6 +196,65 @@ impl Journal {
     pub async fn drop_old_requests(&self, before: Timestamp) -> Result<u64, LedgerError> {
         match self.call(Input::DropOld { before }).await? {
             Output::Dropped(count) => Ok(count),
+            other => unexpected(other),
+        }
+    }
+
+    /// Sets a limit, for every server at once; one of the same name that is in force is changed and keeps what is spent.
+    pub async fn set_limit(&self, limit: NewLimit) -> Result<Limit, LedgerError> {
+        match self.call(Input::SetLimit(limit)).await? {
+            Output::Limit(limit) => Ok(limit),
+            other => unexpected(other),
+        }
+    }
+
+    /// Ends the limit of this name, for every server at once.
+    pub async fn end_limit(&self, name: &str, at: Timestamp) -> Result<Limit, LedgerError> {
+        match self.call(Input::EndLimit { name: name.to_owned(), at }).await? {
+            Output::Limit(limit) => Ok(limit),
+            other => unexpected(other),
+        }
+    }
+
+    /// Makes these the limits that are declared in configuration: sets them, and ends those declared before that are not
+    /// among them. Limits that were set otherwise stay.
+    pub async fn declare_limits(&self, limits: Vec<NewLimit>, at: Timestamp) -> Result<Vec<Limit>, LedgerError> {
+        match self.call(Input::DeclareLimits { limits, at }).await? {
+            Output::Limits(limits) => Ok(limits),
+            other => unexpected(other),
+        }
+    }
+
+    /// Returns the limits in force, of this account and all below it, or of all.
+    pub async fn limits(&self, within: Option<&Account>) -> Result<Vec<Limit>, LedgerError> {
+        self.told("listing limits", limits::list(&self.shared.readers, within).await)
+    }
+
+    /// Returns how those limits stand at this moment: the sums of all servers. At most 1,000.
+    pub async fn standings(&self, within: Option<&Account>, at: Timestamp) -> Result<Vec<Standing>, LedgerError> {
+        self.told("reading how limits stand", limits::standings(&self.shared.readers, within, at).await)
+    }
+
+    /// Looks after limits; to be called every [`TEND_PERIOD`]. Returns how many alerts it raised.
+    pub async fn tend(&self, at: Timestamp) -> Result<u64, LedgerError> {
+        match self.call(Input::Tend { at }).await? {
+            Output::Raised(alerts) => Ok(alerts),
+            other => unexpected(other),
+        }
+    }
+
+    /// Returns alerts to be delivered now. One that is not [delivered](Journal::alert_delivered) comes again, to whichever
+    /// server asks then: after 5 s, 10 s, 20 s, … and then every hour, for about a day and a half.
+    pub async fn take_alerts(&self, at: Timestamp, count_max: i64) -> Result<Vec<Alert>, LedgerError> {
+        match self.call(Input::TakeAlerts { at, count_max }).await? {
+            Output::Alerts(alerts) => Ok(alerts),
+            other => unexpected(other),
+        }
+    }
+
+    pub async fn alert_delivered(&self, alert: Alert, at: Timestamp) -> Result<(), LedgerError> {
+        match self.call(Input::AlertDelivered { alert: Box::new(alert), at }).await? {
+            Output::Alerts(_) => Ok(()),
             other => unexpected(other),
         }
     }
@@ -401,6 +469,18 @@ impl Journal {
         Ok(Journal { shared: Arc::new(shared) })
     }
 
+    /// Asks again, a few times, where there would be room if other servers gave back what they do not use: they do so when
+    /// they next tend their limits, within [`TEND_PERIOD`]. So nobody is refused for good before the others had time to.
+    async fn call_patiently(&self, input: Input) -> Result<Output, LedgerError> {
+        for _ in 0..SHORT_TRIES_MAX {
+            match self.call(input.clone()).await? {
+                Output::Refused(refused) if refused.is_worth_waiting => tokio::time::sleep(SHORT_PAUSE).await,
+                answer => return Ok(answer),
+            }
+        }
+        self.call(input).await
+    }
+
     /// Asks the writer and waits until its answer is durable, or the time is up.
     async fn call(&self, input: Input) -> Result<Output, LedgerError> {
         let doing = input.doing();
@@ -436,6 +516,12 @@ impl Journal {
         LedgerError::Unavailable { doing, why }
     }
 }
+
+/// How often a server that shares limits must [`tend`](Journal::tend) them.
+pub const TEND_PERIOD: Duration = Duration::from_millis(250);
+/// A hold that lacks what others do not use is tried again this often, for 700 ms in all: more than two periods of tending.
+const SHORT_TRIES_MAX: u32 = 7;
+const SHORT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Shared {

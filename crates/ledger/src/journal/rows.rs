@@ -1,11 +1,13 @@
 //! What does the book know of a request? One query shape for all who ask.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use domain::{Account, ModelName, Money, Usage};
 
 use super::codes::{self, Code};
 use super::database::{Bulk, Columns, Kind, Row, Speaker, StoreError, sql};
+use crate::budget::Charge;
 use crate::{
     Circumstances, Ending, Held, Hold, How, KeyId, Position, PriceId, PriceVersion, Quantities, Sheet, TaskPath,
     Timestamp,
@@ -19,7 +21,8 @@ macro_rules! select_positions {
             "SELECT h.id, h.request, h.account, a.name, h.model, m.name, h.at, h.price, \
              k.text, coalesce(t.root, t.id, 0), t.path, u.text, coalesce(h.circumstances, 0), c.text, \
              x.how, x.at, x.reason, x.source, x.cost, \
-             x.input_uncached, x.cache_read, x.cache_write_5m, x.cache_write_1h, x.output, x.compute_us, x.reasoning \
+             x.input_uncached, x.cache_read, x.cache_write_5m, x.cache_write_1h, x.output, x.compute_us, x.reasoning, \
+             coalesce(h.process, 0), h.charges \
              FROM ",
             $from,
             " JOIN account a ON a.id = h.account \
@@ -47,6 +50,10 @@ pub struct Known {
     pub circumstances: i64,
     /// How many entries it has.
     pub lines: i64,
+    /// Whose hold it is; 0: nobody's.
+    pub process: i64,
+    /// The windows that it is counted in.
+    pub charges: Arc<[Charge]>,
     pub position: Position,
 }
 
@@ -98,7 +105,11 @@ impl Part {
             Some(ending) => Position::Ended(held, ending),
         };
         let circumstances = circumstances_id;
-        let known = Known { hold: id, payer, model: model_id, task_root, circumstances, lines: 0, position };
+        let (process, charges) = (columns.integer()?, columns.maybe_text()?);
+        let charges = Charge::read(charges.as_deref());
+        let charges = charges.ok_or_else(|| StoreError::damaged("the limits that a hold counts in are unreadable"))?.into();
+        let (model, lines) = (model_id, 0);
+        let known = Known { hold: id, payer, model, task_root, circumstances, lines, process, charges, position };
         Ok(Self { known, price })
     }
 

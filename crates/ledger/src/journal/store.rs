@@ -11,16 +11,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Account, ModelName, Money, RequestId};
 
 use super::codes;
 use super::database::{Bulk, Connection, Kind, Place, Speaker, Value, sql};
+use super::escrow::Escrow;
 use super::names::{self, Name, Names};
 use super::rollup::{self, Rollups};
 use super::rows::{self, Known, select_positions};
 use super::writer::Input;
+use crate::budget::Charge;
 use crate::{
     Ending, Entry, Held, HoldOutcome, Position, PriceChange, PriceVersion, Side, Timestamp,
 };
@@ -34,6 +37,9 @@ pub struct Store {
     process: Option<i64>,
     memory: Memory,
     batch: Batch,
+    escrow: Escrow,
+    /// Whether money limits let through what has no price.
+    is_unpriced_allowed: bool,
     /// Free numbers for holds.
     numbers: Range<i64>,
 }
@@ -84,7 +90,8 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let connection = Connection::open(place, patience, size_bytes_max).await?;
         let (memory, batch) = (Memory::default(), Batch::default());
-        Ok(Self { connection, process: None, memory, batch, numbers: 0..0 })
+        let (escrow, is_unpriced_allowed) = (Escrow::default(), false);
+        Ok(Self { connection, process: None, memory, batch, escrow, is_unpriced_allowed, numbers: 0..0 })
     }
 
     pub fn connection(&mut self) -> &mut Connection {
@@ -100,12 +107,28 @@ impl Store {
     pub fn set_process(&mut self, process: Option<i64>) {
         self.process = process;
     }
+    pub fn allow_unpriced(&mut self, is_allowed: bool) {
+        self.is_unpriced_allowed = is_allowed;
+    }
+    pub fn is_unpriced_allowed(&self) -> bool {
+        self.is_unpriced_allowed
+    }
+    pub fn escrow(&mut self) -> &mut Escrow {
+        &mut self.escrow
+    }
+    pub fn escrow_ref(&self) -> &Escrow {
+        &self.escrow
+    }
+    /// The book's count of changes, as of the beginning of this transaction.
+    pub fn change(&self) -> i64 {
+        self.memory.change
+    }
 
     pub async fn begin(&mut self) -> Result<Fence, StoreError> {
         self.batch = Batch::default();
         self.connection.begin(self.process).await?;
         let row = sql(
-            "SELECT c.number, CASE WHEN p.ended_at IS NULL THEN 0 ELSE 1 END FROM change c \
+            "SELECT c.number, CAST(CASE WHEN p.ended_at IS NULL THEN 0 ELSE 1 END AS BIGINT) FROM change c \
              LEFT JOIN process p ON p.id = $1",
         )
         .bind(self.process)
@@ -128,6 +151,7 @@ impl Store {
 
     /// Writes what was decided, and makes it durable.
     pub async fn commit(&mut self) -> Result<(), StoreError> {
+        self.flush_limits().await?;
         self.flush().await?;
         self.connection.commit().await?;
         for request in std::mem::take(&mut self.batch.settled) {
@@ -138,6 +162,7 @@ impl Store {
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
         self.memory = Memory::default();
         self.batch = Batch::default();
+        self.escrow = Escrow::default();
         self.connection.rollback().await
     }
     pub async fn close(self) {
@@ -211,7 +236,7 @@ impl Store {
         self.known(request).map_or(Position::Absent, |known| known.position.clone())
     }
 
-    pub fn add_hold(&mut self, held: &Held, entries: &[Entry]) {
+    pub fn add_hold(&mut self, held: &Held, entries: &[Entry], charges: Arc<[Charge]>) {
         let hold = &held.hold;
         let number = self.numbers.next().expect("numbers were reserved for the batch");
         let names = &self.memory.names;
@@ -224,6 +249,8 @@ impl Store {
             task_root: task_root.unwrap_or(0),
             circumstances,
             lines: 0,
+            process: self.process.unwrap_or(0),
+            charges,
             position: Position::Open(held.clone()),
         };
         self.batch.holds.push(vec![
@@ -238,6 +265,7 @@ impl Store {
             hold.task.as_ref().map(|task| names.number(&names::task_name(task))).into(),
             hold.end_user.clone().map(|user| names.number(&Name::EndUser(user))).into(),
             circumstances.into(),
+            Charge::write(&known.charges).into(),
         ]);
         self.batch.opened.insert(number);
         self.memory.known.insert(hold.request.clone(), known);
@@ -251,6 +279,7 @@ impl Store {
     }
 
     pub fn add_ending(&mut self, held: &Held, ending: &Ending, entries: &[Entry]) {
+        self.settle_charges(held, ending);
         let request = &held.hold.request;
         self.add_entries(request, entries);
         let known = self.memory.known.get_mut(request).expect("a hold that ends is known");
@@ -391,9 +420,10 @@ static ADD_HOLDS: Bulk = Bulk {
         ("task", Kind::Integer),
         ("end_user", Kind::Integer),
         ("circumstances", Kind::Integer),
+        ("charges", Kind::Text),
     ],
-    sql: "INSERT INTO hold (id, request, account, model, price, at, process, api_key, task, end_user, circumstances) \
-          SELECT * FROM v",
+    sql: "INSERT INTO hold (id, request, account, model, price, at, process, api_key, task, end_user, circumstances, \
+          charges) SELECT * FROM v",
 };
 
 static ADD_OPEN_HOLDS: Bulk = Bulk {

@@ -13,12 +13,14 @@ use tokio::time::timeout;
 
 use super::JournalOptions;
 use super::database::Place;
+use super::escrow::{Refused, Reserved};
 use super::lock::ServerLock;
 use super::store::{self, Fence, Store, StoreError};
 use crate::book::{self, Decision};
+use crate::budget::NewLimit;
 use crate::{NewTask, TaskChange, TaskRecord};
 use crate::events::{CallFailed, StoreFailed, StoreRecovered};
-use crate::{AccountChange, AccountRecord, NewAccount, Rotation};
+use crate::{AccountChange, AccountRecord, Alert, Limit, NewAccount, Rotation};
 use crate::{
     EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, KeyId, KeyRecord, LedgerError, LossReason, Position, PriceChange,
     PriceVersion, Release, Settlement, Timestamp,
@@ -35,6 +37,13 @@ pub enum Input {
     /// This process lives; what dead ones left open is closed.
     Beat { at: Timestamp, silence_max: Duration },
     DropOld { before: Timestamp },
+    /// Look after limits: give back what is idle and others lack, notice thresholds.
+    Tend { at: Timestamp },
+    SetLimit(NewLimit),
+    EndLimit { name: String, at: Timestamp },
+    DeclareLimits { limits: Vec<NewLimit>, at: Timestamp },
+    TakeAlerts { at: Timestamp, count_max: i64 },
+    AlertDelivered { alert: Box<Alert>, at: Timestamp },
     SetPrices(Vec<PriceChange>),
     CreateAccount(NewAccount),
     ChangeAccount { account: Account, change: AccountChange },
@@ -52,7 +61,14 @@ pub enum Output {
     Hold(HoldOutcome),
     Grow(GrowOutcome),
     End(EndOutcome),
+    /// A hold, or its growth, has no room; perhaps only for the moment.
+    Refused(Refused),
     Expired(Vec<Held>),
+    /// How many alerts.
+    Raised(u64),
+    Limit(Limit),
+    Limits(Vec<Limit>),
+    Alerts(Vec<Alert>),
     Dropped(u64),
     Prices(Vec<PriceVersion>),
     Account(AccountRecord),
@@ -160,6 +176,7 @@ impl Writer {
             None => Store::connect(&self.place, self.options.busy(), self.options.size_bytes_max).await?,
         };
         store.set_process(*self.process.borrow());
+        store.allow_unpriced(self.options.is_unpriced_allowed);
         let name = self.name.as_deref().filter(|_| inputs.iter().any(|input| input.books()));
         let transaction = transact(&mut store, inputs, name);
         // A server that does not answer is given up, and with it the connection; a file's disk is waited for.
@@ -230,8 +247,14 @@ impl Input {
             | Input::Release(_)
             | Input::Expire { .. }
             | Input::Beat { .. }
+            | Input::Tend { .. }
+            | Input::TakeAlerts { .. }
+            | Input::AlertDelivered { .. }
             | Input::DropOld { .. } => true,
             Input::SetPrices(_)
+            | Input::SetLimit(_)
+            | Input::EndLimit { .. }
+            | Input::DeclareLimits { .. }
             | Input::CreateAccount(_)
             | Input::ChangeAccount { .. }
             | Input::CloseAccount { .. }
@@ -245,13 +268,13 @@ impl Input {
     }
 
     /// When it happens, for those that book.
-    fn at(&self) -> Option<Timestamp> {
+    pub fn at(&self) -> Option<Timestamp> {
         match self {
             Input::Hold(hold) => Some(hold.at),
             Input::Grow(grow) => Some(grow.at),
             Input::Settle(settlement) => Some(settlement.at),
             Input::Release(release) => Some(release.at),
-            Input::Expire { at, .. } | Input::Beat { at, .. } => Some(*at),
+            Input::Expire { at, .. } | Input::Beat { at, .. } | Input::Tend { at } => Some(*at),
             _ => None,
         }
     }
@@ -264,6 +287,12 @@ impl Input {
             Input::Release(_) => "releasing",
             Input::Expire { .. } => "expiring holds",
             Input::Beat { .. } => "saying that this process lives",
+            Input::Tend { .. } => "looking after limits",
+            Input::SetLimit(_) => "setting a limit",
+            Input::EndLimit { .. } => "ending a limit",
+            Input::DeclareLimits { .. } => "declaring limits",
+            Input::TakeAlerts { .. } => "taking alerts",
+            Input::AlertDelivered { .. } => "noting a delivered alert",
             Input::DropOld { .. } => "dropping old requests",
             Input::SetPrices(_) => "setting prices",
             Input::CreateAccount(_) => "creating an account",
@@ -287,6 +316,7 @@ async fn transact(
 ) -> Result<Vec<Result<Output, LedgerError>>, StoreError> {
     begin(store, inputs, name).await?;
     store.prefetch(inputs).await?;
+    store.prefetch_limits(inputs).await?;
     let mut results = Vec::with_capacity(inputs.len());
     for input in inputs {
         results.push(match apply(store, input).await {
@@ -320,18 +350,28 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
             let position = store.position(&hold.request);
             let price = store.price_at(&hold.circumstances.priced_as(&hold.model), hold.at);
             let Decision { outcome, entries, .. } = book::hold(&position, hold.clone(), price)?;
-            if let Some(held) = store::opened(&outcome) {
-                store.add_hold(held, &entries);
-            }
-            Ok(Output::Hold(outcome))
+            let Some(held) = store::opened(&outcome) else { return Ok(Output::Hold(outcome)) };
+            Ok(match store.reserve(held)? {
+                Ok(Reserved { charges, standings }) => {
+                    store.add_hold(held, &entries, charges);
+                    Output::Hold(HoldOutcome::Opened(held.clone(), standings))
+                }
+                Err(refused) => Output::Refused(refused),
+            })
         }
         Input::Grow(grow) => {
             let position = store.position(&grow.request);
             let Decision { outcome, entries, .. } = book::grow(&position, grow.clone())?;
-            if let GrowOutcome::Grown(held, _) = &outcome {
-                store.add_growth(held, &entries);
-            }
-            Ok(Output::Grow(outcome))
+            let (Position::Open(was), GrowOutcome::Grown(held, _)) = (&position, &outcome) else {
+                return Ok(Output::Grow(outcome));
+            };
+            Ok(match store.reserve_growth(was, held, grow.at) {
+                Ok(standings) => {
+                    store.add_growth(held, &entries);
+                    Output::Grow(GrowOutcome::Grown(held.clone(), standings))
+                }
+                Err(refused) => Output::Refused(refused),
+            })
         }
         Input::Settle(settlement) => {
             let decide = |position: &Position| book::settle(position, settlement.clone());
@@ -346,6 +386,15 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
             let orphans = store.beat(*at, *silence_max).await?;
             store.look_up(orphans.iter().collect()).await?;
             Ok(Output::Expired(lose(store, &orphans, LossReason::ProcessLost, *at)?))
+        }
+        Input::Tend { at } => Ok(Output::Raised(store.tend(*at).await?)),
+        Input::SetLimit(new) => Ok(Output::Limit(store.set_limit(new, false).await?)),
+        Input::EndLimit { name, at } => Ok(Output::Limit(store.end_limit(name, *at).await?)),
+        Input::DeclareLimits { limits, at } => Ok(Output::Limits(store.declare_limits(limits, *at).await?)),
+        Input::TakeAlerts { at, count_max } => Ok(Output::Alerts(store.take_alerts(*at, *count_max).await?)),
+        Input::AlertDelivered { alert, at } => {
+            store.alert_delivered(alert, *at).await?;
+            Ok(Output::Alerts(Vec::new()))
         }
         Input::DropOld { before } => Ok(Output::Dropped(store.drop_old(*before).await?)),
         Input::SetPrices(changes) => {

@@ -105,7 +105,7 @@ CREATE TRIGGER ending_keeps BEFORE UPDATE ON ending BEGIN SELECT RAISE(ABORT, 't
 CREATE TABLE spending_limit (
     id         INTEGER PRIMARY KEY,
     name       TEXT NOT NULL,
-    scope      TEXT NOT NULL, -- in words, as the five columns below: `each end_user of acme`, `month in Europe/Berlin`
+    scope      TEXT NOT NULL, -- in words, as most columns here: `each end_user of acme`, `month in Europe/Berlin`
     measure    TEXT NOT NULL,
     amount     INTEGER NOT NULL CHECK (amount >= 0),
     span       TEXT NOT NULL,
@@ -114,16 +114,9 @@ CREATE TABLE spending_limit (
     declared   INTEGER NOT NULL DEFAULT 0, -- 1: it is written in a configuration file
     created_at INTEGER NOT NULL,
     created_by TEXT,
-    ended_at   INTEGER,
-    change     INTEGER NOT NULL -- of all changes of limits, the number of the last one here
+    ended_at   INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX spending_limit_name ON spending_limit (name) WHERE ended_at IS NULL;
-CREATE INDEX spending_limit_change ON spending_limit (change);
-CREATE TABLE limit_change (
-    one  INTEGER PRIMARY KEY CHECK (one = 1),
-    last INTEGER NOT NULL
-) STRICT;
-INSERT INTO limit_change VALUES (1, 0);
 
 -- Which windows a hold is counted in, in JSON: [[limit, start, measure, subject], …].
 ALTER TABLE hold ADD COLUMN charges TEXT;
@@ -144,13 +137,13 @@ CREATE TABLE escrow (
     spending_limit INTEGER NOT NULL,
     subject        TEXT NOT NULL,
     window_start   INTEGER NOT NULL,
-    process        INTEGER NOT NULL REFERENCES process (id),
+    process        INTEGER NOT NULL, -- 0: nobody, in whose share the spending of ended processes is added up
     granted        INTEGER NOT NULL,
     spent          INTEGER NOT NULL,
     held           INTEGER NOT NULL,
     PRIMARY KEY (spending_limit, subject, window_start, process)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX escrow_idle ON escrow (process) WHERE granted > spent + held;
+CREATE INDEX escrow_process ON escrow (process);
 
 -- A threshold that was passed, said once for each window.
 CREATE TABLE alert (

@@ -16,6 +16,9 @@ mod crowd;
 mod growing;
 #[path = "../keys.rs"]
 mod keys;
+#[path = "../limits.rs"]
+mod limits;
+mod limits_shared;
 #[path = "../processes.rs"]
 mod processes;
 mod sharing;

@@ -17,6 +17,8 @@ mod growing;
 #[path = "../keys.rs"]
 mod keys;
 mod migration;
+#[path = "../limits.rs"]
+mod limits;
 #[path = "../processes.rs"]
 mod processes;
 #[path = "../state_machine.rs"]
