@@ -1,12 +1,14 @@
 //! Which words a person may type after `baseload`.
 
 mod admin;
+mod prices;
+mod statements;
 mod tasks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::admin::{
@@ -14,6 +16,8 @@ pub use self::admin::{
     PricesCommand, RoleChoice,
 };
 pub use self::tasks::{TaskState, TasksCommand};
+pub use self::prices::{ImportFormat, PriceArgs, PriceCommand, PriceFormat, PriceSource, SetPriceArgs};
+pub use self::statements::{StatementArgs, StatementCommand, StatementFormat, UsageArgs, UsageFormat};
 use crate::config::{LogFormat, PrecisionSetting};
 
 /// Runs AI inference like a utility: serves models, meters every token.
@@ -71,10 +75,26 @@ A trace is one JSON object a line: {\"arrival_ms\": 0, \"input_tokens\": 512, \"
     /// Show requests, tokens and cost from the ledger
     #[command(after_help = "Examples:
   baseload usage
-  baseload usage --by account,model --since 7d
+  baseload usage --by team,model --since 7d
   baseload usage --by day --format csv
+  baseload usage --by cost-centre,month --format parquet --output usage.parquet
+  baseload usage --since 2026-10-01 --until 2026-11-01 --format focus-csv --output october.csv
   baseload usage --requests 20                       the last twenty requests, one by one")]
     Usage(UsageArgs),
+    /// Show and close the statements of months: what each cost centre owes
+    #[command(after_help = "Examples:
+  baseload statements show --month 2026-10
+  baseload statements close --month 2026-10
+  baseload statements list")]
+    Statements(StatementArgs),
+    /// List, check, import and set prices
+    #[command(after_help = "Examples:
+  baseload prices list --from catalogue --provider openai
+  baseload prices show openai/gpt-6.1-terra
+  baseload prices check
+  baseload prices import catalogue --provider anthropic
+  baseload prices set main --input 0.25 --output 1")]
+    Prices(PriceArgs),
     /// Make, list, rotate and revoke API keys: `baseload admin keys`, for short
     #[command(after_help = "Examples:
   baseload keys create --name alice
@@ -269,44 +289,6 @@ pub struct ModelsArgs {
     /// Ask a running server instead
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub struct UsageArgs {
-    #[command(flatten)]
-    pub place: Place,
-    /// Group by these, comma-separated
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "model")]
-    pub by: Vec<UsageBy>,
-    /// From: a span back from now (90m, 24h, 7d) or a date (2026-01-31)
-    #[arg(long)]
-    pub since: Option<String>,
-    /// To: a span back from now or a date
-    #[arg(long)]
-    pub until: Option<String>,
-    #[arg(long, value_enum, default_value = "table")]
-    pub format: UsageFormat,
-    /// List the last N requests instead of sums
-    #[arg(long, value_name = "N")]
-    pub requests: Option<u32>,
-    /// Prove that the ledger balances
-    #[arg(long)]
-    pub check: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum UsageBy {
-    Account,
-    Model,
-    Day,
-    End,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum UsageFormat {
-    Table,
-    Csv,
-    Json,
 }
 
 #[derive(Debug, Subcommand)]

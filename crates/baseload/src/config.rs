@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use control::admin_api::Kind;
 use domain::{ModelName, Price};
+use ledger::price::{PriceText, Quoted, Rate, Reach, StepText, Terms, TermsText, Usd};
+use ledger::{Provider, Sheet};
 use serde::{Deserialize, Deserializer, de};
 
 pub use tasks::TaskSettings;
@@ -31,6 +33,12 @@ pub struct Config {
     /// Accounts that are there from the start on, described as here.
     #[serde(rename = "account")]
     pub accounts: Vec<AccountSetting>,
+    /// Prices of one's own, beside those of the models above; they win over a catalogue's.
+    #[serde(rename = "price")]
+    pub prices: Vec<PriceText>,
+    /// Volume discounts and commitments, by provider.
+    #[serde(rename = "terms")]
+    pub terms: Vec<TermsSetting>,
     pub ledger: LedgerSettings,
     pub engine: EngineSettings,
     pub limits: LimitSettings,
@@ -47,6 +55,8 @@ impl Default for Config {
             models: Vec::new(),
             region: None,
             accounts: Vec::new(),
+            prices: Vec::new(),
+            terms: Vec::new(),
             ledger: LedgerSettings::default(),
             engine: EngineSettings::default(),
             limits: LimitSettings::default(),
@@ -127,13 +137,56 @@ pub enum PrecisionSetting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceSetting {
-    #[serde(deserialize_with = "read_price")]
-    pub input: Price,
+    #[serde(default, deserialize_with = "read_some_price")]
+    pub input: Option<Price>,
     /// Price of prompt tokens found in the prefix cache; without it, the input price.
     #[serde(default, deserialize_with = "read_some_price")]
     pub cached: Option<Price>,
-    #[serde(deserialize_with = "read_price")]
-    pub output: Price,
+    #[serde(default, deserialize_with = "read_some_price")]
+    pub output: Option<Price>,
+    /// USD for an hour of machine time, instead of a price for tokens or beside it.
+    #[serde(default)]
+    pub compute_hour: Option<Quoted<Rate>>,
+}
+
+impl PriceSetting {
+    pub fn sheet(&self) -> Result<Sheet, String> {
+        let tokens = match (self.input, self.output) {
+            (Some(input), Some(output)) => {
+                Some(Sheet::per_token(input, self.cached.unwrap_or(input), output))
+            }
+            (None, None) if self.cached.is_none() => None,
+            _ => return Err("a price for tokens needs both `input` and `output`".into()),
+        };
+        match (tokens, self.compute_hour) {
+            (Some(tokens), hour) => Ok(Sheet { compute_hour: hour.map(|Quoted(hour)| hour), ..tokens }),
+            (None, Some(Quoted(hour))) => Ok(Sheet::per_compute_hour(hour)),
+            (None, None) => Err("a price needs `input` and `output`, or `compute_hour`".into()),
+        }
+    }
+}
+
+/// What was agreed with a provider.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TermsSetting {
+    pub provider: Provider,
+    /// From so much list cost in a month on, tokens cost that share of their list price.
+    #[serde(default)]
+    pub volume: Vec<StepText>,
+    /// Whether a step that is reached applies to what lies above it, or to all.
+    #[serde(default)]
+    pub reach: Reach,
+    /// USD that are owed each month even when less is used.
+    #[serde(default)]
+    pub committed: Option<Quoted<Usd>>,
+}
+
+impl TermsSetting {
+    pub fn terms(&self) -> Result<Terms, String> {
+        let Self { volume, reach, committed, .. } = self.clone();
+        TermsText { volume, reach, committed }.terms()
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -276,6 +329,9 @@ impl Config {
                 }
                 names.push(name);
             }
+            if let Some(Err(why)) = model.price.map(|price| price.sheet()) {
+                return Err(format!("model {:?}: {why}", model.path));
+            }
             if model.context_tokens == Some(0) {
                 return Err(format!("model {:?}: context_tokens must be at least 1", model.path));
             }
@@ -285,6 +341,12 @@ impl Config {
             if self.accounts[..place].iter().any(|other| other.path == setting.path) {
                 return Err(format!("two [[account]] have the path {:?}; keep one of them", setting.path));
             }
+        }
+        for price in &self.prices {
+            price.sheet().map_err(|error| error.to_string())?;
+        }
+        for terms in &self.terms {
+            terms.terms().map_err(|why| format!("the terms of {}: {why}", terms.provider))?;
         }
         let positive = [
             ("engine.kv_mib", self.engine.kv_mib as u64),
@@ -388,12 +450,28 @@ mod tests {
         let text = "[[model]]\npath = \"m\"\nprice = { input = \"0.0036\", output = \"2\" }";
         let config = Config::parse(Path::new("x"), text).unwrap();
         let price = config.models[0].price.unwrap();
-        assert_eq!(price.input.pico_per_token(), 3_600);
+        assert_eq!(price.input.unwrap().pico_per_token(), 3_600);
         assert_eq!(price.cached, None);
         let float = refusal("[[model]]\npath = \"m\"\nprice = { input = 0.5, output = \"2\" }");
         assert!(float.contains("a price in quotes"), "{float}");
         let fine = refusal("[[model]]\npath = \"m\"\nprice = { input = \"0.00000001\", output = \"2\" }");
         assert!(fine.contains("at most 6 decimals"), "{fine}");
+        let half = refusal("[[model]]\npath = \"m\"\nprice = { input = \"1\" }");
+        assert!(half.contains("needs both `input` and `output`"), "{half}");
+        let hour = Config::parse(Path::new("x"), "[[model]]\npath = 'm'\nprice = { compute_hour = '2.69' }")
+            .unwrap();
+        assert!(hour.models[0].price.unwrap().sheet().unwrap().compute_hour.is_some());
+    }
+
+    #[test]
+    fn prices_and_terms_of_ones_own_are_checked_as_a_whole() {
+        let text = "[[price]]\nmodel = 'm'\nprovider = 'openai'\ninput = '1'\noutput = '2'\ntiers = { batch = '0.5' }";
+        let config = Config::parse(Path::new("x"), text).unwrap();
+        assert_eq!(config.prices[0].priced_as().as_str(), "openai/m");
+        assert!(refusal("[[price]]\nmodel = 'm'").contains("no price at all"));
+        let steps = "volume = [{ from = '9', times = '0.9' }, { from = '8', times = '0.8' }]";
+        let refusal = refusal(&format!("[[terms]]\nprovider = 'openai'\n{steps}"));
+        assert!(refusal.contains("the terms of openai: the steps of `volume` must ascend"), "{refusal}");
     }
 
     #[test]

@@ -43,6 +43,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Bench(args) => roles::bench::bench(*args).await,
             Command::Models(args) => roles::models::models(args).await,
             Command::Usage(args) => roles::usage::usage(args).await,
+            Command::Statements(args) => roles::statements::statements(args).await,
+            Command::Prices(args) => roles::prices::prices(args).await,
             Command::Keys(args) => roles::admin::keys(args).await,
             Command::Tasks(command) => roles::tasks::tasks(command).await,
             Command::Admin(args) => roles::admin::admin(args).await,

@@ -82,7 +82,9 @@ pub fn account(path: &str) -> Result<Account, LedgerError> {
 /// Returns what lies above the account, nearest first: `a/b/c` has `a/b` and `a`. The root is not among them.
 pub fn ancestors(account: &Account) -> impl Iterator<Item = Account> {
     let path = account.as_str();
-    path.rmatch_indices('/').map(move |(end, _)| Account::new(&path[..end])).filter(|above| !above.as_str().is_empty())
+    path.rmatch_indices('/')
+        .map(move |(end, _)| Account::new(&path[..end]))
+        .filter(|above| !above.as_str().is_empty())
 }
 
 /// Whether the account is `top` or lies below it.
@@ -192,7 +194,10 @@ fn check_segment(segment: &str) -> Result<(), String> {
         return Err("a segment is empty; write a/b, without a slash at either end".to_owned());
     }
     if segment.len() > SEGMENT_BYTES_MAX {
-        return Err(format!("a segment has {} bytes; at most {SEGMENT_BYTES_MAX} are allowed", segment.len()));
+        return Err(format!(
+            "a segment has {} bytes; at most {SEGMENT_BYTES_MAX} are allowed",
+            segment.len()
+        ));
     }
     match segment.chars().find(|c| !is_allowed(*c)) {
         Some(wrong) => Err(format!("{wrong:?} is not allowed; letters, digits and . _ @ + - are")),
@@ -272,7 +277,8 @@ mod tests {
         let change = AccountChange { cost_centre: Some(None), ..AccountChange::default() };
         let changed = change.applied_to(&record);
         assert_eq!((changed.display_name.as_deref(), changed.cost_centre), (Some("Acme"), None));
-        let line_break = AccountChange { display_name: Some(Some("a\nb".into())), ..AccountChange::default() };
+        let line_break =
+            AccountChange { display_name: Some(Some("a\nb".into())), ..AccountChange::default() };
         assert!(line_break.check().unwrap_err().to_string().contains("control character"));
     }
 }

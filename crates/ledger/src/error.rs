@@ -42,8 +42,13 @@ pub enum LedgerError {
     /// The handle came from [`attach`](crate::Journal::attach).
     #[error("{doing} is the running server's own business; this process is only attached beside it")]
     Attached { doing: &'static str },
-    #[error("a key of this account is already named {name:?}; choose another name, or rotate or revoke that key")]
+    #[error(
+        "a key of this account is already named {name:?}; choose another name, or rotate or revoke that key"
+    )]
     KeyNameTaken { name: String },
+    /// What was booked to it later, or priced otherwise later, belongs into new views and not into that one.
+    #[error("the month {month} is closed, and a closed month never changes")]
+    MonthClosed { month: String },
     #[error("there is no key {id:?}")]
     NoSuchKey { id: String },
     #[error("{path:?} is no account: {why}")]

@@ -23,24 +23,28 @@ mod time;
 
 pub use account::{AccountChange, AccountKind, AccountQuery, AccountRecord, NewAccount};
 pub use book::{
-    EndOutcome, Ending, Entry, Grow, GrowOutcome, Held, Hold, HoldOutcome, How, LossReason, Position, Release,
-    ReleaseReason, Settlement, Side,
+    EndOutcome, Ending, Entry, Grow, GrowOutcome, Held, Hold, HoldOutcome, How, LossReason, Position,
+    Release, ReleaseReason, Settlement, Side,
 };
 pub use budget::{
     Action, Alert, Amount, Every, Limit, LimitError, LimitId, Measure, NewLimit, Scope, Shortage, Standing, Window,
 };
 pub use error::LedgerError;
-pub use journal::{Integrity, Journal, JournalOptions, TEND_PERIOD};
+pub use journal::{Integrity, Journal, JournalOptions, RequestPlace, TEND_PERIOD};
 pub use key::{FoundKey, Key, KeyId, KeyQuery, KeyRecord, KeyState, NewKey, Rotation, Secret};
 pub use price::{
-    Bill, Circumstances, ContextTier, Cost, Multiplier, PriceChange, PriceId, PriceVersion, Provider, Quote, Rate,
-    Rates, Region, Schedule, ServiceTier, Sheet, Terms, TierPrice,
+    Bill, Circumstances, ContextTier, Cost, Multiplier, PriceChange, PriceId, PriceVersion, Provider, Quote,
+    Rate, Rates, Region, Schedule, ServiceTier, Sheet, Terms, TierPrice,
 };
 pub use quantity::{DIMENSIONS, Quantities};
 pub use role::{Deed, Role};
 pub use scope::{Pattern, ScopeKind, Scopes};
-pub use statement::{Dimension, RequestEnd, RequestRow, UnknownDimension, UsageQuery, UsageRow};
+pub use statement::{
+    ChargeRow, Dimension, Month, MonthStatement, RequestEnd, RequestRow, UnknownDimension, UsageQuery,
+    UsageRow, UsageSums, Used,
+};
 pub use task::{
-    NewTask, TaskChange, TaskDeed, TaskNode, TaskPath, TaskPathError, TaskQuery, TaskRecord, TaskRow, TaskState, TaskSums,
+    NewTask, TaskChange, TaskDeed, TaskNode, TaskPath, TaskPathError, TaskQuery, TaskRecord, TaskRow,
+    TaskState, TaskSums,
 };
 pub use time::{Day, Timestamp};

@@ -41,10 +41,7 @@ impl Quantities {
     }
     /// Returns both together.
     pub fn with(&self, other: &Self) -> Self {
-        Self {
-            tokens: array::from_fn(|i| self.tokens[i] + other.tokens[i]),
-            money: self.money + other.money,
-        }
+        Self { tokens: array::from_fn(|i| self.tokens[i] + other.tokens[i]), money: self.money + other.money }
     }
     /// Returns what is left after `part` is taken out, which must be inside.
     pub fn without(&self, part: &Self) -> Self {

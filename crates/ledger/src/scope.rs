@@ -8,8 +8,8 @@ use crate::LedgerError;
 
 /// Patterns of one list: enough for every model of a catalogue that somebody picks by hand.
 pub const PATTERNS_MAX: usize = 64;
-/// Bytes of a pattern: hub ids are long.
-pub const PATTERN_BYTES_MAX: usize = 200;
+/// Characters of a pattern: hub ids are long.
+pub const PATTERN_CHARACTERS_MAX: usize = 200;
 
 /// A name, or the beginning of names: `gpt-5*`. The star stands only at the end, so it can be compared without surprises.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,10 +86,15 @@ impl Scopes {
             let Some(patterns) = self.list(kind) else { continue };
             let bad = |why: String| LedgerError::BadScope { scope: kind.word(), why };
             if patterns.is_empty() {
-                return Err(bad("the list is empty, so the key would open nothing; leave it out to allow all".into()));
+                return Err(bad(
+                    "the list is empty, so the key would open nothing; leave it out to allow all".into(),
+                ));
             }
             if patterns.len() > PATTERNS_MAX {
-                return Err(bad(format!("the list has {} patterns; at most {PATTERNS_MAX} are allowed", patterns.len())));
+                return Err(bad(format!(
+                    "the list has {} patterns; at most {PATTERNS_MAX} are allowed",
+                    patterns.len()
+                )));
             }
             patterns.iter().try_for_each(Pattern::check).map_err(bad)?;
         }
@@ -138,14 +143,16 @@ impl Pattern {
         if text.is_empty() {
             return Err("a pattern is empty; write a name, or * for all".into());
         }
-        if text.len() > PATTERN_BYTES_MAX {
-            return Err(format!("a pattern has {} bytes; at most {PATTERN_BYTES_MAX} are allowed", text.len()));
+        if text.chars().count() > PATTERN_CHARACTERS_MAX {
+            return Err(format!("a pattern is longer than {PATTERN_CHARACTERS_MAX} characters"));
         }
         if text.chars().any(char::is_control) {
             return Err("a pattern has a control character".into());
         }
         match text.find('*') {
-            Some(place) if place + 1 < text.len() => Err(format!("{text:?}: the star may stand only at the end")),
+            Some(place) if place + 1 < text.len() => {
+                Err(format!("{text:?}: the star may stand only at the end"))
+            }
             _ => Ok(()),
         }
     }
@@ -169,7 +176,9 @@ mod tests {
     #[test]
     fn a_star_at_the_end_stands_for_any_rest() {
         let scopes = models(&["main", "gpt-5*"]);
-        for (name, expected) in [("main", true), ("main2", false), ("gpt-5", true), ("gpt-5-mini", true), ("gpt-4", false)] {
+        for (name, expected) in
+            [("main", true), ("main2", false), ("gpt-5", true), ("gpt-5-mini", true), ("gpt-4", false)]
+        {
             assert_eq!(scopes.allow(ScopeKind::Model, name), expected, "{name}");
         }
         assert!(scopes.allow(ScopeKind::Endpoint, "/v1/models"), "what is not narrowed is open");

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use ledger::Sheet;
+
 use crate::config::Config;
 
 pub fn check(file: &Path) -> anyhow::Result<()> {
@@ -13,16 +15,32 @@ pub fn check(file: &Path) -> anyhow::Result<()> {
     }
     for model in &config.models {
         let name = model.name.as_ref().map_or("(named after its folder)", |name| name.as_str());
-        let price = match model.price {
-            Some(price) => format!(
-                "{} USD in, {} USD cached, {} USD out per million tokens",
-                price.input.of(1_000_000),
-                price.cached.unwrap_or(price.input).of(1_000_000),
-                price.output.of(1_000_000)
-            ),
+        let price = match model.price.map(|price| price.sheet()) {
+            Some(Ok(sheet)) => sheet_line(&sheet),
+            Some(Err(why)) => why,
             None => "unpriced".into(),
         };
         println!("serves {name} from {}: {price}", model.path);
     }
+    for price in &config.prices {
+        println!("prices {}: {}", price.priced_as(), sheet_line(&price.sheet()?));
+    }
     Ok(())
+}
+
+/// A sheet in a few words.
+fn sheet_line(sheet: &Sheet) -> String {
+    let rates = &sheet.standard.rates;
+    let mut words = Vec::new();
+    for (name, price) in [("in", rates.input_uncached), ("cached", rates.cache_read), ("out", rates.output)] {
+        words.extend(price.map(|price| format!("{} USD {name}", price.of(1_000_000))));
+    }
+    let mut line = words.join(", ");
+    if !line.is_empty() {
+        line += " per million tokens";
+    }
+    if let Some(hour) = sheet.compute_hour {
+        line += &format!(", {} USD per machine hour", hour.amount());
+    }
+    line
 }

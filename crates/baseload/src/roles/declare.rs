@@ -1,7 +1,8 @@
 //! What a configuration file declares of the ledger, and how it is brought about at the start.
 
 use control::admin_api::{Actor, ChangeAccount, CreateAccount, Desk, ShowAccount, UpdateAccount, Verb};
-use ledger::Journal;
+use ledger::price::PriceText;
+use ledger::{Journal, Timestamp};
 
 use crate::config::AccountSetting;
 
@@ -33,6 +34,13 @@ pub async fn accounts(journal: &Journal, settings: &[AccountSetting]) -> anyhow:
             (ChangeAccount { account: path, update }).perform(&desk, &actor).await?;
         }
     }
+    Ok(())
+}
+
+/// Puts the prices of the file in force; one without a day counts from now on, where it says something new.
+pub async fn prices(journal: &Journal, prices: &[PriceText], now: Timestamp) -> anyhow::Result<()> {
+    let changes = prices.iter().map(|price| price.change(now)).collect::<Result<Vec<_>, _>>()?;
+    journal.set_prices(changes).await?;
     Ok(())
 }
 

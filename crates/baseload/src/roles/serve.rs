@@ -13,7 +13,7 @@ use control::jobs::heartbeat;
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
-use ledger::{Journal, PriceChange, Region, Sheet, Timestamp};
+use ledger::{Journal, PriceChange, Region, Timestamp};
 use model::{Forward, LoadReport};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -110,6 +110,7 @@ impl Process {
         let address = listener.local_addr()?;
         let lost = heartbeat::bury_the_dead(&journal, now()).await?;
         declare::accounts(&journal, &config.accounts).await?;
+        declare::prices(&journal, &config.prices, now()).await?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in wanted {
             let (settings, hub, data) = (config.engine.clone(), config.hub.clone(), data.clone());
@@ -184,14 +185,14 @@ async fn keys_policy(config: &Config, journal: &Journal) -> anyhow::Result<KeysP
     Ok(KeysPolicy::LoopbackOpen)
 }
 
+/// A model without a price in the configuration keeps the one that the ledger has: it may have been set there.
 async fn record_price(
     journal: &Journal,
     model: &ModelName,
     price: Option<PriceSetting>,
 ) -> anyhow::Result<()> {
-    let sheet = price.map_or(Sheet::unpriced(), |price| {
-        Sheet::per_token(price.input, price.cached.unwrap_or(price.input), price.output)
-    });
+    let Some(price) = price else { return Ok(()) };
+    let sheet = price.sheet().map_err(anyhow::Error::msg)?;
     journal.set_prices(vec![PriceChange { model: model.clone(), sheet, valid_from: now() }]).await?;
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! `baseload usage`: what was used and what it cost, from the ledger itself.
 
-use anyhow::Context;
-use ledger::{Dimension, How, Journal, RequestRow, Timestamp, UsageQuery, statement};
+use std::io::{IsTerminal, Write};
 
-use crate::cli::{UsageArgs, UsageBy, UsageFormat};
+use anyhow::{Context, ensure};
+use domain::Account;
+use ledger::statement::Issuer;
+use ledger::{How, Journal, Month, RequestRow, Timestamp, UsageQuery, UsageRow, statement};
+
+use crate::cli::{UsageArgs, UsageFormat};
 use crate::place;
 
 pub async fn usage(args: UsageArgs) -> anyhow::Result<()> {
@@ -24,18 +28,66 @@ async fn show(journal: &Journal, args: &UsageArgs) -> anyhow::Result<()> {
     }
     let now = jiff::Timestamp::now();
     let query = UsageQuery {
-        by: args.by.iter().map(|by| dimension(*by)).collect(),
+        by: args.by.clone(),
         since: instant(args.since.as_deref(), now).context("--since")?.unwrap_or(Timestamp::MIN),
         until: instant(args.until.as_deref(), now).context("--until")?.unwrap_or(Timestamp::MAX),
+        within: args.account.as_deref().map(Account::new),
     };
-    let rows = journal.usage(&query).await?;
-    let text = match args.format {
-        UsageFormat::Table => statement::table(&rows, &query.by),
-        UsageFormat::Csv => statement::csv(&rows, &query.by),
-        UsageFormat::Json => statement::json(&rows, &query.by),
+    let bytes = match args.format {
+        UsageFormat::FocusCsv | UsageFormat::FocusParquet => focus(journal, &query, args).await?,
+        format => report(&journal.usage(&query).await?, &query, format)?,
     };
-    print!("{text}");
-    Ok(())
+    deliver(&bytes, args)
+}
+
+fn report(rows: &[UsageRow], query: &UsageQuery, format: UsageFormat) -> anyhow::Result<Vec<u8>> {
+    Ok(match format {
+        UsageFormat::Table => statement::table(rows, &query.by).into_bytes(),
+        UsageFormat::Csv => statement::csv(rows, &query.by).into_bytes(),
+        UsageFormat::Json => statement::json(rows, &query.by).into_bytes(),
+        _ => statement::parquet(rows, &query.by)?,
+    })
+}
+
+/// Rows of charges by day; what has no price is no charge, and is said on standard error.
+async fn focus(journal: &Journal, query: &UsageQuery, args: &UsageArgs) -> anyhow::Result<Vec<u8>> {
+    ensure!(query.within.is_none(), "a FOCUS export is of the whole ledger: --account does not go with it");
+    let charges = journal.charges(query.since, query.until).await?;
+    let month = Month::of(query.since);
+    let is_one_month = query.since >= month.start() && query.until <= month.end();
+    let closed = if is_one_month { journal.closed_month(month).await? } else { None };
+    let issuer = Issuer { name: args.issuer.clone(), invoice: closed.map(|closed| closed.month.to_string()) };
+    let (rows, left_out) = statement::focus_rows(&charges, &journal.prices().await?, &issuer);
+    if !left_out.is_nothing() {
+        eprintln!(
+            "note: {} requests with {} tokens have no price, so they are no charge and have no row",
+            left_out.requests,
+            left_out.usage.total()
+        );
+    }
+    eprintln!(
+        "FOCUS {}: {} rows, {} USD billed",
+        statement::FOCUS_VERSION,
+        rows.len(),
+        statement::focus_billed(&rows)
+    );
+    Ok(match args.format {
+        UsageFormat::FocusParquet => statement::focus_parquet(&rows)?,
+        _ => statement::focus_csv(&rows).into_bytes(),
+    })
+}
+
+fn deliver(bytes: &[u8], args: &UsageArgs) -> anyhow::Result<()> {
+    if let Some(path) = &args.output {
+        return std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()));
+    }
+    let is_binary = matches!(args.format, UsageFormat::Parquet | UsageFormat::FocusParquet);
+    let mut out = std::io::stdout();
+    ensure!(
+        !is_binary || !out.is_terminal(),
+        "Parquet is no text for a terminal; write it to a file with --output FILE"
+    );
+    Ok(out.write_all(bytes)?)
 }
 
 async fn check(journal: &Journal) -> anyhow::Result<()> {
@@ -74,15 +126,6 @@ fn request_line(row: &RequestRow) -> String {
             usage.output
         ),
         How::Lost { reason, estimate: None } => format!("{start}  usage unknown: {reason:?}"),
-    }
-}
-
-fn dimension(by: UsageBy) -> Dimension {
-    match by {
-        UsageBy::Account => Dimension::Account,
-        UsageBy::Model => Dimension::Model,
-        UsageBy::Day => Dimension::Day,
-        UsageBy::End => Dimension::End,
     }
 }
 

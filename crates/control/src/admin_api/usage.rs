@@ -1,8 +1,7 @@
 //! What was used in a subtree, and what did it cost?
 
 use axum::extract::State;
-use ledger::account::is_within;
-use ledger::{Dimension, Timestamp, UsageQuery, UsageRow, statement};
+use ledger::{Dimension, Timestamp, UsageQuery, statement};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -13,8 +12,8 @@ use super::error::{AdminError, ErrorBody};
 use super::verb::{Call, Verb};
 use super::wire::{Answer, Query, maybe_instant};
 
-/// Sums by group, and of all. Each row has a field for each dimension asked for, counts of requests and tokens, and `cost` in
-/// USD as a decimal string: as `baseload usage --format json` prints it.
+/// Sums by group, and of all. Each row has a field for each dimension asked for, counts of requests, and what is `priced`,
+/// `unpriced` and `estimated` apart, with `cost_usd` as a decimal string: as `baseload usage --format json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     #[schema(value_type = Vec<Object>)]
@@ -29,7 +28,8 @@ pub struct Usage {
 pub struct ShowUsage {
     /// What is booked to this account and to all below it; without it, all that the key may see.
     pub within: Option<String>,
-    /// Comma-separated: `account`, `model`, `day`, `end`; `account` without it.
+    /// Comma-separated: `organisation`, `team`, `app`, `user`, `cost_centre`, `account`, `model`, `task`, `day`, `month`, `end`,
+    /// `provider`, `tier`, `region`; `account` without it.
     pub by: Option<String>,
     /// From this instant on.
     #[param(format = DateTime)]
@@ -53,22 +53,13 @@ impl Verb for ShowUsage {
     async fn perform(self, desk: &Desk, actor: &Actor) -> Result<Usage, AdminError> {
         let top = within(actor, self.within.as_deref())?;
         let by = dimensions(self.by.as_deref().unwrap_or("account"))?;
-        let mut asked = by.clone();
-        // Without the accounts, nobody could tell which rows are the subtree's.
-        if !asked.contains(&Dimension::Account) {
-            asked.push(Dimension::Account);
-        }
         let query = UsageQuery {
-            by: asked,
+            by: by.clone(),
             since: maybe_instant("since", self.since.as_ref())?.unwrap_or(Timestamp::MIN),
             until: maybe_instant("until", self.until.as_ref())?.unwrap_or(Timestamp::MAX),
-            ..UsageQuery::default()
+            within: Some(top),
         };
-        let mut rows = desk.journal.usage(&query).await?;
-        rows.retain(|row| row.account.as_ref().is_some_and(|account| is_within(account, &top)));
-        if !by.contains(&Dimension::Account) {
-            rows = summed(rows);
-        }
+        let rows = desk.journal.usage(&query).await?;
         let text = statement::json(&rows, &by);
         serde_json::from_str(&text).map_err(|error| AdminError::Internal(format!("a statement: {error}")))
     }
@@ -77,27 +68,6 @@ impl Verb for ShowUsage {
 fn dimensions(words: &str) -> Result<Vec<Dimension>, AdminError> {
     let words = words.split(',').map(str::trim).filter(|word| !word.is_empty());
     words.map(|word| word.parse().map_err(|error| AdminError::bad("by", error))).collect()
-}
-
-/// Returns the rows without their accounts: those that differ in nothing else become one.
-fn summed(rows: Vec<UsageRow>) -> Vec<UsageRow> {
-    let group = |row: &UsageRow| {
-        let UsageRow { model, day, end, .. } = row.clone();
-        UsageRow { model, day, end, ..UsageRow::default() }
-    };
-    let mut groups: Vec<(UsageRow, Vec<UsageRow>)> = Vec::new();
-    for row in rows {
-        let key = group(&row);
-        match groups.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, rows)) => rows.push(row),
-            None => groups.push((key, vec![row])),
-        }
-    }
-    let sum = |(key, rows): (UsageRow, Vec<UsageRow>)| {
-        let UsageRow { model, day, end, .. } = key;
-        UsageRow { model, day, end, ..statement::total(&rows) }
-    };
-    groups.into_iter().map(sum).collect()
 }
 
 /// Show what was used, and what it cost

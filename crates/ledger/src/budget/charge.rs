@@ -71,7 +71,9 @@ impl Charge {
     pub fn write(charges: &[Charge]) -> Option<String> {
         let rows: Vec<Row<'_>> = charges
             .iter()
-            .map(|Charge { key, measure }| Row(key.limit.0, key.start.millis(), letter(*measure), &key.subject))
+            .map(|Charge { key, measure }| {
+                Row(key.limit.0, key.start.millis(), letter(*measure), &key.subject)
+            })
             .collect();
         (!rows.is_empty()).then(|| serde_json::to_string(&rows).expect("numbers and texts can be written"))
     }
@@ -124,10 +126,15 @@ mod tests {
     #[test]
     fn charges_come_back_as_they_were_written() {
         let charge = |limit, subject: &str, measure| Charge {
-            key: WindowKey { limit: LimitId(limit), subject: subject.into(), start: Timestamp::from_millis(60_000) },
+            key: WindowKey {
+                limit: LimitId(limit),
+                subject: subject.into(),
+                start: Timestamp::from_millis(60_000),
+            },
             measure,
         };
-        let charges: Vec<Charge> = MEASURES.iter().map(|(measure, _)| charge(7, "a \"strange\", one", *measure)).collect();
+        let charges: Vec<Charge> =
+            MEASURES.iter().map(|(measure, _)| charge(7, "a \"strange\", one", *measure)).collect();
         assert_eq!(Charge::read(Charge::write(&charges).as_deref()), Some(charges));
         assert_eq!(Charge::write(&[]), None, "a hold without limits costs no byte");
         assert_eq!(Charge::read(None), Some(Vec::new()));

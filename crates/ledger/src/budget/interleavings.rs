@@ -13,16 +13,34 @@ const CAP: i64 = 1_000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Hold { process: usize, amount: i64 },
-    Grow { hold: usize, more: i64 },
+    Hold {
+        process: usize,
+        amount: i64,
+    },
+    Grow {
+        hold: usize,
+        more: i64,
+    },
     /// Uses this many hundredths of what is held.
-    Settle { hold: usize, percent: i64 },
-    Release { hold: usize },
+    Settle {
+        hold: usize,
+        percent: i64,
+    },
+    Release {
+        hold: usize,
+    },
     /// The process is gone; somebody loses its holds and takes back what it had not spent.
-    Crash { process: usize },
-    GiveBack { process: usize },
+    Crash {
+        process: usize,
+    },
+    GiveBack {
+        process: usize,
+    },
     /// Clocks go forward, or are set back.
-    Clock { process: usize, seconds: i64 },
+    Clock {
+        process: usize,
+        seconds: i64,
+    },
 }
 
 #[derive(Debug)]
@@ -87,7 +105,9 @@ impl World {
             }
             Step::Crash { process } => self.crash(process),
             Step::GiveBack { process } => self.give_back(process),
-            Step::Clock { process, seconds } => self.clocks[process] = (self.clocks[process] + seconds).max(0),
+            Step::Clock { process, seconds } => {
+                self.clocks[process] = (self.clocks[process] + seconds).max(0)
+            }
         }
     }
 
@@ -114,7 +134,8 @@ impl World {
                 && (self.window.counted_since(key.start) <= other.start && other.start <= key.start
                     || self.window.counted_since(other.start) <= key.start && key.start <= other.start)
         };
-        let elsewhere = self.granted.iter().filter(|(other, _)| counts_with(other)).map(|(_, granted)| granted).sum();
+        let elsewhere =
+            self.granted.iter().filter(|(other, _)| counts_with(other)).map(|(_, granted)| granted).sum();
         let others = self.processes.iter().enumerate().filter(|(other, _)| *other != process);
         let idle_elsewhere = others.map(|(_, allowance)| allowance.share(key).idle().max(0)).sum();
         Pool { cap: CAP, granted: self.granted.get(key).copied().unwrap_or(0), elsewhere, idle_elsewhere }
@@ -155,7 +176,11 @@ impl World {
             for (key, share) in allowance.shares() {
                 assert!(share.idle() >= 0 && share.spent >= 0, "nobody goes beyond its grant: {share:?}");
                 let open = self.holds.iter().filter(|hold| hold.process == process && hold.key == *key);
-                assert_eq!(share.held, open.map(|hold| hold.amount).sum::<i64>(), "what is held belongs to a hold");
+                assert_eq!(
+                    share.held,
+                    open.map(|hold| hold.amount).sum::<i64>(),
+                    "what is held belongs to a hold"
+                );
             }
         }
         // Whichever window one looks at, with all that counts with it: spent and held are inside the amount.

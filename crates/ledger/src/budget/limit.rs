@@ -119,9 +119,7 @@ pub enum LimitError {
     Name { given: String },
     #[error("the account {given:?} is no path of accounts, such as acme/research")]
     Account { given: String },
-    #[error(
-        "the limit {name:?} is in force for another {what}; end it first, or choose another name"
-    )]
+    #[error("the limit {name:?} is in force for another {what}; end it first, or choose another name")]
     Different { name: String, what: &'static str },
     #[error("there is no limit {name:?} in force")]
     NoSuchLimit { name: String },
@@ -159,7 +157,8 @@ impl NewLimit {
     pub fn check(&self) -> Result<(), LimitError> {
         let measure = self.measure;
         let name = self.name();
-        if name.is_empty() || name.chars().count() > NAME_CHARACTERS_MAX || name.chars().any(char::is_control) {
+        if name.is_empty() || name.chars().count() > NAME_CHARACTERS_MAX || name.chars().any(char::is_control)
+        {
             return Err(LimitError::Name { given: name });
         }
         if self.amount.0 < 0 {
@@ -398,9 +397,13 @@ mod tests {
 
     #[test]
     fn a_limit_counts_the_account_and_all_below_it_and_no_neighbour() {
-        for (account, falls_under) in
-            [("acme", true), ("acme/research", true), ("acme/research/bot", true), ("acme2", false), ("a", false)]
-        {
+        for (account, falls_under) in [
+            ("acme", true),
+            ("acme/research", true),
+            ("acme/research/bot", true),
+            ("acme2", false),
+            ("a", false),
+        ] {
             assert_eq!(subject("acme", account, None, None).is_some(), falls_under, "{account}");
         }
     }
@@ -418,7 +421,8 @@ mod tests {
             assert_eq!(subject(scope, "acme/bot", Some(task), None).is_some(), falls_under, "{task}");
         }
         assert_eq!(subject(scope, "acme", None, None), None);
-        let depth = |scope: &str, task: &str| scope.parse::<Scope>().unwrap().depth(&TaskPath::parse(task).unwrap());
+        let depth =
+            |scope: &str, task: &str| scope.parse::<Scope>().unwrap().depth(&TaskPath::parse(task).unwrap());
         assert_eq!(depth(scope, "acme/run-1/plan"), 1);
         assert_eq!(depth(scope, "acme/run-1/plan/search/deeper"), 3);
         assert_eq!(depth("each task of acme", "acme/run-1/plan"), 2);
@@ -432,7 +436,9 @@ mod tests {
 
     #[test]
     fn each_one_is_told_apart_without_having_been_named() {
-        let each = |every: &str, account: &str, task, user| subject(&format!("each {every} of acme"), account, task, user);
+        let each = |every: &str, account: &str, task, user| {
+            subject(&format!("each {every} of acme"), account, task, user)
+        };
         assert_eq!(each("account", "acme/a/b", None, None).as_deref(), Some("a"));
         assert_eq!(each("account", "acme", None, None), None, "the owner itself is not below itself");
         assert_eq!(each("end_user", "acme", None, Some("u-7")).as_deref(), Some("u-7"));
@@ -470,7 +476,9 @@ mod tests {
 
     #[test]
     fn scopes_actions_and_measures_are_written_as_they_are_read() {
-        for scope in ["acme/research", "task acme/run-42/plan", "each end_user of acme", "each task of local", "/"] {
+        for scope in
+            ["acme/research", "task acme/run-42/plan", "each end_user of acme", "each task of local", "/"]
+        {
             assert_eq!(scope.parse::<Scope>().unwrap().to_string(), scope);
         }
         for action in ["refuse", "warn", "downgrade small"] {

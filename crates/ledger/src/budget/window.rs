@@ -124,7 +124,8 @@ impl Window {
             "month" => Unit::Month,
             "total" => return needless(Self::Total),
             other => {
-                let length = other.strip_prefix("rolling ").ok_or_else(|| WindowError::Unknown(kind.to_owned()))?;
+                let length =
+                    other.strip_prefix("rolling ").ok_or_else(|| WindowError::Unknown(kind.to_owned()))?;
                 return needless(Self::Rolling(rolling_length(length.trim())?));
             }
         };
@@ -199,7 +200,8 @@ impl Unit {
             Self::Minute => clock_span(at, zone, 60),
             Self::Hour => clock_span(at, zone, 3_600),
             Self::Day | Self::Week | Self::Month => {
-                let (first, next) = self.days(&at.to_zoned(zone.clone())).expect("the calendar reaches that far");
+                let (first, next) =
+                    self.days(&at.to_zoned(zone.clone())).expect("the calendar reaches that far");
                 Span { start: ours(first.timestamp()), end: Some(ours(next.timestamp())) }
             }
         }
@@ -299,9 +301,19 @@ mod tests {
     fn calendar_windows_follow_the_wall_of_their_zone() {
         check("day", "2026-11-21T13:00:00Z", "2026-11-21T00:00:00Z", "2026-11-22T00:00:00Z");
         check("day in Asia/Kolkata", "2026-11-21T13:00:00Z", "2026-11-20T18:30:00Z", "2026-11-21T18:30:00Z");
-        check("hour in Asia/Kathmandu", "2026-11-21T13:00:00Z", "2026-11-21T12:15:00Z", "2026-11-21T13:15:00Z");
+        check(
+            "hour in Asia/Kathmandu",
+            "2026-11-21T13:00:00Z",
+            "2026-11-21T12:15:00Z",
+            "2026-11-21T13:15:00Z",
+        );
         check("minute", "2026-11-21T13:00:59.999Z", "2026-11-21T13:00:00Z", "2026-11-21T13:01:00Z");
-        check("week in Europe/Berlin", "2026-11-22T22:59:59Z", "2026-11-15T23:00:00Z", "2026-11-22T23:00:00Z");
+        check(
+            "week in Europe/Berlin",
+            "2026-11-22T22:59:59Z",
+            "2026-11-15T23:00:00Z",
+            "2026-11-22T23:00:00Z",
+        );
     }
 
     #[test]
@@ -312,18 +324,43 @@ mod tests {
 
     #[test]
     fn the_hour_that_comes_twice_is_two_windows() {
-        check("hour in Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z");
-        check("hour in Europe/Berlin", "2026-10-25T01:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z");
+        check(
+            "hour in Europe/Berlin",
+            "2026-10-25T00:30:00Z",
+            "2026-10-25T00:00:00Z",
+            "2026-10-25T01:00:00Z",
+        );
+        check(
+            "hour in Europe/Berlin",
+            "2026-10-25T01:30:00Z",
+            "2026-10-25T01:00:00Z",
+            "2026-10-25T02:00:00Z",
+        );
         // Lord Howe's clocks change by half an hour: 02:00 becomes 01:30.
-        check("hour in Australia/Lord_Howe", "2026-04-04T14:59:00Z", "2026-04-04T14:00:00Z", "2026-04-04T15:00:00Z");
-        check("hour in Australia/Lord_Howe", "2026-04-04T15:10:00Z", "2026-04-04T15:00:00Z", "2026-04-04T15:30:00Z");
+        check(
+            "hour in Australia/Lord_Howe",
+            "2026-04-04T14:59:00Z",
+            "2026-04-04T14:00:00Z",
+            "2026-04-04T15:00:00Z",
+        );
+        check(
+            "hour in Australia/Lord_Howe",
+            "2026-04-04T15:10:00Z",
+            "2026-04-04T15:00:00Z",
+            "2026-04-04T15:30:00Z",
+        );
     }
 
     #[test]
     fn months_have_their_own_lengths() {
         check("month", "2024-02-29T23:59:59Z", "2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z");
         check("month", "2026-02-28T23:59:59Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z");
-        check("month in America/New_York", "2026-03-15T00:00:00Z", "2026-03-01T05:00:00Z", "2026-04-01T04:00:00Z");
+        check(
+            "month in America/New_York",
+            "2026-03-15T00:00:00Z",
+            "2026-03-01T05:00:00Z",
+            "2026-04-01T04:00:00Z",
+        );
     }
 
     #[test]
@@ -333,12 +370,18 @@ mod tests {
         let span = window.span(second(1_234));
         assert_eq!((span.start, span.end), (second(1_230), Some(second(1_240))));
         assert_eq!(window.counted_since(span.start), second(1_130));
-        assert_eq!(window.forgotten_at(second(1_130)), Some(second(1_240)), "it counts until that window ends");
+        assert_eq!(
+            window.forgotten_at(second(1_130)),
+            Some(second(1_240)),
+            "it counts until that window ends"
+        );
     }
 
     #[test]
     fn windows_are_written_as_they_are_read_and_mistakes_are_named() {
-        for text in ["month in Europe/Berlin", "minute in UTC", "rolling 5h", "rolling 7d", "rolling 90s", "total"] {
+        for text in
+            ["month in Europe/Berlin", "minute in UTC", "rolling 5h", "rolling 7d", "rolling 90s", "total"]
+        {
             assert_eq!(text.parse::<Window>().unwrap().to_string(), text);
         }
         assert_eq!("day".parse::<Window>().unwrap().to_string(), "day in UTC");

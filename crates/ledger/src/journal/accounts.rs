@@ -75,10 +75,8 @@ impl Store {
     }
 
     async fn described(&mut self, account: &Account) -> Result<AccountRecord, StoreError> {
-        let row = sql(select_accounts!("a.name = $1"))
-            .bind(account.as_str())
-            .maybe(self.connection())
-            .await?;
+        let row =
+            sql(select_accounts!("a.name = $1")).bind(account.as_str()).maybe(self.connection()).await?;
         let found = row.as_ref().map(record).transpose()?;
         found.ok_or_else(|| LedgerError::NoSuchAccount { account: account.clone() }.into())
     }
@@ -111,10 +109,8 @@ pub async fn closed(readers: &Readers, account: &Account) -> Result<Option<Accou
     names.push(account.clone());
     // A path has at most eight segments; names of before there were paths have one.
     names.resize(8, account.clone());
-    let mut query = sql(
-        "SELECT a.name FROM account a WHERE a.system = 0 AND a.closed_at IS NOT NULL \
-         AND a.name IN ($1, $2, $3, $4, $5, $6, $7, $8) ORDER BY length(a.name) LIMIT 1",
-    );
+    let mut query = sql("SELECT a.name FROM account a WHERE a.system = 0 AND a.closed_at IS NOT NULL \
+         AND a.name IN ($1, $2, $3, $4, $5, $6, $7, $8) ORDER BY length(a.name) LIMIT 1");
     for name in &names {
         query = query.bind(name.as_str().to_owned());
     }

@@ -190,7 +190,10 @@ impl Audit {
         for (group, sums) in &facts {
             if written.get(group) != Some(sums) {
                 let rolled = written.get(group).copied().unwrap_or_default();
-                self.fault(format!("the requests of {group:?} sum to {:?}, their rollup says {:?}", sums.0, rolled.0));
+                self.fault(format!(
+                    "the requests of {group:?} sum to {:?}, their rollup says {:?}",
+                    sums.0, rolled.0
+                ));
             }
         }
         for group in written.keys().filter(|group| !facts.contains_key(group)) {
@@ -208,7 +211,9 @@ impl Audit {
         )
         .await?;
         if wrong > 0 {
-            self.fault(format!("the leases of {wrong} windows do not sum to what the windows say was granted"));
+            self.fault(format!(
+                "the leases of {wrong} windows do not sum to what the windows say was granted"
+            ));
         }
         Ok(())
     }

@@ -20,11 +20,12 @@ macro_rules! select_keys {
 impl Store {
     pub async fn add_key(&mut self, record: &KeyRecord, hash: &[u8; 32]) -> Result<KeyRecord, StoreError> {
         let account = self.account(&record.account).await?;
-        let taken = sql("SELECT count(*) FROM api_key WHERE account = $1 AND name = $2 AND revoked_at IS NULL")
-            .bind(account)
-            .bind(&record.name)
-            .integer(self.connection())
-            .await?;
+        let taken =
+            sql("SELECT count(*) FROM api_key WHERE account = $1 AND name = $2 AND revoked_at IS NULL")
+                .bind(account)
+                .bind(&record.name)
+                .integer(self.connection())
+                .await?;
         if taken > 0 {
             return Err(LedgerError::KeyNameTaken { name: record.name.clone() }.into());
         }
@@ -32,7 +33,11 @@ impl Store {
     }
 
     /// The new key takes the old one's name, and the old one gets an end.
-    pub async fn rotate_key(&mut self, rotation: &Rotation, hash: &[u8; 32]) -> Result<KeyRecord, StoreError> {
+    pub async fn rotate_key(
+        &mut self,
+        rotation: &Rotation,
+        hash: &[u8; 32],
+    ) -> Result<KeyRecord, StoreError> {
         let old = by_id(self.connection(), &rotation.id).await?;
         let old = old.ok_or_else(|| LedgerError::NoSuchKey { id: rotation.id.0.clone() })?;
         let state = old.state(rotation.at);
@@ -97,8 +102,7 @@ impl Store {
 /// Returns the key with this hash, whatever became of it. Asked anew for each request, so a key is revoked the moment it is,
 /// by whichever process.
 pub async fn find(readers: &Readers, hash: &[u8; 32]) -> Result<Option<FoundKey>, StoreError> {
-    let row =
-        sql(select_keys!("WHERE k.hash = $1")).bind(hash.to_vec()).maybe(readers).await?;
+    let row = sql(select_keys!("WHERE k.hash = $1")).bind(hash.to_vec()).maybe(readers).await?;
     let Some(record) = row.as_ref().map(record).transpose()? else { return Ok(None) };
     let closed = accounts::closed(readers, &record.account).await?;
     Ok(Some(FoundKey { record, closed }))

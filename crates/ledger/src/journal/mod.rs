@@ -15,8 +15,10 @@ mod retention;
 mod rollup;
 mod rows;
 mod schema;
+mod statements;
 mod store;
 mod tasks;
+mod usage;
 mod writer;
 
 use std::path::Path;
@@ -28,19 +30,21 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use self::database::{Place, Readers};
+use self::statements::ClosedMonth;
 use self::store::{Store, StoreError};
 use self::writer::{Call, Input, Output, Writer};
 use crate::budget::NewLimit;
 use crate::key;
+use crate::statement::{ChargeRow, Month, MonthStatement};
+use crate::{AccountChange, AccountQuery, AccountRecord, FoundKey, KeyQuery, NewAccount, Rotation};
 use crate::{NewTask, TaskChange, TaskPath, TaskQuery, TaskRecord, TaskRow};
 use crate::{Alert, Limit, Standing};
 use crate::{
-    AccountChange, AccountQuery, AccountRecord, FoundKey, KeyQuery, NewAccount, Rotation,
+    EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, Key, KeyId, KeyRecord, LedgerError, LossReason,
+    NewKey, PriceChange, PriceVersion, Release, RequestRow, Settlement, Timestamp, UsageQuery, UsageRow,
 };
-use crate::{
-    EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, Key, KeyId, KeyRecord, LedgerError, LossReason, NewKey, PriceChange,
-    PriceVersion, Release, RequestRow, Settlement, Timestamp, UsageQuery, UsageRow,
-};
+
+pub use self::read::RequestPlace;
 
 /// The ledger on disk. Cheap to clone. Every call that books returns only when its entries are durable.
 #[derive(Clone, Debug)]
@@ -410,9 +414,48 @@ impl Journal {
         self.told("listing tasks", tasks::list(&self.shared.readers, query).await)
     }
 
-    /// Returns the sums of each group that has requests, ordered by day, account, model and end.
+    /// Returns the sums of each group that has requests, in the order of the groups' names.
     pub async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, LedgerError> {
-        self.told("reading usage", read::usage(&self.shared.readers, query).await)
+        self.told("reading usage", usage::usage(&self.shared.readers, query).await)
+    }
+
+    /// Returns the sums of a range of time by day and by everything that a price depends on. What is still open is not in it.
+    pub async fn charges(&self, since: Timestamp, until: Timestamp) -> Result<Vec<ChargeRow>, LedgerError> {
+        self.told("reading charges", usage::charges(&self.shared.readers, since, until).await)
+    }
+
+    /// Keeps a month's statement as it is; a month is closed once.
+    pub async fn close_month(
+        &self,
+        statement: MonthStatement,
+        at: Timestamp,
+        by: Option<String>,
+    ) -> Result<(), LedgerError> {
+        match self.call(Input::CloseMonth(ClosedMonth { statement, at, by })).await? {
+            Output::Done => Ok(()),
+            other => unexpected(other),
+        }
+    }
+
+    /// Returns the month as it was closed, if it was.
+    pub async fn closed_month(&self, month: Month) -> Result<Option<MonthStatement>, LedgerError> {
+        self.told("reading a statement", statements::closed(&self.shared.readers, month).await)
+    }
+
+    /// Returns the months that are closed, oldest first.
+    pub async fn closed_months(&self) -> Result<Vec<Month>, LedgerError> {
+        self.told("listing statements", statements::closed_months(&self.shared.readers).await)
+    }
+
+    /// Returns some of the ended requests whose holds began in this range of time, in the order of their rows, and where to
+    /// go on: for views that must look at each one.
+    pub async fn requests_between(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        after: RequestPlace,
+    ) -> Result<(Vec<RequestRow>, Option<RequestPlace>), LedgerError> {
+        self.told("reading requests", read::between(&self.shared.readers, since, until, after).await)
     }
 
     /// Returns the latest requests, newest first.

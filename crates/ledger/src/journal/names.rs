@@ -155,10 +155,8 @@ const ASKED: &[(&str, Kind)] = &[("kind", Kind::Integer), ("text", Kind::Text)];
 const MADE: &[(&str, Kind)] =
     &[("kind", Kind::Integer), ("text", Kind::Text), ("now", Kind::Integer), ("root", Kind::Integer)];
 
-const TASKS: Bulk = Bulk {
-    columns: ASKED,
-    sql: "SELECT t.id, v.kind, t.path FROM v JOIN task t ON t.path = v.text",
-};
+const TASKS: Bulk =
+    Bulk { columns: ASKED, sql: "SELECT t.id, v.kind, t.path FROM v JOIN task t ON t.path = v.text" };
 const NEW_TASKS: Bulk = Bulk {
     columns: MADE,
     sql: "INSERT INTO task (path, root, created_at) SELECT v.text, v.root, v.now FROM v WHERE true ORDER BY v.text \

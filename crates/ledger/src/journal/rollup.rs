@@ -27,6 +27,10 @@ pub struct Group {
     pub how: i64,
     pub reason: i64,
     pub source: i64,
+    /// The version that gave the cost; 0 where there is no cost. So one group is either priced or not, and at one price.
+    pub price: i64,
+    /// The context tier: input tokens that each of the requests exceeded.
+    pub above: i64,
 }
 
 /// Requests, unknown and unpriced ones, the six dimensions with reasoning before the last, and the cost's two halves.
@@ -49,6 +53,9 @@ pub fn hour_start(hour: i64) -> Timestamp {
 /// Adds one ended request.
 pub fn add(rollups: &mut Rollups, known: &Known, held: &Held, ending: &Ending) {
     let codes::Coded { how, reason, source, usage } = codes::ending(ending);
+    let count = |count: u64| i64::try_from(count).expect("a decided count fits an entry");
+    let priced = held.price.as_ref().filter(|_| ending.cost.is_some());
+    let input = usage.map_or(0, |usage| usage.input());
     let group = Group {
         hour: hour(held.hold.at),
         account: known.payer,
@@ -58,11 +65,13 @@ pub fn add(rollups: &mut Rollups, known: &Known, held: &Held, ending: &Ending) {
         how,
         reason,
         source: source.unwrap_or(0),
+        price: priced.map_or(0, |version| version.id.0),
+        above: priced.map_or(0, |version| count(version.sheet.context_tier(input, &held.hold.circumstances))),
     };
     let used = usage.unwrap_or_default();
-    let is_unpriced = usage.is_some() && ending.cost.is_none() && tokens(&used).iter().any(|count| *count > 0);
+    let is_unpriced =
+        usage.is_some() && ending.cost.is_none() && tokens(&used).iter().any(|count| *count > 0);
     let cost = ending.cost.unwrap_or(Money::ZERO).entry_pico().expect("a decided amount fits an entry");
-    let count = |count: u64| i64::try_from(count).expect("a decided count fits an entry");
     let one = [
         1,
         i64::from(usage.is_none()),
@@ -87,9 +96,10 @@ pub async fn write(speaker: &mut Speaker<'_>, process: i64, rollups: &Rollups) -
     static ADD: Bulk = Bulk {
         columns: COLUMNS,
         sql: "INSERT INTO rollup (hour, process, account, model, task_root, circumstances, how, reason, source, \
-              requests, unknown, unpriced, input_uncached, cache_read, cache_write_5m, cache_write_1h, output, \
+              price, above, requests, unknown, unpriced, input_uncached, cache_read, cache_write_5m, cache_write_1h, output, \
               reasoning, compute_us, cost_upper, cost_lower) SELECT * FROM v WHERE true \
-              ON CONFLICT (hour, process, account, model, task_root, circumstances, how, reason, source) DO UPDATE SET \
+              ON CONFLICT (hour, process, account, model, task_root, circumstances, how, reason, source, price, above) \
+              DO UPDATE SET \
               requests = rollup.requests + excluded.requests, unknown = rollup.unknown + excluded.unknown, \
               unpriced = rollup.unpriced + excluded.unpriced, \
               input_uncached = rollup.input_uncached + excluded.input_uncached, \
@@ -102,8 +112,9 @@ pub async fn write(speaker: &mut Speaker<'_>, process: i64, rollups: &Rollups) -
               cost_lower = rollup.cost_lower + excluded.cost_lower",
     };
     let row = |(group, sums): (&Group, &Sums)| -> Vec<Value> {
-        let Group { hour, account, model, task_root, circumstances, how, reason, source } = *group;
-        [hour, process, account, model, task_root, circumstances, how, reason, source]
+        let Group { hour, account, model, task_root, circumstances, how, reason, source, price, above } =
+            *group;
+        [hour, process, account, model, task_root, circumstances, how, reason, source, price, above]
             .into_iter()
             .chain(sums.0)
             .map(Value::from)
@@ -123,6 +134,8 @@ const COLUMNS: &[(&str, Kind)] = &[
     ("how", Kind::Integer),
     ("reason", Kind::Integer),
     ("source", Kind::Integer),
+    ("price", Kind::Integer),
+    ("above", Kind::Integer),
     ("requests", Kind::Integer),
     ("unknown", Kind::Integer),
     ("unpriced", Kind::Integer),
@@ -140,7 +153,7 @@ const COLUMNS: &[(&str, Kind)] = &[
 /// Returns all sums from an hour on, of all processes together.
 pub async fn read(speaker: &mut Speaker<'_>, since_hour: i64) -> Result<Rollups, StoreError> {
     let rows = super::database::sql(
-        "SELECT hour, account, model, task_root, circumstances, how, reason, source, requests, unknown, unpriced, \
+        "SELECT hour, account, model, task_root, circumstances, how, reason, source, price, above, requests, unknown, unpriced, \
          input_uncached, cache_read, cache_write_5m, cache_write_1h, output, reasoning, compute_us, cost_upper, cost_lower \
          FROM rollup WHERE hour >= $1",
     )
@@ -159,6 +172,8 @@ pub async fn read(speaker: &mut Speaker<'_>, since_hour: i64) -> Result<Rollups,
             how: columns.integer()?,
             reason: columns.integer()?,
             source: columns.integer()?,
+            price: columns.integer()?,
+            above: columns.integer()?,
         };
         let sums = rollups.entry(group).or_default();
         for sum in &mut sums.0 {

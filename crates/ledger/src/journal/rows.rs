@@ -9,8 +9,8 @@ use super::codes::{self, Code};
 use super::database::{Bulk, Columns, Kind, Row, Speaker, StoreError, sql};
 use crate::budget::Charge;
 use crate::{
-    Circumstances, Ending, Held, Hold, How, KeyId, Position, PriceId, PriceVersion, Quantities, Sheet, TaskPath,
-    Timestamp,
+    Circumstances, Ending, Held, Hold, How, KeyId, Position, PriceId, PriceVersion, Quantities, Sheet,
+    TaskPath, Timestamp,
 };
 
 /// The columns that [`positions`] reads; the first text names where the holds `h` come from, the second restricts or
@@ -125,7 +125,8 @@ impl Part {
         held.hold.estimate = held_in_all.usage();
         if let Some(price) = self.price {
             let version = prices.get(&price);
-            held.price = Some(version.cloned().ok_or_else(|| StoreError::damaged("a hold's price is missing"))?);
+            held.price =
+                Some(version.cloned().ok_or_else(|| StoreError::damaged("a hold's price is missing"))?);
         }
         self.known.lines = lines;
         Ok(self.known)
@@ -234,15 +235,30 @@ fn maybe_usage(columns: &mut Columns<'_>) -> Result<Option<Usage>, StoreError> {
     for count in &mut counts {
         *count = columns.maybe_count()?;
     }
-    let [Some(input_uncached), Some(cache_read), Some(cache_write_5m), Some(cache_write_1h), output, compute_us, reasoning] =
-        counts
+    let [
+        Some(input_uncached),
+        Some(cache_read),
+        Some(cache_write_5m),
+        Some(cache_write_1h),
+        output,
+        compute_us,
+        reasoning,
+    ] = counts
     else {
         return Ok(None);
     };
     let (Some(output), Some(compute_us), Some(reasoning)) = (output, compute_us, reasoning) else {
         return Err(StoreError::damaged("an ending's usage is known in part"));
     };
-    Ok(Some(Usage { input_uncached, cache_read, cache_write_5m, cache_write_1h, output, reasoning, compute_us }))
+    Ok(Some(Usage {
+        input_uncached,
+        cache_read,
+        cache_write_5m,
+        cache_write_1h,
+        output,
+        reasoning,
+        compute_us,
+    }))
 }
 
 pub fn word<T: Code>(code: i64) -> Result<T, StoreError> {
@@ -254,5 +270,6 @@ pub fn task_path(path: &str) -> Result<TaskPath, StoreError> {
 }
 
 fn circumstances_of(text: &str) -> Result<Circumstances, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::damaged(format!("circumstances are unreadable: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::damaged(format!("circumstances are unreadable: {error}")))
 }

@@ -75,7 +75,8 @@ async fn postgres_version(connection: &mut PgConnection, place: &Place) -> Resul
         .fetch_one(&mut *connection)
         .await?;
     if is_ours {
-        let found = sqlx::query_scalar("SELECT schema FROM baseload_ledger").fetch_one(&mut *connection).await?;
+        let found =
+            sqlx::query_scalar("SELECT schema FROM baseload_ledger").fetch_one(&mut *connection).await?;
         return check_known(found, POSTGRES.len() as i64, place);
     }
     let tables: i64 = sqlx::query_scalar(

@@ -24,9 +24,7 @@ use super::rollup::{self, Rollups};
 use super::rows::{self, Known, select_positions};
 use super::writer::Input;
 use crate::budget::Charge;
-use crate::{
-    Ending, Entry, Held, HoldOutcome, Position, PriceChange, PriceVersion, Side, Timestamp,
-};
+use crate::{Ending, Entry, Held, HoldOutcome, Position, PriceChange, PriceVersion, Side, Timestamp};
 
 pub use super::database::StoreError;
 
@@ -284,7 +282,8 @@ impl Store {
         self.add_entries(request, entries);
         let known = self.memory.known.get_mut(request).expect("a hold that ends is known");
         let codes::Coded { how, reason, source, usage } = codes::ending(ending);
-        let count = |part: fn(&domain::Usage) -> u64| Value::from(usage.as_ref().map(|usage| integer(part(usage))));
+        let count =
+            |part: fn(&domain::Usage) -> u64| Value::from(usage.as_ref().map(|usage| integer(part(usage))));
         self.batch.endings.push(vec![
             known.hold.into(),
             ending.at.millis().into(),
@@ -337,7 +336,8 @@ impl Store {
 
     /// Returns the price in force at this time, of what was fetched: the latest start wins, then the latest record.
     pub fn price_at(&self, model: &ModelName, at: Timestamp) -> Option<PriceVersion> {
-        let versions = self.memory.prices.get(model).expect("a model's prices are fetched before they are asked");
+        let versions =
+            self.memory.prices.get(model).expect("a model's prices are fetched before they are asked");
         let begun = versions.partition_point(|version| version.valid_from <= at);
         begun.checked_sub(1).map(|last| versions[last].clone())
     }
@@ -346,13 +346,12 @@ impl Store {
         if self.memory.prices.contains_key(model) {
             return Ok(());
         }
-        let rows = sql(
-            "SELECT p.id, m.name, p.valid_from, p.sheet FROM price p JOIN model m ON m.id = p.model \
-             WHERE m.name = $1 ORDER BY p.valid_from, p.id",
-        )
-        .bind(model.as_str())
-        .all(self.speaker())
-        .await?;
+        let rows =
+            sql("SELECT p.id, m.name, p.valid_from, p.sheet FROM price p JOIN model m ON m.id = p.model \
+             WHERE m.name = $1 ORDER BY p.valid_from, p.id")
+            .bind(model.as_str())
+            .all(self.speaker())
+            .await?;
         let versions = rows.iter().map(|row| rows::price(&mut row.columns())).collect::<Result<_, _>>()?;
         self.memory.prices.insert(model.clone(), versions);
         Ok(())

@@ -15,6 +15,7 @@ use super::JournalOptions;
 use super::database::Place;
 use super::escrow::{Refused, Reserved};
 use super::lock::ServerLock;
+use super::statements::ClosedMonth;
 use super::store::{self, Fence, Store, StoreError};
 use crate::book::{self, Decision};
 use crate::budget::NewLimit;
@@ -22,8 +23,8 @@ use crate::{NewTask, TaskChange, TaskRecord};
 use crate::events::{CallFailed, StoreFailed, StoreRecovered};
 use crate::{AccountChange, AccountRecord, Alert, Limit, NewAccount, Rotation};
 use crate::{
-    EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, KeyId, KeyRecord, LedgerError, LossReason, Position, PriceChange,
-    PriceVersion, Release, Settlement, Timestamp,
+    EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, KeyId, KeyRecord, LedgerError, LossReason,
+    Position, PriceChange, PriceVersion, Release, Settlement, Timestamp,
 };
 
 /// All that the writer can be asked.
@@ -33,10 +34,19 @@ pub enum Input {
     Grow(Grow),
     Settle(Settlement),
     Release(Release),
-    Expire { requests: Vec<RequestId>, reason: LossReason, at: Timestamp },
+    Expire {
+        requests: Vec<RequestId>,
+        reason: LossReason,
+        at: Timestamp,
+    },
     /// This process lives; what dead ones left open is closed.
-    Beat { at: Timestamp, silence_max: Duration },
-    DropOld { before: Timestamp },
+    Beat {
+        at: Timestamp,
+        silence_max: Duration,
+    },
+    DropOld {
+        before: Timestamp,
+    },
     /// Look after limits: give back what is idle and others lack, notice thresholds.
     Tend { at: Timestamp },
     SetLimit(NewLimit),
@@ -45,12 +55,28 @@ pub enum Input {
     TakeAlerts { at: Timestamp, count_max: i64 },
     AlertDelivered { alert: Box<Alert>, at: Timestamp },
     SetPrices(Vec<PriceChange>),
+    CloseMonth(ClosedMonth),
     CreateAccount(NewAccount),
-    ChangeAccount { account: Account, change: AccountChange },
-    CloseAccount { account: Account, closed_at: Option<Timestamp> },
-    AddKey { record: KeyRecord, hash: [u8; 32] },
-    RotateKey { rotation: Rotation, hash: [u8; 32] },
-    RevokeKey { id: KeyId, at: Timestamp },
+    ChangeAccount {
+        account: Account,
+        change: AccountChange,
+    },
+    CloseAccount {
+        account: Account,
+        closed_at: Option<Timestamp>,
+    },
+    AddKey {
+        record: KeyRecord,
+        hash: [u8; 32],
+    },
+    RotateKey {
+        rotation: Rotation,
+        hash: [u8; 32],
+    },
+    RevokeKey {
+        id: KeyId,
+        at: Timestamp,
+    },
     OpenTask(NewTask),
     ChangeTask(TaskChange),
     Close,
@@ -71,6 +97,7 @@ pub enum Output {
     Alerts(Vec<Alert>),
     Dropped(u64),
     Prices(Vec<PriceVersion>),
+    Done,
     Account(AccountRecord),
     Key(KeyRecord),
     Tasks(Vec<TaskRecord>),
@@ -255,6 +282,7 @@ impl Input {
             | Input::SetLimit(_)
             | Input::EndLimit { .. }
             | Input::DeclareLimits { .. }
+            | Input::CloseMonth(_)
             | Input::CreateAccount(_)
             | Input::ChangeAccount { .. }
             | Input::CloseAccount { .. }
@@ -295,6 +323,7 @@ impl Input {
             Input::AlertDelivered { .. } => "noting a delivered alert",
             Input::DropOld { .. } => "dropping old requests",
             Input::SetPrices(_) => "setting prices",
+            Input::CloseMonth(_) => "closing a month",
             Input::CreateAccount(_) => "creating an account",
             Input::ChangeAccount { .. } => "describing an account",
             Input::CloseAccount { .. } => "closing an account",
@@ -403,6 +432,10 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
                 versions.extend(set_price(store, change).await?);
             }
             Ok(Output::Prices(versions))
+        }
+        Input::CloseMonth(closed) => {
+            store.close_month(closed).await?;
+            Ok(Output::Done)
         }
         Input::CreateAccount(new) => Ok(Output::Account(store.create_account(new).await?)),
         Input::ChangeAccount { account, change } => {

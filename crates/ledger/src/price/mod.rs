@@ -5,6 +5,7 @@ pub mod check;
 mod circumstances;
 mod decimal;
 pub mod import;
+mod reprice;
 mod sheet;
 mod terms;
 mod text;
@@ -12,6 +13,7 @@ mod text;
 use domain::{ModelName, Money};
 
 pub use self::circumstances::{Circumstances, Provider, Region, ServiceTier, UnknownTier};
+pub use self::reprice::Repricing;
 pub use self::sheet::{
     ContextTier, Cost, Multiplier, NotAMultiplier, NotARate, Quote, Rate, Rates, Schedule, Sheet, TierPrice,
 };

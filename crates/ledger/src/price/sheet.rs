@@ -186,6 +186,15 @@ impl Sheet {
             .map_err(|error| LedgerError::Damaged(format!("a price sheet is unreadable: {error}")))
     }
 
+    /// Returns the input tokens that such a request exceeds by the sheet's context tiers: 0 below all of them.
+    pub fn context_tier(&self, input_tokens: u64, circumstances: &Circumstances) -> u64 {
+        let schedule = match self.tiers.get(&circumstances.service_tier) {
+            Some(TierPrice::Own(schedule)) => schedule,
+            _ => &self.standard,
+        };
+        schedule.reached(input_tokens).map_or(0, |tier| tier.above_input_tokens)
+    }
+
     /// Returns every schedule in the sheet with a name for it, for those who list or check all of it.
     pub fn schedules(&self) -> impl Iterator<Item = (ServiceTier, &Schedule)> {
         let own = self.tiers.iter().filter_map(|(tier, price)| match price {
@@ -207,8 +216,10 @@ impl Schedule {
         std::iter::once(&self.rates).chain(self.long.iter().map(|tier| &tier.rates))
     }
     pub fn rates_for(&self, input_tokens: u64) -> &Rates {
-        let reached = self.long.iter().rev().find(|tier| input_tokens > tier.above_input_tokens);
-        reached.map_or(&self.rates, |tier| &tier.rates)
+        self.reached(input_tokens).map_or(&self.rates, |tier| &tier.rates)
+    }
+    fn reached(&self, input_tokens: u64) -> Option<&ContextTier> {
+        self.long.iter().rev().find(|tier| input_tokens > tier.above_input_tokens)
     }
 }
 

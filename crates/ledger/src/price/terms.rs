@@ -10,10 +10,11 @@
 use std::str::FromStr;
 
 use domain::Money;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Multiplier;
 use super::text::Quoted;
+use crate::statement::usd;
 
 /// What was agreed with one provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,11 +44,14 @@ pub enum Reach {
 }
 
 /// A month under its terms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
+    #[serde(with = "usd")]
     pub list: Money,
+    #[serde(with = "usd")]
     pub discount: Money,
     /// What is owed beyond the use, to meet the commitment.
+    #[serde(with = "usd")]
     pub shortfall: Money,
 }
 

@@ -117,6 +117,39 @@ pub struct WrongPrice {
 }
 
 impl PriceText {
+    /// Returns a price of which nothing is known but whose it is: `model`, or `provider/model`.
+    pub fn named(priced_as: &str) -> Self {
+        let (provider, model) = match priced_as.split_once('/') {
+            Some((provider, model)) => (Some(Provider::new(provider)), model),
+            None => (None, priced_as),
+        };
+        Self {
+            model: ModelName::new(model),
+            provider,
+            listed_as: None,
+            kind: None,
+            effective: None,
+            until: None,
+            seen: None,
+            confidence: None,
+            source: Vec::new(),
+            notes: None,
+            disputed: None,
+            derived: None,
+            input: None,
+            cached: None,
+            cache_write_5m: None,
+            cache_write_1h: None,
+            output: None,
+            long: Vec::new(),
+            tiers: BTreeMap::new(),
+            regions: BTreeMap::new(),
+            compute_hour: None,
+            compute_second: None,
+            request: None,
+        }
+    }
+
     /// Returns the sheet, or what contradicts itself in it.
     pub fn sheet(&self) -> Result<Sheet, WrongPrice> {
         let wrong = |what: String| WrongPrice { model: self.model.clone(), what };

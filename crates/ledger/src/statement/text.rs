@@ -1,150 +1,261 @@
-//! How a statement looks: a table for people, CSV for spreadsheets, JSON for programs.
+//! How does a statement look? A table for people, CSV for spreadsheets, JSON for programs.
 
-use domain::Money;
+use domain::{Money, Usage};
 use serde_json::{Map, Value, json};
 
-use super::{Dimension, UsageRow, total};
+use super::columns::{COUNTS, Cell, PARTS, WHOLES, flat, flat_names};
+use super::{Dimension, MonthStatement, UsageRow, UsageSums, Used};
 
-/// Returns an aligned table that ends with a sums line. `input` is all input, of which `cached` was read from a cache;
-/// columns for requests that are open or unknown appear when there are any.
+/// Returns aligned tables: what is priced, with a sums line; then, where there is any, what is unpriced, what is estimated and
+/// what is unknown, each in a section of its own, because none of it belongs into the sums. `input` is all input, of which
+/// `cached` was read from a cache.
 pub fn table(rows: &[UsageRow], by: &[Dimension]) -> String {
-    let total = total(rows);
-    let mut columns: Vec<Column> = by.iter().map(|dimension| Column::Dimension(*dimension)).collect();
-    columns.push(Column::Requests);
-    if total.open_requests > 0 {
-        columns.push(Column::Open);
+    let total = UsageRow::total(rows);
+    let mut text = section(rows, by, &total, &Section::PRICED);
+    for section_of in [&Section::UNPRICED, &Section::ESTIMATED] {
+        let concerned: Vec<UsageRow> =
+            rows.iter().filter(|row| !(section_of.of)(&row.sums).is_nothing()).cloned().collect();
+        if !concerned.is_empty() {
+            text += &format!("\n{}\n", section_of.title);
+            text += &section(&concerned, by, &UsageRow::total(&concerned), section_of);
+        }
     }
     if total.unknown_requests > 0 {
-        columns.push(Column::Unknown);
-    }
-    columns.extend([Column::Input, Column::Cached, Column::Output, Column::Cost]);
-
-    let mut lines = vec![columns.iter().map(Column::heading).collect::<Vec<_>>()];
-    lines.extend(rows.iter().map(|row| columns.iter().map(|column| column.cell(row)).collect()));
-    let mut sums: Vec<String> = columns.iter().map(|column| column.cell(&total)).collect();
-    if let Some(first) = sums.first_mut().filter(|_| !by.is_empty()) {
-        *first = "total".to_owned();
-        lines.push(sums);
-    } else if rows.is_empty() {
-        lines.push(sums);
-    }
-    aligned(&lines, by.len())
-}
-
-/// Returns one line per row with the raw counts, after a line of names; a cost that is not known in full is empty.
-pub fn csv(rows: &[UsageRow], by: &[Dimension]) -> String {
-    let mut names: Vec<String> = by.iter().map(Dimension::to_string).collect();
-    names.extend(COUNTS.iter().map(|(name, _)| (*name).to_owned()));
-    names.push("cost_usd".to_owned());
-    let mut text = names.join(",") + "\n";
-    for row in rows {
-        let mut cells: Vec<String> = by.iter().map(|by| quoted(&dimension(row, *by))).collect();
-        cells.extend(COUNTS.iter().map(|(_, count)| count(row).to_string()));
-        cells.push(priced(row).map(|cost| cost.to_string()).unwrap_or_default());
-        text += &(cells.join(",") + "\n");
+        let requests = grouped(total.unknown_requests);
+        text += &format!(
+            "\nUnknown: {requests} requests of which nobody can say what they used; they are in no sum.\n"
+        );
     }
     text
+}
+
+/// Returns one line per row with the raw counts, after a line of names; a cost that is not known is empty.
+pub fn csv(rows: &[UsageRow], by: &[Dimension]) -> String {
+    let names = by.iter().map(|by| by.name().to_owned()).chain(flat_names());
+    let mut lines = vec![names.collect::<Vec<_>>()];
+    for row in rows {
+        let cells = flat(&row.sums).into_iter().map(|cell| match cell {
+            Cell::Count(count) => count.to_string(),
+            Cell::Cost(cost) => cost.map(|cost| cost.to_string()).unwrap_or_default(),
+        });
+        lines.push(row.names.iter().cloned().chain(cells).collect());
+    }
+    csv_text(&lines)
 }
 
 /// Returns `{"rows": […], "total": {…}}`. Costs are decimal texts, for a JSON number may become a float on its way;
 /// `null` where no cost is known.
 pub fn json(rows: &[UsageRow], by: &[Dimension]) -> String {
-    let rows_json: Vec<Value> = rows.iter().map(|row| object(row, by)).collect();
-    let statement = json!({ "rows": rows_json, "total": object(&total(rows), &[]) });
+    let row = |row: &UsageRow| {
+        let mut object = Map::new();
+        for (by, name) in by.iter().zip(&row.names) {
+            object.insert(by.name().to_owned(), name.as_str().into());
+        }
+        object.extend(sums_json(&row.sums));
+        Value::Object(object)
+    };
+    let rows_json: Vec<Value> = rows.iter().map(row).collect();
+    let statement = json!({ "rows": rows_json, "total": sums_json(&UsageRow::total(rows)) });
     format!("{statement:#}\n")
 }
 
-type Count = (&'static str, fn(&UsageRow) -> u64);
-
-/// The raw counts, as CSV and JSON give them.
-const COUNTS: [Count; 10] = [
-    ("requests", |row| row.requests),
-    ("open_requests", |row| row.open_requests),
-    ("unknown_requests", |row| row.unknown_requests),
-    ("unpriced_requests", |row| row.unpriced_requests),
-    ("input_uncached", |row| row.usage.input_uncached),
-    ("cache_read", |row| row.usage.cache_read),
-    ("cache_write_5m", |row| row.usage.cache_write_5m),
-    ("cache_write_1h", |row| row.usage.cache_write_1h),
-    ("output", |row| row.usage.output),
-    ("reasoning", |row| row.usage.reasoning),
-];
-
-enum Column {
-    Dimension(Dimension),
-    Requests,
-    Open,
-    Unknown,
-    Input,
-    Cached,
-    Output,
-    Cost,
-}
-
-impl Column {
-    fn heading(&self) -> String {
-        match self {
-            Column::Dimension(dimension) => dimension.to_string(),
-            Column::Requests => "requests".into(),
-            Column::Open => "open".into(),
-            Column::Unknown => "unknown".into(),
-            Column::Input => "input".into(),
-            Column::Cached => "cached".into(),
-            Column::Output => "output".into(),
-            Column::Cost => "cost (USD)".into(),
+/// Returns a month's statement as a person reads it: what each cost centre owes, and what is not in it.
+pub fn month_table(statement: &MonthStatement) -> String {
+    let mut text = format!("{}\n\n", statement.title());
+    let mut lines = vec![
+        ["cost centre", "requests", "input", "output", "list (USD)", "due (USD)"].map(str::to_owned).to_vec(),
+    ];
+    for line in &statement.cost_centres {
+        lines.push(vec![
+            line.cost_centre.clone().unwrap_or_else(|| "(unallocated)".into()),
+            grouped(line.priced.requests),
+            grouped(line.priced.usage.input()),
+            grouped(line.priced.usage.output),
+            line.priced.cost.to_string(),
+            line.due.to_string(),
+        ]);
+    }
+    let total = statement.total();
+    lines.push(vec![
+        "total".into(),
+        grouped(total.requests),
+        grouped(total.usage.input()),
+        grouped(total.usage.output),
+        total.cost.to_string(),
+        statement.due().to_string(),
+    ]);
+    text += &aligned(&lines, 1);
+    for bill in statement.bills.iter().filter(|bill| bill.bill.due() != bill.bill.list) {
+        let (list, due) = (bill.bill.list, bill.bill.due());
+        text += &format!("\n{}: list {list}, ", bill.provider);
+        if bill.bill.discount != Money::ZERO {
+            text += &format!("volume discount -{}, ", bill.bill.discount);
+        }
+        if bill.bill.shortfall != Money::ZERO {
+            text += &format!("to meet the commitment +{}, ", bill.bill.shortfall);
+        }
+        text += &format!("due {due} USD");
+    }
+    if statement.bills.iter().any(|bill| bill.bill.due() != bill.bill.list) {
+        text.push('\n');
+    }
+    for (used, title) in [
+        (statement.unpriced(), "Unpriced, in no sum"),
+        (statement.estimated(), "Estimated (at most), in no sum"),
+    ] {
+        if !used.is_nothing() {
+            text += &format!(
+                "\n{title}: {} requests, {} tokens",
+                grouped(used.requests),
+                grouped(used.usage.total())
+            );
+            if used.cost != Money::ZERO {
+                text += &format!(", {} USD", used.cost);
+            }
+            text.push('\n');
         }
     }
-    fn cell(&self, row: &UsageRow) -> String {
-        match self {
-            Column::Dimension(by) => dimension(row, *by),
-            Column::Requests => grouped(row.requests),
-            Column::Open => grouped(row.open_requests),
-            Column::Unknown => grouped(row.unknown_requests),
-            Column::Input => grouped(row.usage.input()),
-            Column::Cached => grouped(row.usage.cache_read),
-            Column::Output => grouped(row.usage.output),
-            Column::Cost => cost(row),
-        }
-    }
+    text
 }
 
-fn dimension(row: &UsageRow, by: Dimension) -> String {
-    let text = match by {
-        Dimension::Account => row.account.as_ref().map(ToString::to_string),
-        Dimension::Model => row.model.as_ref().map(ToString::to_string),
-        Dimension::Day => row.day.map(|day| day.to_string()),
-        Dimension::End => row.end.map(|end| end.to_string()),
+/// Returns the lines of a month's statement, each with its account and model.
+pub fn month_csv(statement: &MonthStatement) -> String {
+    let names = ["month", "cost_centre", "account", "provider", "model", "tier", "kind"];
+    let mut header: Vec<String> = names.map(str::to_owned).to_vec();
+    header.extend(COUNTS.iter().map(|(name, _)| (*name).to_owned()));
+    header.push("cost_usd".into());
+    let mut lines = vec![header];
+    for line in &statement.lines {
+        let mut cells = vec![
+            statement.month.to_string(),
+            line.cost_centre.clone().unwrap_or_default(),
+            line.account.clone(),
+            line.provider.clone(),
+            line.model.clone(),
+            line.tier.clone(),
+            line.kind.clone(),
+        ];
+        cells.extend(COUNTS.iter().map(|(_, count)| count(&line.used).to_string()));
+        cells.push(if line.kind == "unpriced" { String::new() } else { line.used.cost.to_string() });
+        lines.push(cells);
+    }
+    csv_text(&lines)
+}
+
+/// A part of the sums as a table of its own.
+struct Section {
+    title: &'static str,
+    of: fn(&UsageSums) -> &Used,
+    requests: fn(&UsageSums) -> u64,
+    cost: Option<(&'static str, fn(&UsageSums) -> String)>,
+    has_open: bool,
+}
+
+impl Section {
+    const PRICED: Section = Section {
+        title: "",
+        of: |sums| &sums.priced,
+        requests: |sums| sums.requests,
+        cost: Some(("cost (USD)", priced_cost)),
+        has_open: true,
     };
-    text.unwrap_or_default()
+    const UNPRICED: Section = Section {
+        title: "Unpriced: no price was in force for this, so it is in none of the sums above",
+        of: |sums| &sums.unpriced,
+        requests: |sums| sums.unpriced.requests,
+        cost: None,
+        has_open: false,
+    };
+    const ESTIMATED: Section = Section {
+        title: "Estimated: at most this was used by requests whose end nobody saw; it is in none of the sums above",
+        of: |sums| &sums.estimated,
+        requests: |sums| sums.estimated.requests,
+        cost: Some(("at most (USD)", estimated_cost)),
+        has_open: false,
+    };
 }
 
-fn cost(row: &UsageRow) -> String {
-    match (priced(row), row.unpriced_requests) {
-        (Some(cost), 0) => cost.to_string(),
-        (Some(cost), unpriced) => format!("{cost} + {} unpriced", grouped(unpriced)),
-        (None, unpriced) if unpriced > 0 => "unpriced".to_owned(),
-        (None, _) if row.unknown_requests > 0 => "unknown".to_owned(),
-        (None, _) => "-".to_owned(),
+fn section(rows: &[UsageRow], by: &[Dimension], total: &UsageSums, section: &Section) -> String {
+    let used = section.of;
+    let shows_open = section.has_open && total.open_requests > 0;
+    let shows_time = used(total).usage.compute_us > 0;
+    let mut heading: Vec<String> = by.iter().map(|by| by.name().replace('_', " ")).collect();
+    heading.push("requests".into());
+    if shows_open {
+        heading.push("open".into());
+    }
+    heading.extend(["input", "cached", "output"].map(str::to_owned));
+    if shows_time {
+        heading.push("machine time".into());
+    }
+    heading.extend(section.cost.map(|(name, _)| name.to_owned()));
+    let cells = |sums: &UsageSums| {
+        let Usage { cache_read, output, compute_us, .. } = used(sums).usage;
+        let mut cells = vec![grouped((section.requests)(sums))];
+        if shows_open {
+            cells.push(grouped(sums.open_requests));
+        }
+        cells.extend([used(sums).usage.input(), cache_read, output].map(grouped));
+        if shows_time {
+            cells.push(duration(compute_us));
+        }
+        cells.extend(section.cost.map(|(_, cost)| cost(sums)));
+        cells
+    };
+    let mut lines = vec![heading];
+    for row in rows {
+        let names = row.names.iter().map(|name| if name.is_empty() { "-".to_owned() } else { name.clone() });
+        lines.push(names.chain(cells(&row.sums)).collect());
+    }
+    if !by.is_empty() || rows.is_empty() {
+        let mut names = vec![String::new(); by.len()];
+        if let Some(first) = names.first_mut() {
+            *first = "total".into();
+        }
+        lines.push(names.into_iter().chain(cells(total)).collect());
+    }
+    aligned(&lines, by.len())
+}
+
+/// Nothing where nothing is priced, because 0 would be a made-up price.
+fn priced_cost(sums: &UsageSums) -> String {
+    let has_unpriced = sums.unpriced.requests > 0 || sums.estimated.requests > 0 || sums.unknown_requests > 0;
+    let is_all_open = sums.requests > 0 && sums.open_requests == sums.requests;
+    if sums.priced.requests == 0 && (has_unpriced || is_all_open) {
+        "-".into()
+    } else {
+        sums.priced.cost.to_string()
     }
 }
 
-/// Returns the cost of what is priced; nothing where nothing is, because 0 would be a made-up price.
-fn priced(row: &UsageRow) -> Option<Money> {
-    let told = row.requests - row.open_requests - row.unknown_requests;
-    let nothing = told == 0 || (row.unpriced_requests > 0 && row.cost == Money::ZERO);
-    if nothing && row.requests > 0 { None } else { Some(row.cost) }
+fn estimated_cost(sums: &UsageSums) -> String {
+    match (PARTS[2].cost)(sums) {
+        None => "unpriced".into(),
+        Some(cost) if sums.estimated_unpriced_requests > 0 => {
+            format!("{cost} + {} unpriced", grouped(sums.estimated_unpriced_requests))
+        }
+        Some(cost) => cost.to_string(),
+    }
 }
 
-fn object(row: &UsageRow, by: &[Dimension]) -> Value {
-    let mut object = Map::new();
-    for by in by {
-        object.insert(by.to_string(), dimension(row, *by).into());
+fn sums_json(sums: &UsageSums) -> Map<String, Value> {
+    let mut object: Map<String, Value> =
+        WHOLES.iter().map(|(name, count)| ((*name).to_owned(), count(sums).into())).collect();
+    for part in &PARTS {
+        let mut inner = used_json((part.of)(sums));
+        if part.name != "unpriced" {
+            inner.insert("cost_usd".into(), (part.cost)(sums).map(|cost| cost.to_string()).into());
+        }
+        if part.name == "estimated" {
+            inner.insert("unpriced_requests".into(), sums.estimated_unpriced_requests.into());
+        }
+        object.insert(part.name.to_owned(), inner.into());
     }
-    for (name, count) in COUNTS {
-        object.insert(name.to_owned(), count(row).into());
-    }
-    object.insert("cost_usd".to_owned(), priced(row).map(|cost| cost.to_string()).into());
-    Value::Object(object)
+    object
+}
+
+fn used_json(used: &Used) -> Map<String, Value> {
+    COUNTS.iter().map(|(name, count)| ((*name).to_owned(), count(used).into())).collect()
 }
 
 /// `1234567` as `1,234,567`.
@@ -160,16 +271,29 @@ fn grouped(count: u64) -> String {
     text
 }
 
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", cell.replace('"', "\"\""))
-    } else {
-        cell.to_owned()
+/// Hours, minutes and seconds, as much as there is: `1:02:03.5`.
+fn duration(micros: u64) -> String {
+    let tenths = micros / 100_000;
+    let (hours, minutes, seconds) = (tenths / 36_000, tenths / 600 % 60, tenths / 10 % 60);
+    let rest = tenths % 10;
+    match hours {
+        0 => format!("{minutes}:{seconds:02}.{rest}"),
+        hours => format!("{}:{minutes:02}:{seconds:02}.{rest}", grouped(hours)),
     }
 }
 
-/// The first `left` columns are names and begin at the left; the others are numbers and end at the right.
-fn aligned(lines: &[Vec<String>], left: usize) -> String {
+fn csv_text(lines: &[Vec<String>]) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for line in lines {
+        writer.write_record(line).expect("a vector takes every line");
+    }
+    let bytes = writer.into_inner().expect("a vector needs no flush");
+    String::from_utf8(bytes).expect("cells are text")
+}
+
+/// Returns lines of equal columns: the first `left` are names and begin at the left; the others are numbers and end at the
+/// right.
+pub fn aligned(lines: &[Vec<String>], left: usize) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines.first().map_or(0, Vec::len)).map(width).collect();
     let mut text = String::new();
@@ -185,100 +309,5 @@ fn aligned(lines: &[Vec<String>], left: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use domain::{Usage, UsageEnd};
-
-    use super::*;
-    use crate::RequestEnd;
-
-    fn row(model: &str, requests: u64, unpriced_requests: u64, pico: i128) -> UsageRow {
-        UsageRow {
-            model: Some(model.into()),
-            requests,
-            unpriced_requests,
-            usage: Usage {
-                input_uncached: 1_000 * requests,
-                cache_read: 500,
-                output: 20,
-                ..Usage::default()
-            },
-            cost: Money::from_pico(pico),
-            ..UsageRow::default()
-        }
-    }
-
-    #[test]
-    fn a_table_ends_with_its_sums_and_says_what_is_unpriced() {
-        let rows =
-            [row("tiny", 1_200, 0, 230_000_000), row("large", 3, 3, 0), row("mixed", 9, 2, 10_000_000_000)];
-        let text = table(&rows, &[Dimension::Model]);
-        assert_eq!(
-            text,
-            "\
-model  requests      input  cached  output            cost (USD)
-tiny      1,200  1,200,500     500      20               0.00023
-large         3      3,500     500      20              unpriced
-mixed         9      9,500     500      20     0.01 + 2 unpriced
-total     1,212  1,213,500   1,500      60  0.01023 + 5 unpriced
-"
-        );
-    }
-
-    #[test]
-    fn open_and_unknown_requests_have_columns_when_there_are_any() {
-        let lost =
-            UsageRow { end: Some(RequestEnd::Lost), requests: 2, unknown_requests: 2, ..UsageRow::default() };
-        let open =
-            UsageRow { end: Some(RequestEnd::Open), requests: 1, open_requests: 1, ..UsageRow::default() };
-        assert_eq!(
-            table(&[open, lost], &[Dimension::End]),
-            "\
-end    requests  open  unknown  input  cached  output  cost (USD)
-open          1     1        0      0       0       0           -
-lost          2     0        2      0       0       0     unknown
-total         3     1        2      0       0       0     unknown
-"
-        );
-    }
-
-    #[test]
-    fn without_groups_the_one_row_is_its_own_sum() {
-        let mut all = row("", 2, 0, 0);
-        all.model = None;
-        let text = table(&[all], &[]);
-        assert_eq!(
-            text,
-            "requests  input  cached  output  cost (USD)\n       2  2,500     500      20        0.00\n"
-        );
-        assert_eq!(table(&[], &[]).lines().count(), 2);
-    }
-
-    #[test]
-    fn csv_quotes_names_and_leaves_an_unknown_price_empty() {
-        let rows = [row("a,\"b\"", 1, 1, 0), row("tiny", 1, 0, 230_000_000)];
-        let text = csv(&rows, &[Dimension::Model]);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[1], "\"a,\"\"b\"\"\",1,0,0,1,1000,500,0,0,20,0,");
-        assert_eq!(lines[2], "tiny,1,0,0,0,1000,500,0,0,20,0,0.00023");
-        assert_eq!(lines[0].split(',').count(), 12);
-    }
-
-    #[test]
-    fn json_tells_costs_as_exact_text() {
-        let mut complete = row("tiny", 1, 0, 1);
-        complete.end = Some(RequestEnd::Settled(UsageEnd::Complete));
-        let value: Value = serde_json::from_str(&json(&[complete], &[Dimension::End])).unwrap();
-        assert_eq!(value["rows"][0]["end"], "complete");
-        assert_eq!(value["rows"][0]["cost_usd"], "0.000000000001");
-        assert_eq!(value["total"]["output"], 20);
-        let unpriced: Value = serde_json::from_str(&json(&[row("tiny", 1, 1, 0)], &[])).unwrap();
-        assert_eq!(unpriced["total"]["cost_usd"], Value::Null);
-    }
-
-    #[test]
-    fn dimensions_are_read_by_the_names_they_print() {
-        assert_eq!("day".parse::<Dimension>(), Ok(Dimension::Day));
-        let error = "team".parse::<Dimension>().unwrap_err().to_string();
-        assert_eq!(error, "usage is grouped by account, model, day or end; got \"team\"");
-    }
-}
+#[path = "text_tests.rs"]
+mod tests;

@@ -179,8 +179,10 @@ async fn holds_of_a_lost_process_are_booked_in_full_as_estimates() {
     assert!(journal.expire_holds(asked, LossReason::ProcessLost, at(9_001)).await.unwrap().is_empty());
     let row = journal.requests(&[request(1)]).await.unwrap().remove(0);
     let ending = row.ending.unwrap();
-    assert_eq!((ending.how, ending.cost),
-        (How::Lost { reason: LossReason::ProcessLost, estimate: Some(used(100, 0, 50)) }, None));
+    assert_eq!(
+        (ending.how, ending.cost),
+        (How::Lost { reason: LossReason::ProcessLost, estimate: Some(used(100, 0, 50)) }, None)
+    );
     assert!(journal.open_holds().await.unwrap().is_empty());
     assert_sound(&journal).await;
 }

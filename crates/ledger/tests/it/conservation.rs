@@ -9,9 +9,9 @@ use std::fmt::Debug;
 
 use domain::{Money, RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{
-    Dimension, EndOutcome, Entry, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, LossReason, Position, PriceChange,
-    PriceVersion, Quantities, Rates, Release, ReleaseReason, Schedule, Settlement, Sheet, Side, UsageQuery,
-    UsageRow, book,
+    Dimension, EndOutcome, Entry, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, LossReason,
+    Position, PriceChange, PriceVersion, Quantities, Rates, Release, ReleaseReason, Schedule, Settlement,
+    Sheet, Side, UsageQuery, UsageRow, UsageSums, book,
 };
 
 use super::support::*;
@@ -140,14 +140,16 @@ async fn balance(journal: &Journal, plain: &Plain) {
     assert_eq!(sides.values().fold([0; 7], |sum, side| std::array::from_fn(|i| sum[i] + side[i])), [0; 7]);
     let by_account = UsageQuery { by: vec![Dimension::Account], ..UsageQuery::default() };
     let usage = journal.usage(&by_account).await.unwrap();
-    assert_eq!(usage.iter().map(|row| row.requests as usize).sum::<usize>(), plain.positions.len());
-    assert_eq!(usage.iter().map(|row| row.open_requests as usize).sum::<usize>(), plain.open());
+    assert_eq!(usage.iter().map(|row| row.sums.requests as usize).sum::<usize>(), plain.positions.len());
+    assert_eq!(usage.iter().map(|row| row.sums.open_requests as usize).sum::<usize>(), plain.open());
     let earned = usage.iter().map(vector).fold([0; 7], |sum, row| std::array::from_fn(|i| sum[i] + row[i]));
     assert_eq!(earned, sides.get(&Side::Earned).copied().unwrap_or_default());
 }
 
 fn vector(row: &UsageRow) -> [i128; 7] {
-    signed(&Quantities::of(&row.usage, Some(row.cost)))
+    let UsageSums { priced, unpriced, estimated, .. } = row.sums;
+    let used = priced.and(&unpriced).and(&estimated);
+    signed(&Quantities::of(&used.usage, Some(used.cost)))
 }
 
 fn signed(quantities: &Quantities) -> [i128; 7] {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ledger::{
-    FoundKey, Journal, KeyId, KeyQuery, KeyRecord, KeyState, LedgerError, NewAccount, NewKey, Pattern, Role, Rotation,
-    Scopes,
+    FoundKey, Journal, KeyId, KeyQuery, KeyRecord, KeyState, LedgerError, NewAccount, NewKey, Pattern, Role,
+    Rotation, Scopes,
 };
 
 use super::support::*;
@@ -48,7 +48,8 @@ async fn what_a_key_may_comes_back_as_it_was_written() {
     let Some(home) = Home::new() else { return };
     let journal = home.open().await;
     let patterns = |names: &[&str]| Some(names.iter().map(|name| Pattern::new(*name)).collect());
-    let scopes = Scopes { models: patterns(&["small", "gpt-5*"]), regions: patterns(&["eu"]), ..Scopes::EVERYTHING };
+    let scopes =
+        Scopes { models: patterns(&["small", "gpt-5*"]), regions: patterns(&["eu"]), ..Scopes::EVERYTHING };
     let key = journal
         .create_key(NewKey {
             role: Role::Admin,
@@ -130,7 +131,8 @@ async fn a_key_of_a_closed_account_or_below_one_says_which() {
         let new = NewAccount { account: account.into(), kind, display_name: None, cost_centre: None, at };
         journal.create_account(new).await.unwrap();
     }
-    let key = journal.create_key(NewKey { account: "acme/research".into(), ..new_key("bot", 1) }).await.unwrap();
+    let key =
+        journal.create_key(NewKey { account: "acme/research".into(), ..new_key("bot", 1) }).await.unwrap();
     let closed = async || {
         let FoundKey { closed, .. } = journal.find_key(key.secret.reveal()).await.unwrap().unwrap();
         closed.map(|account| account.to_string())
@@ -147,9 +149,12 @@ async fn a_key_of_a_closed_account_or_below_one_says_which() {
 async fn a_subtree_lists_its_own_keys_page_by_page() {
     let Some(home) = Home::new() else { return };
     let journal = home.open().await;
-    for (seed, account, name) in
-        [(1, "acme/research", "one"), (2, "acme", "two"), (3, "acme-evil", "three"), (4, "acme/research/bot", "four")]
-    {
+    for (seed, account, name) in [
+        (1, "acme/research", "one"),
+        (2, "acme", "two"),
+        (3, "acme-evil", "three"),
+        (4, "acme/research/bot", "four"),
+    ] {
         journal.create_key(NewKey { account: account.into(), ..new_key(name, seed) }).await.unwrap();
     }
     let within = |account: &str| KeyQuery { within: Some(account.into()), limit: 9, ..KeyQuery::default() };
@@ -170,7 +175,11 @@ async fn a_subtree_lists_its_own_keys_page_by_page() {
         }
     }
     seen.sort();
-    assert_eq!(seen, ["four", "one", "three", "two"], "all were made in one millisecond, and each comes once");
+    assert_eq!(
+        seen,
+        ["four", "one", "three", "two"],
+        "all were made in one millisecond, and each comes once"
+    );
 }
 
 #[tokio::test]

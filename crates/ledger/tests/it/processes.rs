@@ -46,7 +46,8 @@ async fn old_requests_leave_the_book_and_their_sums_stay() {
     assert_eq!(left, [request(2), request(4)]);
     assert_sound(&journal).await;
     // What is above the mark is guarded as before.
-    let error = home.meddle("DELETE FROM ending WHERE hold IN (SELECT id FROM hold WHERE at > 7200000)").await;
+    let error =
+        home.meddle("DELETE FROM ending WHERE hold IN (SELECT id FROM hold WHERE at > 7200000)").await;
     assert!(error.unwrap_err().to_string().contains("append-only"));
     let error = journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap_err();
     assert!(matches!(error, LedgerError::NoHold { .. }), "{error}");

@@ -209,6 +209,8 @@ CREATE TABLE rollup (
     how            bigint NOT NULL,
     reason         bigint NOT NULL,
     source         bigint NOT NULL, -- 0: nothing was used, or nobody knows
+    price          bigint NOT NULL, -- the version that it was charged with; 0: it has no cost
+    above          bigint NOT NULL, -- the input tokens that its rates are those above of, which each request exceeded
     requests       bigint NOT NULL,
     unknown        bigint NOT NULL, -- those of which nobody can say what they used
     unpriced       bigint NOT NULL, -- those that used something that has no price
@@ -221,7 +223,7 @@ CREATE TABLE rollup (
     compute_us     bigint NOT NULL,
     cost_upper     bigint NOT NULL, -- the sums of costs' upper and lower 32 bits: one sum would not fit above 9.2 million USD
     cost_lower     bigint NOT NULL,
-    PRIMARY KEY (hour, process, account, model, task_root, circumstances, how, reason, source)
+    PRIMARY KEY (hour, process, account, model, task_root, circumstances, how, reason, source, price, above)
 ) WITH (fillfactor = 50);
 
 -- Requests whose holds began before this were dropped when they had become old; their rollups stay.
@@ -241,7 +243,7 @@ CREATE TABLE statement (
     closed_by    text,
     body         text NOT NULL
 );
-CREATE INDEX statement_period ON statement (account, period_start);
+CREATE UNIQUE INDEX statement_period ON statement (account, period_start);
 
 CREATE FUNCTION book_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -172,6 +172,8 @@ CREATE TABLE rollup (
     how            INTEGER NOT NULL,
     reason         INTEGER NOT NULL,
     source         INTEGER NOT NULL, -- 0: nothing was used, or nobody knows
+    price          INTEGER NOT NULL, -- the version that it was charged with; 0: it has no cost
+    above          INTEGER NOT NULL, -- the input tokens that its rates are those above of, which each request exceeded
     requests       INTEGER NOT NULL,
     unknown        INTEGER NOT NULL, -- those of which nobody can say what they used
     unpriced       INTEGER NOT NULL, -- those that used something that has no price
@@ -184,17 +186,18 @@ CREATE TABLE rollup (
     compute_us     INTEGER NOT NULL,
     cost_upper     INTEGER NOT NULL, -- the sums of costs' upper and lower 32 bits: one sum would not fit above 9.2 million USD
     cost_lower     INTEGER NOT NULL,
-    PRIMARY KEY (hour, process, account, model, task_root, circumstances, how, reason, source)
+    PRIMARY KEY (hour, process, account, model, task_root, circumstances, how, reason, source, price, above)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO rollup
     SELECT (h.at - ((h.at % 3600000) + 3600000) % 3600000) / 3600000, 0, h.account, h.model, 0, 0,
-           x.how, x.reason, coalesce(x.source, 0), count(*), sum(x.input_uncached IS NULL),
+           x.how, x.reason, coalesce(x.source, 0), CASE WHEN x.cost IS NULL THEN 0 ELSE coalesce(h.price, 0) END, 0,
+           count(*), sum(x.input_uncached IS NULL),
            sum(x.cost IS NULL AND coalesce(x.input_uncached + x.cache_read + x.cache_write_5m + x.cache_write_1h + x.output, 0) > 0),
            coalesce(sum(x.input_uncached), 0), coalesce(sum(x.cache_read), 0), coalesce(sum(x.cache_write_5m), 0),
            coalesce(sum(x.cache_write_1h), 0), coalesce(sum(x.output), 0), coalesce(sum(x.reasoning), 0), 0,
            coalesce(sum(x.cost >> 32), 0), coalesce(sum(x.cost & 4294967295), 0)
     FROM hold h JOIN ending x ON x.hold = h.id
-    GROUP BY 1, 3, 4, 7, 8, 9;
+    GROUP BY 1, 3, 4, 7, 8, 9, 10;
 
 -- Requests whose holds began before this were dropped when they had become old; their rollups stay.
 CREATE TABLE retention (
@@ -224,6 +227,6 @@ CREATE TABLE statement (
     closed_by    TEXT,
     body         TEXT NOT NULL
 ) STRICT;
-CREATE INDEX statement_period ON statement (account, period_start);
+CREATE UNIQUE INDEX statement_period ON statement (account, period_start);
 CREATE TRIGGER statement_keeps BEFORE UPDATE ON statement BEGIN SELECT RAISE(ABORT, 'the book is append-only'); END;
 CREATE TRIGGER statement_stays BEFORE DELETE ON statement BEGIN SELECT RAISE(ABORT, 'the book is append-only'); END;

@@ -123,7 +123,10 @@ fn program(name: &str) -> Result<PathBuf, String> {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a port is free").port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a port is free")
+        .port()
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

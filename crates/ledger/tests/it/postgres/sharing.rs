@@ -75,7 +75,8 @@ async fn servers_that_book_at_once_make_one_sound_book() {
 #[tokio::test]
 async fn a_silent_server_loses_its_holds_and_finds_them_ended_when_it_wakes() {
     let Some(home) = Home::new() else { return };
-    let (sleeper, other) = (home.open_with(patient_for(3_000)).await, home.open_with(patient_for(3_000)).await);
+    let (sleeper, other) =
+        (home.open_with(patient_for(3_000)).await, home.open_with(patient_for(3_000)).await);
     sleeper.hold(hold(request(1))).await.unwrap();
     other.hold(hold(request(2))).await.unwrap();
     assert!(other.beat(at(5_000)).await.unwrap().is_empty(), "nobody is silent yet");
@@ -102,6 +103,8 @@ async fn a_price_set_by_one_server_counts_in_the_others_from_the_next_hold_on() 
     two.hold(hold(request(1))).await.unwrap();
     let change = PriceChange { model: "tiny".into(), sheet: sheet(), valid_from: at(0) };
     one.set_prices(vec![change]).await.unwrap();
-    let HoldOutcome::Opened(held, _) = two.hold(hold(request(2))).await.unwrap() else { panic!("a new hold opens") };
+    let HoldOutcome::Opened(held, _) = two.hold(hold(request(2))).await.unwrap() else {
+        panic!("a new hold opens")
+    };
     assert!(held.price.is_some());
 }

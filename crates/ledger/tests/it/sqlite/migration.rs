@@ -44,9 +44,10 @@ async fn a_ledger_of_the_first_release_opens_and_goes_on() {
     let by_model = UsageQuery { by: vec![Dimension::Model], ..UsageQuery::default() };
     let rows = journal.usage(&by_model).await.unwrap();
     let [free, tiny] = &rows[..] else { panic!("{rows:?}") };
-    assert_eq!((free.requests, free.unpriced_requests, free.usage), (1, 1, used(10, 0, 5)));
+    let (free, tiny) = (&free.sums, &tiny.sums);
+    assert_eq!((free.requests, free.unpriced.requests, free.unpriced.usage), (1, 1, used(10, 0, 5)));
     assert_eq!((tiny.requests, tiny.open_requests, tiny.unknown_requests), (4, 1, 1));
-    assert_eq!(tiny.cost.to_string(), "0.00018");
+    assert_eq!(tiny.priced.cost.to_string(), "0.00018");
 
     // What was open belongs to nobody who lives, so the first beat closes it, with what it held.
     let closed = journal.beat(at(9_000)).await.unwrap();

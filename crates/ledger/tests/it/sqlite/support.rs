@@ -49,7 +49,10 @@ impl Home {
     pub async fn tamper(&self, sql: &str) {
         let mut stranger = self.stranger().await;
         let triggers: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetch_all(&mut stranger).await.unwrap();
+            sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+                .fetch_all(&mut stranger)
+                .await
+                .unwrap();
         let drops: String = triggers.iter().map(|name| format!("DROP TRIGGER {name}; ")).collect();
         self.meddle(&format!("PRAGMA foreign_keys = off; {drops} {sql}")).await.unwrap();
     }
