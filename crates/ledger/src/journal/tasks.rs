@@ -100,11 +100,6 @@ impl Store {
         Ok(())
     }
 
-    /// Nothing yet: limits are not kept.
-    async fn set_limit(&mut self, _: &NewLimit, _is_declared: bool) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     async fn add_task(&mut self, path: &TaskPath, new: &NewTask) -> Result<(), StoreError> {
         let root = self.task_id(&path.top(2)).await?;
         sql("INSERT INTO account (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
