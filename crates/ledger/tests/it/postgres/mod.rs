@@ -27,5 +27,7 @@ mod state_machine;
 #[path = "../tampering.rs"]
 mod tampering;
 mod trouble;
+#[path = "../tasks.rs"]
+mod tasks;
 #[path = "../usage.rs"]
 mod usage;
