@@ -58,22 +58,12 @@ impl Bulk {
         Ok(answers)
     }
 
-    /// `WITH v (a, b) AS (VALUES ($1, $2), ($3, $4)) …`
+    /// `WITH v (a, b) AS (VALUES (?, ?), (?, ?)) …`: without numbers, because SQLite looks a numbered place up in a list, and a
+    /// thousand lookups in a list of a thousand took a third of a batch's time.
     fn sqlite_text(&self, rows: usize) -> String {
-        let mut text = self.opening();
-        text.push_str("VALUES ");
-        let mut place = 0;
-        for row in 0..rows {
-            text.push_str(if row == 0 { "(" } else { ", (" });
-            for column in 0..self.columns.len() {
-                place += 1;
-                let comma = if column == 0 { "" } else { ", " };
-                let _ = write!(text, "{comma}${place}");
-            }
-            text.push(')');
-        }
-        text.push_str(") ");
-        text + self.sql
+        let row = format!("(?{})", ", ?".repeat(self.columns.len() - 1));
+        let more = format!(", {row}").repeat(rows - 1);
+        format!("{}VALUES {row}{more}) {}", self.opening(), self.sql)
     }
 
     /// `WITH v (a, b) AS (SELECT * FROM UNNEST($1::bigint[], $2::text[])) …`
