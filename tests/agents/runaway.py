@@ -43,7 +43,7 @@ class Agent:
     def turn(self, messages, **options):
         """One call; returns the assistant's message, put together from its stream."""
         request = dict(model="main", messages=messages, tools=[WEATHER], temperature=0, stream=True,
-                       stream_options={"include_usage": True}, max_tokens=200)
+                       stream_options={"include_usage": True}, max_tokens=40)
         with self.client.chat.completions.with_streaming_response.create(**{**request, **options}) as response:
             self.headers.append({name: value for name, value in response.headers.items()})
             text, calls = "", []

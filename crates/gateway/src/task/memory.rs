@@ -38,6 +38,8 @@ struct Meter {
     /// What was used when this process first looked, and the turns since: together they say how large a turn is.
     used_first: i64,
     turns: i64,
+    /// What the last hold that ended had reserved.
+    reserved: i64,
     /// Which task of the chain it belongs to: its clock began with that.
     level: usize,
 }
@@ -102,7 +104,16 @@ impl Remembered {
                     let measure = standing.limit.measure;
                     // This hold is not what was used before it, but what it will use is not known yet.
                     let used_first = standing.spent.0;
-                    seen.meters.push(Meter { limit, measure, amount, used, used_first, turns: 1, level });
+                    seen.meters.push(Meter {
+                        limit,
+                        measure,
+                        amount,
+                        used,
+                        used_first,
+                        turns: 1,
+                        reserved: 0,
+                        level,
+                    });
                 }
             }
         }
@@ -116,11 +127,13 @@ impl Remembered {
         let tokens = |usage: Option<Usage>| usage.map_or(0, |usage| usage.total() as i64);
         let (held, ending) = (&outcome.held, &outcome.ending);
         for meter in &mut seen.meters {
-            meter.used -= match meter.measure {
-                Measure::Money => pico(held.amount()) - pico(ending.cost),
-                Measure::Tokens => tokens(Some(held.hold.estimate)) - tokens(ending.usage()),
-                _ => 0,
+            let (reserved, used) = match meter.measure {
+                Measure::Money => (pico(held.amount()), pico(ending.cost)),
+                Measure::Tokens => (tokens(Some(held.hold.estimate)), tokens(ending.usage())),
+                _ => (0, 0),
             };
+            meter.reserved = reserved;
+            meter.used -= reserved - used;
         }
     }
 
@@ -137,7 +150,7 @@ impl Remembered {
                 Measure::WallClock => 0,
                 _ => (meter.used - meter.used_first).max(0) / meter.turns.max(1),
             };
-            Gauge { measure: meter.measure, amount: meter.amount, used, usual }
+            Gauge { measure: meter.measure, amount: meter.amount, used, usual, reserved: meter.reserved }
         };
         seen.meters.iter().map(gauge).collect()
     }

@@ -304,7 +304,7 @@ mod tests {
     use ledger::Measure;
 
     fn turn(policy: &TaskPolicy, finding: Option<Finding>, used: i64) -> Turn {
-        let gauge = Gauge { measure: Measure::Tokens, amount: 1_000, used, usual: 0 };
+        let gauge = Gauge { measure: Measure::Tokens, amount: 1_000, used, usual: 0, reserved: 0 };
         decide(policy, TaskPath::parse("acme/run-42").unwrap(), finding, vec![gauge])
     }
 

@@ -5,7 +5,8 @@
 //!            ├── free ────┤── warned ────┤── downgraded ─────┤── handing back ───┤ refused
 //! ```
 //! The fullest of the task's budgets decides. A percentage alone would be too late where one turn takes a tenth of the budget,
-//! so a task also hands back as soon as what is left would not last for two more turns as large as its turns were so far.
+//! so a task also hands back as soon as what is left would, after one more turn of the usual size, have no room for the hold of
+//! another: the last turn is one that still fits.
 //!
 //! Pure: standings in, a stage out.
 
@@ -43,6 +44,8 @@ pub struct Gauge {
     pub used: i64,
     /// What a turn of this task usually takes of it; 0 while nobody knows.
     pub usual: i64,
+    /// What a turn's hold reserved before it began; more than it then takes, as a rule.
+    pub reserved: i64,
 }
 
 impl Gauge {
@@ -54,12 +57,14 @@ impl Gauge {
         percent < 100 && i128::from(self.used) * 100 >= i128::from(self.amount) * i128::from(percent)
     }
 
-    /// Whether what is left is less than two turns of the usual size.
+    /// Whether after one more turn there would be no room for another.
     fn is_short(&self) -> bool {
         match self.measure {
             // Of calls, exactly the last one is the hand-back's.
             Measure::Calls => self.remaining() <= 1,
-            _ => self.usual > 0 && self.remaining() < self.usual.saturating_mul(2),
+            _ => {
+                self.usual > 0 && self.remaining() < self.usual.saturating_add(self.usual.max(self.reserved))
+            }
         }
     }
 }
@@ -69,7 +74,7 @@ pub fn stage(gauges: &[Gauge], thresholds: &Thresholds) -> Stage {
     let hands_back = thresholds.hand_back_percent < 100;
     let of = |gauge: &Gauge| match () {
         () if hands_back && gauge.is_short() => Stage::HandBack,
-        () if gauge.is_at(thresholds.hand_back_percent) => Stage::HandBack,
+        () if gauge.measure != Measure::Calls && gauge.is_at(thresholds.hand_back_percent) => Stage::HandBack,
         () if gauge.is_at(thresholds.downgrade_percent) => Stage::Downgraded,
         () if gauge.is_at(thresholds.warn_percent) => Stage::Warned,
         () => Stage::Free,
@@ -100,7 +105,7 @@ mod tests {
     use super::*;
 
     fn tokens(amount: i64, used: i64) -> Gauge {
-        Gauge { measure: Measure::Tokens, amount, used, usual: 0 }
+        Gauge { measure: Measure::Tokens, amount, used, usual: 0, reserved: 0 }
     }
 
     #[track_caller]
@@ -125,7 +130,8 @@ mod tests {
 
     #[test]
     fn the_fullest_budget_decides() {
-        let clock = Gauge { measure: Measure::WallClock, amount: 600_000, used: 560_000, usual: 0 };
+        let clock =
+            Gauge { measure: Measure::WallClock, amount: 600_000, used: 560_000, usual: 0, reserved: 0 };
         check(&[tokens(10_000, 100), clock], Stage::Downgraded);
         check(&[], Stage::Free);
     }
@@ -135,14 +141,20 @@ mod tests {
         // Turns of 2,000: with 4,000 left two still fit, with less the next one is the last.
         check(&[Gauge { usual: 2_000, ..tokens(10_000, 6_000) }], Stage::Free);
         check(&[Gauge { usual: 2_000, ..tokens(10_000, 6_100) }], Stage::HandBack);
+        // Turns of 500 whose holds reserve 3,000: the turn after this one would find no room.
+        check(&[Gauge { usual: 500, reserved: 3_000, ..tokens(10_000, 6_500) }], Stage::Free);
+        check(&[Gauge { usual: 500, reserved: 3_000, ..tokens(10_000, 6_600) }], Stage::HandBack);
     }
 
     #[test]
     fn of_calls_the_last_one_is_the_hand_backs() {
-        let calls = |used| Gauge { measure: Measure::Calls, amount: 3, used, usual: 1 };
+        let calls = |used| Gauge { measure: Measure::Calls, amount: 3, used, usual: 1, reserved: 0 };
         check(&[calls(0)], Stage::Free);
         check(&[calls(1)], Stage::Free);
         check(&[calls(2)], Stage::HandBack);
+        let many = |used| Gauge { measure: Measure::Calls, amount: 100, used, usual: 1, reserved: 1 };
+        check(&[many(98)], Stage::Downgraded);
+        check(&[many(99)], Stage::HandBack);
     }
 
     #[test]
@@ -153,8 +165,9 @@ mod tests {
 
     #[test]
     fn what_is_left_is_told_in_the_words_of_the_budget() {
-        let usd = |amount, used| Gauge { measure: Measure::Money, amount, used, usual: 0 };
-        let clock = Gauge { measure: Measure::WallClock, amount: 600_000, used: 560_500, usual: 0 };
+        let usd = |amount, used| Gauge { measure: Measure::Money, amount, used, usual: 0, reserved: 0 };
+        let clock =
+            Gauge { measure: Measure::WallClock, amount: 600_000, used: 560_500, usual: 0, reserved: 0 };
         let gauges = [usd(1_000_000_000_000, 880_000_000_000), usd(500_000_000_000, 490_000_000_000), clock];
         assert_eq!(remaining(&gauges), "usd=0.01, seconds=39");
         assert_eq!(remaining(&[tokens(10, 12)]), "tokens=0");
