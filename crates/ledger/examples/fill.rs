@@ -25,7 +25,8 @@ async fn main() -> Result<(), LedgerError> {
         let price = |tenths: u64| Price::from_pico_per_token(cents * tenths * 1_000);
         Sheet::per_token(price(10), price(1), price(40))
     };
-    let change = |number| PriceChange { model: model(number), sheet: sheet(number + 1), valid_from: Timestamp::MIN };
+    let change =
+        |number| PriceChange { model: model(number), sheet: sheet(number + 1), valid_from: Timestamp::MIN };
     // One model stays without a price.
     journal.set_prices((0..11).map(change).collect()).await?;
 
@@ -62,11 +63,15 @@ async fn main() -> Result<(), LedgerError> {
 async fn book(journal: &Journal, number: u64, at: Timestamp) -> Result<(), LedgerError> {
     // The same numbers each time, scattered.
     let chance = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17;
-    let request = RequestId::from_random(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+    let request =
+        RequestId::from_random(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
     let account = format!("org-{}/team-{}/app", chance % 5, chance % 40);
     let estimate = Usage { input_uncached: 1_500 + chance % 700, output: 400, ..Usage::default() };
-    journal.hold(Hold::new(request.clone(), account.as_str().into(), model(chance % 12), estimate, at)).await?;
-    let usage = Usage { input_uncached: 300, cache_read: chance % 1_200, output: 50 + chance % 300, ..estimate };
+    journal
+        .hold(Hold::new(request.clone(), account.as_str().into(), model(chance % 12), estimate, at))
+        .await?;
+    let usage =
+        Usage { input_uncached: 300, cache_read: chance % 1_200, output: 50 + chance % 300, ..estimate };
     let (end, source) = (UsageEnd::Complete, UsageSource::Measured);
     journal.settle(Settlement { request, usage, end, source, at }).await?;
     Ok(())

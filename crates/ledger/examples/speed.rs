@@ -52,7 +52,9 @@ async fn measure(
     let bytes_before = bytes(url).await;
     let begin = Instant::now();
     let tasks: Vec<_> = (0..clients)
-        .map(|client| tokio::spawn(book(journal.clone(), run << 96 | u128::from(client) << 64, begin + duration)))
+        .map(|client| {
+            tokio::spawn(book(journal.clone(), run << 96 | u128::from(client) << 64, begin + duration))
+        })
         .collect();
     let (mut holds, mut settles) = (Vec::new(), Vec::new());
     for task in tasks {
@@ -106,7 +108,8 @@ async fn bytes(url: &str) -> u64 {
     if let Some(path) = url.strip_prefix("sqlite:") {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
         let mut connection = sqlx::SqliteConnection::connect_with(&options).await.expect("the file opens");
-        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut connection).await.expect("it says");
+        let pages: i64 =
+            sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut connection).await.expect("it says");
         return pages.unsigned_abs() * 4_096;
     }
     let mut connection = PgConnection::connect(url).await.expect("the server answers");

@@ -27,7 +27,8 @@ pub use book::{
     Release, ReleaseReason, Settlement, Side,
 };
 pub use budget::{
-    Action, Alert, Amount, Every, Limit, LimitError, LimitId, Measure, NewLimit, Scope, Shortage, Standing, Window,
+    Action, Alert, Amount, Every, Limit, LimitError, LimitId, Measure, NewLimit, Scope, Shortage, Standing,
+    Window,
 };
 pub use error::LedgerError;
 pub use journal::{Integrity, Journal, JournalOptions, RequestPlace, TEND_PERIOD};

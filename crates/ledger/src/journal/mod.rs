@@ -37,12 +37,12 @@ use crate::budget::NewLimit;
 use crate::key;
 use crate::statement::{ChargeRow, Month, MonthStatement};
 use crate::{AccountChange, AccountQuery, AccountRecord, FoundKey, KeyQuery, NewAccount, Rotation};
-use crate::{NewTask, TaskChange, TaskPath, TaskQuery, TaskRecord, TaskRow};
 use crate::{Alert, Limit, Standing};
 use crate::{
     EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, Key, KeyId, KeyRecord, LedgerError, LossReason,
     NewKey, PriceChange, PriceVersion, Release, RequestRow, Settlement, Timestamp, UsageQuery, UsageRow,
 };
+use crate::{NewTask, TaskChange, TaskPath, TaskQuery, TaskRecord, TaskRow};
 
 pub use self::read::RequestPlace;
 
@@ -222,7 +222,11 @@ impl Journal {
 
     /// Makes these the limits that are declared in configuration: sets them, and ends those declared before that are not
     /// among them. Limits that were set otherwise stay.
-    pub async fn declare_limits(&self, limits: Vec<NewLimit>, at: Timestamp) -> Result<Vec<Limit>, LedgerError> {
+    pub async fn declare_limits(
+        &self,
+        limits: Vec<NewLimit>,
+        at: Timestamp,
+    ) -> Result<Vec<Limit>, LedgerError> {
         match self.call(Input::DeclareLimits { limits, at }).await? {
             Output::Limits(limits) => Ok(limits),
             other => unexpected(other),
@@ -235,7 +239,11 @@ impl Journal {
     }
 
     /// Returns how those limits stand at this moment: the sums of all servers. At most 1,000.
-    pub async fn standings(&self, within: Option<&Account>, at: Timestamp) -> Result<Vec<Standing>, LedgerError> {
+    pub async fn standings(
+        &self,
+        within: Option<&Account>,
+        at: Timestamp,
+    ) -> Result<Vec<Standing>, LedgerError> {
         self.told("reading how limits stand", limits::standings(&self.shared.readers, within, at).await)
     }
 

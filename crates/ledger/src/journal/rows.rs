@@ -107,9 +107,12 @@ impl Part {
         let circumstances = circumstances_id;
         let (process, charges) = (columns.integer()?, columns.maybe_text()?);
         let charges = Charge::read(charges.as_deref());
-        let charges = charges.ok_or_else(|| StoreError::damaged("the limits that a hold counts in are unreadable"))?.into();
+        let charges = charges
+            .ok_or_else(|| StoreError::damaged("the limits that a hold counts in are unreadable"))?
+            .into();
         let (model, lines) = (model_id, 0);
-        let known = Known { hold: id, payer, model, task_root, circumstances, lines, process, charges, position };
+        let known =
+            Known { hold: id, payer, model, task_root, circumstances, lines, process, charges, position };
         Ok(Self { known, price })
     }
 

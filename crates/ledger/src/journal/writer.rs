@@ -19,13 +19,13 @@ use super::statements::ClosedMonth;
 use super::store::{self, Fence, Store, StoreError};
 use crate::book::{self, Decision};
 use crate::budget::NewLimit;
-use crate::{NewTask, TaskChange, TaskRecord};
 use crate::events::{CallFailed, StoreFailed, StoreRecovered};
 use crate::{AccountChange, AccountRecord, Alert, Limit, NewAccount, Rotation};
 use crate::{
     EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, KeyId, KeyRecord, LedgerError, LossReason,
     Position, PriceChange, PriceVersion, Release, Settlement, Timestamp,
 };
+use crate::{NewTask, TaskChange, TaskRecord};
 
 /// All that the writer can be asked.
 #[derive(Clone, Debug)]
@@ -48,12 +48,26 @@ pub enum Input {
         before: Timestamp,
     },
     /// Look after limits: give back what is idle and others lack, notice thresholds.
-    Tend { at: Timestamp },
+    Tend {
+        at: Timestamp,
+    },
     SetLimit(NewLimit),
-    EndLimit { name: String, at: Timestamp },
-    DeclareLimits { limits: Vec<NewLimit>, at: Timestamp },
-    TakeAlerts { at: Timestamp, count_max: i64 },
-    AlertDelivered { alert: Box<Alert>, at: Timestamp },
+    EndLimit {
+        name: String,
+        at: Timestamp,
+    },
+    DeclareLimits {
+        limits: Vec<NewLimit>,
+        at: Timestamp,
+    },
+    TakeAlerts {
+        at: Timestamp,
+        count_max: i64,
+    },
+    AlertDelivered {
+        alert: Box<Alert>,
+        at: Timestamp,
+    },
     SetPrices(Vec<PriceChange>),
     CloseMonth(ClosedMonth),
     CreateAccount(NewAccount),

@@ -16,8 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// A server, shared by all tests of this process; each takes a database of its own.
 pub struct Server {
-    pub port: u16,
-    pub folder: PathBuf,
+    port: u16,
 }
 
 /// Returns the server of this process, started at the first call; nothing where there is no Postgres.
@@ -83,7 +82,7 @@ fn start() -> Result<Server, String> {
     }
     // It listens a moment before it takes connections.
     std::thread::sleep(Duration::from_millis(300));
-    Ok(Server { port, folder })
+    Ok(Server { port })
 }
 
 /// The server dies with the thread that started it, so that thread lives as long as the process.
