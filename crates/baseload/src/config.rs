@@ -3,6 +3,7 @@
 //! A file is TOML and strict: an unknown field is an error that names it, its line and the field that was probably meant.
 //! Command-line flags win over the file; the file wins over the defaults below.
 
+mod budgets;
 mod tasks;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use ledger::price::{PriceText, Quoted, Rate, Reach, StepText, Terms, TermsText, 
 use ledger::{Provider, Sheet};
 use serde::{Deserialize, Deserializer, de};
 
+pub use budgets::{AlertSettings, LimitSetting};
 pub use tasks::TaskSettings;
 
 /// Where a server listens unless told otherwise: this machine alone, so that no key is needed.
@@ -33,6 +35,10 @@ pub struct Config {
     /// Accounts that are there from the start on, described as here.
     #[serde(rename = "account")]
     pub accounts: Vec<AccountSetting>,
+    /// Limits that are in force from the start on; see `docs/operating.md`.
+    #[serde(rename = "limit")]
+    pub budgets: Vec<LimitSetting>,
+    pub alerts: AlertSettings,
     /// Prices of one's own, beside those of the models above; they win over a catalogue's.
     #[serde(rename = "price")]
     pub prices: Vec<PriceText>,
@@ -55,6 +61,8 @@ impl Default for Config {
             models: Vec::new(),
             region: None,
             accounts: Vec::new(),
+            budgets: Vec::new(),
+            alerts: AlertSettings::default(),
             prices: Vec::new(),
             terms: Vec::new(),
             ledger: LedgerSettings::default(),
@@ -74,6 +82,18 @@ pub struct LedgerSettings {
     /// `sqlite:PATH`, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` to share it among servers; without it,
     /// `ledger.sqlite` in the data folder.
     pub url: Option<String>,
+    /// What happens to a model without a price under a limit on money.
+    pub unpriced: UnpricedSetting,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnpricedSetting {
+    /// It is refused by name: nobody can say what it would take of the limit.
+    #[default]
+    Refuse,
+    /// It is served, and money limits do not count it; reports show it as unpriced.
+    Allow,
 }
 
 /// The URL may hold a password.
@@ -316,6 +336,7 @@ impl Config {
     /// Refuses what parses but cannot work.
     fn check(&self) -> Result<(), String> {
         self.tasks.check()?;
+        self.budgets.iter().try_for_each(|limit| limit.limit(ledger::Timestamp::default()).map(drop))?;
         let mut names: Vec<&str> = Vec::new();
         for model in &self.models {
             for name in model.name.iter().chain(&model.aliases).map(ModelName::as_str) {

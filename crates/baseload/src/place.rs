@@ -7,7 +7,7 @@ use anyhow::Context;
 use ledger::{Journal, JournalOptions, LedgerError};
 
 use crate::cli::Place;
-use crate::config::Config;
+use crate::config::{Config, LedgerSettings, UnpricedSetting};
 
 /// Returns the configuration: the file that was named, or the defaults.
 pub fn config(place: &Place) -> anyhow::Result<Config> {
@@ -66,10 +66,12 @@ pub async fn attach_to_existing(place: &Place) -> anyhow::Result<Journal> {
 
 impl Ledger {
     /// Opens the ledger for the server that books in it.
-    pub async fn open(&self) -> Result<Journal, LedgerError> {
+    pub async fn open(&self, settings: &LedgerSettings) -> Result<Journal, LedgerError> {
+        let is_unpriced_allowed = settings.unpriced == UnpricedSetting::Allow;
+        let options = JournalOptions { is_unpriced_allowed, ..JournalOptions::default() };
         match self {
-            Self::File(path) => Journal::open(path).await,
-            Self::Url(url) => Journal::open_url(url, JournalOptions::default()).await,
+            Self::File(path) => Journal::open_with(path, options).await,
+            Self::Url(url) => Journal::open_url(url, options).await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the caretaker found.
 
 use domain::RequestId;
-use ledger::{Held, LedgerError, LossReason};
+use ledger::{Alert, Held, LedgerError, LossReason};
 
 /// A hold whose work is gone was closed; all that was held is booked as an estimate.
 pub struct HoldExpired<'a> {
@@ -40,5 +40,41 @@ pub struct BeatFailed<'a> {
 impl BeatFailed<'_> {
     pub fn emit(self) {
         tracing::warn!(error = %self.error, "could not say in the ledger that this server lives; the next beat tries again");
+    }
+}
+
+/// Limits could not be tended. Reported once for as long as it lasts.
+pub struct TendFailed<'a> {
+    pub error: &'a LedgerError,
+}
+impl TendFailed<'_> {
+    pub fn emit(self) {
+        tracing::warn!(error = %self.error, "could not tend limits; the next turn tries again");
+    }
+}
+
+/// A limit's spending has reached one of its thresholds.
+pub struct AlertRaised<'a> {
+    pub alert: &'a Alert,
+}
+impl AlertRaised<'_> {
+    pub fn emit(self) {
+        let Alert { limit, subject, threshold, spent, .. } = self.alert;
+        tracing::warn!(
+            limit = %limit.name, scope = %limit.scope, subject = %subject, threshold_percent = threshold,
+            spent = %limit.measure.show(*spent), amount = %limit.measure.show(limit.amount),
+            "a limit's spending has reached a threshold"
+        );
+    }
+}
+
+/// An alert could not be delivered; it comes again later.
+pub struct AlertFailed<'a> {
+    pub name: &'a str,
+    pub why: &'a str,
+}
+impl AlertFailed<'_> {
+    pub fn emit(self) {
+        tracing::warn!(limit = self.name, why = self.why, "could not deliver an alert; it is tried again");
     }
 }

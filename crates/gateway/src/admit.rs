@@ -4,15 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use domain::{Account, ModelName, RequestId, Usage, UsageEnd, UsageSource};
+use domain::{RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{
-    EndOutcome, Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason, Settlement, TaskPath, Timestamp,
+    Amount, EndOutcome, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason, Settlement,
+    Shortage, Standing, TaskPath, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::events;
+use crate::guard::Order;
 use crate::metrics::LevelGuard;
 use crate::refusal::Refusal;
 
@@ -36,6 +38,9 @@ pub struct OpenHold {
     app: Arc<App>,
     request: RequestId,
     task: Option<TaskPath>,
+    /// What was held when it was opened, and how its limits then stood.
+    pub estimate: Usage,
+    pub standings: Vec<Standing>,
     _open: LevelGuard,
 }
 
@@ -56,34 +61,82 @@ impl Drop for OpenHold {
     }
 }
 
-/// Books what the request may use, durably; fails closed, because what is not booked is not started.
-pub async fn hold(
+/// Books what the order may use, durably; fails closed, because what is not booked is not started.
+pub async fn hold(app: &Arc<App>, request: &RequestId, order: &Order) -> Result<OpenHold, NoHold> {
+    let (account, model) = (&order.caller.account, &order.model.name);
+    let learned = app.estimates.output_tokens(account, model).unwrap_or(app.limits.hold_output_tokens);
+    let estimate = order.estimate(learned);
+    match hold_of(app, request, order, estimate).await {
+        // What is left may be enough for the beginning of an answer: its hold grows as far as it can.
+        Err(NoHold::Short(shortage)) if shortage.remaining > Amount(0) && estimate.output > SHRUNK_TOKENS_MIN => {
+            let shrunk = Usage { output: (estimate.output / 4).max(SHRUNK_TOKENS_MIN), ..estimate };
+            hold_of(app, request, order, shrunk).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// A hold for fewer tokens of answer than this is not worth its prompt.
+const SHRUNK_TOKENS_MIN: u64 = 16;
+
+/// Why there is no hold.
+pub enum NoHold {
+    /// A limit has no room.
+    Short(Box<Shortage>),
+    Refused(Refusal),
+}
+
+impl NoHold {
+    /// Returns what the client hears.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Short(shortage) => Refusal::LimitReached { shortage, now: now() },
+            Self::Refused(refusal) => refusal,
+        }
+    }
+}
+
+async fn hold_of(
     app: &Arc<App>,
-    request: RequestId,
-    account: Account,
-    task: Option<TaskPath>,
-    model: ModelName,
+    request: &RequestId,
+    order: &Order,
     estimate: Usage,
-) -> Result<OpenHold, Refusal> {
-    let open = OpenHold {
+) -> Result<OpenHold, NoHold> {
+    let task = order.task.as_ref().map(|turn| turn.path.clone());
+    let hold = Hold {
+        task: task.clone(),
+        key: order.caller.key.as_ref().map(|key| key.id.clone()),
+        end_user: order.ask.user.clone(),
+        ..Hold::new(request.clone(), order.caller.account.clone(), order.model.name.clone(), estimate, now())
+    };
+    let mut open = OpenHold {
         app: app.clone(),
         request: request.clone(),
-        task: task.clone(),
+        task,
+        estimate,
+        standings: Vec::new(),
         _open: app.metrics.holds_open.enter(),
     };
     app.holds.0.lock().insert(request.clone());
-    let hold = Hold { task: task.clone(), ..Hold::new(request.clone(), account, model, estimate, now()) };
     let began = Instant::now();
+    if !app.breaker.may_ask(began) {
+        return Err(NoHold::Refused(Refusal::LedgerUnavailable { retry_after: app.limits.retry_after }));
+    }
     let outcome = app.journal.hold(hold).await;
     app.metrics.ledger_took("hold", began.elapsed());
+    match &outcome {
+        Err(error) if error.is_retryable() => app.breaker.failed(Instant::now()),
+        _ => app.breaker.answered(),
+    }
     match outcome {
-        Ok(HoldOutcome::Opened(_, standings)) => {
-            task.iter().for_each(|task| app.tasks.remembered.held(task, &standings));
+        Ok(HoldOutcome::Opened(held, standings)) => {
+            open.task.iter().for_each(|task| app.tasks.remembered.held(task, &standings));
+            (open.estimate, open.standings) = (held.hold.estimate, standings);
             Ok(open)
         }
-        Ok(HoldOutcome::AlreadyOpen(_) | HoldOutcome::AlreadyEnded(..) | HoldOutcome::Refused(_)) => {
-            Err(Refusal::Internal)
-        }
+        Ok(HoldOutcome::Refused(shortage)) => Err(NoHold::Short(Box::new(shortage))),
+        Ok(HoldOutcome::AlreadyOpen(_) | HoldOutcome::AlreadyEnded(..)) => Err(NoHold::Refused(Refusal::Internal)),
+        Err(LedgerError::Unpriced { model, limit }) => Err(NoHold::Refused(Refusal::Unpriced { model, limit })),
         Err(error) => {
             events::LedgerFailed {
                 request: request.as_str(),
@@ -96,7 +149,33 @@ pub async fn hold(
             if error.is_retryable() {
                 open.retry(Ending::Release(ReleaseReason::Failed));
             }
-            Err(Refusal::LedgerUnavailable { retry_after: app.limits.retry_after })
+            Err(NoHold::Refused(Refusal::LedgerUnavailable { retry_after: app.limits.retry_after }))
+        }
+    }
+}
+
+/// What came of the wish to hold more.
+pub enum Growth {
+    /// This much is held in all.
+    Held(Usage),
+    Short(Box<Shortage>),
+    /// Somebody else has ended the hold, or the ledger does not answer: nothing more may be delivered than is held.
+    Lost,
+}
+
+/// Holds more for an answer under way.
+pub async fn grow(app: Arc<App>, request: RequestId, estimate: Usage) -> Growth {
+    let began = Instant::now();
+    let outcome = app.journal.grow(Grow { request: request.clone(), estimate, at: now() }).await;
+    app.metrics.ledger_took("grow", began.elapsed());
+    match outcome {
+        Ok(GrowOutcome::Grown(held, _)) => Growth::Held(held.hold.estimate),
+        Ok(GrowOutcome::Refused(shortage)) => Growth::Short(Box::new(shortage)),
+        Ok(GrowOutcome::Ended(..)) => Growth::Lost,
+        Err(error) => {
+            let request = request.as_str();
+            events::LedgerFailed { request, doing: "grow", error: &error, is_last_try: true }.emit();
+            Growth::Lost
         }
     }
 }
@@ -183,6 +262,6 @@ impl Ending {
     }
 }
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     Timestamp::from(SystemTime::now())
 }

@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admit::LivingHolds;
+use crate::breaker::Breaker;
+use crate::estimate::Estimates;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::router::Route;
@@ -54,6 +56,10 @@ pub struct App {
     /// Places for generations under way.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) holds: LivingHolds,
+    /// Whether the ledger answers.
+    pub(crate) breaker: Breaker,
+    /// How long answers were.
+    pub(crate) estimates: Estimates,
     pub(crate) tasks: Tasks,
     /// Bytes for bodies.
     pub(crate) bodies: Semaphore,
@@ -88,6 +94,8 @@ impl App {
             metrics: Arc::new(Metrics::new(&measured)),
             places: Arc::new(Semaphore::new(limits.requests)),
             holds: LivingHolds::default(),
+            breaker: Breaker::default(),
+            estimates: Estimates::default(),
             tasks: Tasks::default(),
             bodies: Semaphore::new(limits.bodies_bytes),
             tokenizers: Semaphore::new(limits.tokenizers),

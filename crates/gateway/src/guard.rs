@@ -28,6 +28,8 @@ pub struct Order {
     pub ignored: Vec<String>,
     /// Seconds since 1970.
     pub created: u64,
+    /// Headers that its admission adds to a good answer.
+    pub notes: Vec<(HeaderName, HeaderValue)>,
 }
 
 pub struct OrderedPrompt {
@@ -68,7 +70,7 @@ pub async fn check(app: &App, draft: Draft) -> Result<Order, Refusal> {
         Ok(OrderedPrompt { tokens, text: prompt.text, max_output_tokens })
     });
     let prompts = prompts.collect::<Result<Vec<_>, Refusal>>()?;
-    Ok(Order { surface, model, caller, priority, ask, prompts, task, ignored, created })
+    Ok(Order { surface, model, caller, priority, ask, prompts, task, ignored, created, notes: Vec::new() })
 }
 
 /// Refuses a text that is too long to be looked at.
@@ -115,6 +117,17 @@ impl Order {
         &self.prompts[choice / self.ask.choices as usize]
     }
 
+    /// Returns the most output tokens that it can have in all.
+    pub fn output_tokens_max(&self) -> u64 {
+        self.estimate(u32::MAX).output
+    }
+
+    /// Returns the same request, to be checked for another model.
+    pub fn redrafted(self, model: Arc<ServedModel>) -> Draft {
+        let Self { surface, caller, priority, ask, task, ignored, .. } = self;
+        Draft { surface, model, caller, priority, ask, task, ignored }
+    }
+
     /// Returns what is held for it: prompts exactly, answers modestly.
     pub fn estimate(&self, output_tokens_max: u32) -> Usage {
         let output = |prompt: &OrderedPrompt| u64::from(prompt.max_output_tokens.min(output_tokens_max));
@@ -155,7 +168,8 @@ impl Order {
         ignored.truncate(ignored.floor_char_boundary(IGNORED_BYTES_MAX));
         let value = HeaderValue::from_str(&ignored).ok().filter(|_| !ignored.is_empty());
         let ignored = value.map(|value| (HeaderName::from_static("x-baseload-ignored-fields"), value));
-        ignored.into_iter().chain(self.task.iter().flat_map(Turn::headers)).collect()
+        let task = self.task.iter().flat_map(Turn::headers);
+        ignored.into_iter().chain(task).chain(self.notes.iter().cloned()).collect()
     }
 }
 

@@ -13,7 +13,9 @@
 mod admit;
 mod app;
 mod body;
+mod breaker;
 mod endpoints;
+mod estimate;
 mod events;
 mod guard;
 mod limits;
@@ -24,6 +26,7 @@ mod refusal;
 mod reply;
 mod router;
 mod server;
+mod standing;
 mod task;
 mod upstream;
 mod visit;

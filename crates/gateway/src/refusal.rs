@@ -7,10 +7,11 @@ use axum::response::{IntoResponse, Response};
 use dialect::BadRequest;
 use dialect::openai::{ErrorBody, ErrorType};
 use domain::{Account, ModelName, SubmitError};
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
-use ledger::{ScopeKind, TaskPath, TaskState, Timestamp};
+use ledger::{Amount, Measure, ScopeKind, Shortage, Standing, TaskPath, TaskState, Timestamp};
 
+use crate::standing;
 use crate::who::Lack;
 
 /// Every reason for which a request gets no answer, or a begun answer no good end.
@@ -46,6 +47,16 @@ pub enum Refusal {
     TaskNotYours { task: TaskPath },
     #[error("{}", task_ended(task, *state, why))]
     TaskEnded { task: TaskPath, state: TaskState, why: String },
+    #[error("{}", limit_reached(shortage, *now))]
+    LimitReached { shortage: Box<Shortage>, now: Timestamp },
+    #[error(
+        "the model {model} has no price, so nobody can say what it takes of the limit {limit:?}; ask an admin for a price, or \
+         choose another model"
+    )]
+    Unpriced { model: ModelName, limit: String },
+    /// In the middle of an answer that cannot be ended well.
+    #[error("the hold of this request was ended by somebody else, or the ledger does not answer; try again")]
+    HoldLost { retry_after: Duration },
     #[error("the model {asked:?} does not exist; this server has {}", list(known))]
     ModelUnknown { asked: ModelName, known: Vec<ModelName> },
     #[error(
@@ -119,6 +130,10 @@ impl Refusal {
             Self::TaskNotYours { .. } => "task_not_yours",
             Self::TaskEnded { state: TaskState::Stopped, .. } => "task_stopped",
             Self::TaskEnded { .. } => "task_handed_back",
+            Self::LimitReached { shortage, .. } if shortage.limit.measure == Measure::Money => "budget_exceeded",
+            Self::LimitReached { .. } => "rate_limit_exceeded",
+            Self::Unpriced { .. } => "unpriced_model",
+            Self::HoldLost { .. } => "hold_lost",
             Self::ModelUnknown { .. } => "model_not_found",
             Self::ContextOverflow { .. } => "context_length_exceeded",
             Self::PromptTooLarge { .. } => "prompt_too_large",
@@ -144,6 +159,7 @@ impl Refusal {
             | Self::BodyBroken
             | Self::ContextOverflow { .. }
             | Self::PromptTooLarge { .. }
+            | Self::Unpriced { .. }
             | Self::TooManyWorks { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow { .. } | Self::SlowReader { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -155,11 +171,12 @@ impl Refusal {
             | Self::NotAllowed { .. }
             | Self::TaskNotYours { .. }
             | Self::TaskEnded { .. } => StatusCode::FORBIDDEN,
-            Self::RequestsFull { .. } | Self::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RequestsFull { .. } | Self::QueueFull { .. } | Self::LimitReached { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::BodiesFull { .. }
             | Self::Draining { .. }
             | Self::EngineDown { .. }
             | Self::LedgerUnavailable { .. }
+            | Self::HoldLost { .. }
             | Self::NotBooked { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooLong { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::WorkFailed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -185,7 +202,12 @@ impl Refusal {
             | Self::QueueFull { retry_after, .. }
             | Self::Draining { retry_after }
             | Self::LedgerUnavailable { retry_after }
+            | Self::HoldLost { retry_after }
             | Self::NotBooked { retry_after } => Some(*retry_after),
+            Self::LimitReached { shortage, now } => {
+                let wait = shortage.resets_at?.millis().saturating_sub(now.millis()).max(1);
+                Some(Duration::from_millis(wait.unsigned_abs()))
+            }
             _ => None,
         }
     }
@@ -223,6 +245,12 @@ impl IntoResponse for Refusal {
             // Whole seconds, rounded up: a client that comes back too early is refused again.
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000) as u64));
         }
+        if let Self::LimitReached { shortage, now } = &self {
+            headers.extend(standing::headers(&[shortage_standing(shortage)], *now).into_iter().map(|(name, value)| (Some(name), value)));
+            // OpenAI's clients repeat a 429 by themselves unless they are told that it is no use.
+            let is_soon = self.retry_after().is_some_and(|wait| wait <= WORTH_REPEATING);
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static(if is_soon { "true" } else { "false" }));
+        }
         if self.kind() == ErrorType::AuthenticationError {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -233,6 +261,28 @@ impl IntoResponse for Refusal {
         response.extensions_mut().insert(Reason(self.code()));
         response
     }
+}
+
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// A client that waits longer than this is better told at once.
+const WORTH_REPEATING: Duration = Duration::from_secs(60);
+
+/// Says which limit, what is left, what would have been needed, and when there is room again.
+fn limit_reached(shortage: &Shortage, now: Timestamp) -> String {
+    let Shortage { limit, subject, needed, remaining, resets_at } = shortage;
+    let of = if subject.is_empty() { String::new() } else { format!(" ({subject:?})") };
+    let (needed, remaining) = (limit.measure.show(*needed), limit.measure.show(*remaining));
+    let then = match resets_at {
+        Some(at) => format!("there is new room in {}", standing::wait(now, *at)),
+        None => "it does not refill by itself; requests under way may free a part, or an admin can raise it".to_owned(),
+    };
+    format!("the limit {:?}{of} has {remaining} left, and this request needs {needed}; {then}", limit.name)
+}
+
+fn shortage_standing(shortage: &Shortage) -> Standing {
+    let Shortage { limit, subject, needed: _, remaining, resets_at } = shortage.clone();
+    let (spent, held) = (Amount(0), Amount(0));
+    Standing { limit, subject, window_start: Timestamp::default(), resets_at, spent, held, remaining }
 }
 
 /// Travels with a refusal's response to the access log and the metrics.

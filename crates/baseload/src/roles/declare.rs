@@ -4,7 +4,7 @@ use control::admin_api::{Actor, ChangeAccount, CreateAccount, Desk, ShowAccount,
 use ledger::price::PriceText;
 use ledger::{Journal, Timestamp};
 
-use crate::config::AccountSetting;
+use crate::config::{AccountSetting, LimitSetting};
 
 /// Makes the accounts that are missing, and describes those that are described otherwise. What a file does not name stays.
 pub async fn accounts(journal: &Journal, settings: &[AccountSetting]) -> anyhow::Result<()> {
@@ -34,6 +34,13 @@ pub async fn accounts(journal: &Journal, settings: &[AccountSetting]) -> anyhow:
             (ChangeAccount { account: path, update }).perform(&desk, &actor).await?;
         }
     }
+    Ok(())
+}
+
+/// Sets the limits of the file, and ends those that an earlier file declared and this one does not.
+pub async fn limits(journal: &Journal, settings: &[LimitSetting], now: Timestamp) -> anyhow::Result<()> {
+    let limits = settings.iter().map(|setting| setting.limit(now)).collect::<Result<Vec<_>, _>>();
+    journal.declare_limits(limits.map_err(anyhow::Error::msg)?, now).await?;
     Ok(())
 }
 

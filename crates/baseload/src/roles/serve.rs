@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use control::admin_api::{self, AdminRoute, Desk};
 use control::jobs::expire_holds::{self, SweepOptions};
-use control::jobs::heartbeat;
+use control::jobs::alerts::{self, Webhook};
+use control::jobs::{heartbeat, tend};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Loading, Place, ServeArgs};
-use crate::config::{Config, LimitSettings, LogSettings, ModelConfig, PriceSetting};
+use crate::config::{AlertSettings, Config, LimitSettings, LogSettings, ModelConfig, PriceSetting};
 use crate::models::{self, LoadedModel};
 use crate::roles::declare;
 use crate::roles::models::size;
@@ -86,6 +87,7 @@ struct Process {
     app: Arc<App>,
     journal: Journal,
     engines: Vec<EngineHandle>,
+    webhook: Option<Webhook>,
     greeting: Greeting,
 }
 
@@ -98,7 +100,7 @@ impl Process {
     ) -> anyhow::Result<Self> {
         let data = place::data_folder(place, &config)?;
         let ledger = place::ledger(place, &config)?;
-        let journal = ledger.open().await?;
+        let journal = ledger.open(&config.ledger).await?;
         let policy = match callers {
             Callers::Anybody => keys_policy(&config, &journal).await?,
             Callers::ThisProcess => KeysPolicy::LoopbackOpen,
@@ -111,6 +113,8 @@ impl Process {
         let lost = heartbeat::bury_the_dead(&journal, now()).await?;
         declare::accounts(&journal, &config.accounts).await?;
         declare::prices(&journal, &config.prices, now()).await?;
+        declare::limits(&journal, &config.budgets, now()).await?;
+        let webhook = webhook(&config.alerts)?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in wanted {
             let (settings, hub, data) = (config.engine.clone(), config.hub.clone(), data.clone());
@@ -130,7 +134,7 @@ impl Process {
         let app = Arc::new(app.mounting(admin_routes(&desk)).with_task_policy(config.tasks.policy()));
         let greeting =
             Greeting { address, first, lines, ledger: ledger.to_string(), policy, lost: lost.len() };
-        Ok(Self { address, listener, app, journal, engines, greeting })
+        Ok(Self { address, listener, app, journal, engines, webhook, greeting })
     }
 
     fn greet(&self) {
@@ -152,15 +156,28 @@ impl Process {
             heartbeat::PERIOD,
             sweeping.clone().cancelled_owned(),
         ));
+        let tend = tokio::spawn(tend::run(self.journal.clone(), sweeping.clone().cancelled_owned()));
+        let alert =
+            tokio::spawn(alerts::run(self.journal.clone(), self.webhook, sweeping.clone().cancelled_owned()));
         let served = gateway::serve(self.listener, self.app, stop).await;
         sweeping.cancel();
         sweep.await?;
         beat.await?;
+        tend.await?;
+        alert.await?;
         let engines = self.engines;
         tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::stop)).await?;
         self.journal.close().await;
         Ok(served?)
     }
+}
+
+/// The secret is in the environment, so that a configuration file can be shown.
+fn webhook(settings: &AlertSettings) -> anyhow::Result<Option<Webhook>> {
+    let Some(url) = settings.webhook.clone() else { return Ok(None) };
+    let secret = std::env::var("BASELOAD_WEBHOOK_SECRET").ok().filter(|secret| !secret.is_empty());
+    let secret = secret.context("alerts.webhook is set, so BASELOAD_WEBHOOK_SECRET must be: alerts are signed with it")?;
+    Ok(Some(Webhook { url, secret }))
 }
 
 fn override_by_flags(config: &mut Config, loading: &Loading) {

@@ -1,7 +1,9 @@
 //! How a job is run: at an interval, until told to stop, never cut in the middle.
 
+pub mod alerts;
 pub mod expire_holds;
 pub mod heartbeat;
+pub mod tend;
 
 use std::pin::pin;
 use std::time::Duration;

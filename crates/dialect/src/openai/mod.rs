@@ -44,4 +44,6 @@ pub enum FinishReason {
     ToolCalls,
     /// Withheld by a filter; read from other servers, never written by this one.
     ContentFilter,
+    /// A limit of the caller's has no room for more. Our own word: a client must not take the cut for an answer's end.
+    BudgetExhausted,
 }

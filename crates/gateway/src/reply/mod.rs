@@ -9,6 +9,7 @@
 //! `[DONE]`, or an error status when nothing was sent yet.
 
 mod choice;
+mod credit;
 mod listener;
 mod outlet;
 mod tally;
@@ -20,20 +21,25 @@ use std::time::{Duration, Instant};
 use axum::response::Response;
 use dialect::openai::FinishReason;
 use domain::{StepEvent, TokenOut, Usage, UsageEnd, WorkEnd, WorkEvent, WorkKey};
-use ledger::ReleaseReason;
+use http::header::{HeaderName, HeaderValue};
+use ledger::{Action, Measure, ReleaseReason, Standing};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::Instant as TokioInstant;
 
-use crate::admit::{self, OpenHold, Place};
+use crate::admit::{self, Growth, NoHold, OpenHold, Place};
 use crate::app::App;
 use crate::events;
-use crate::guard::Order;
+use crate::guard::{self, Order};
 use crate::metrics::{Finished, ModelMetrics};
+use crate::place;
 use crate::refusal::Refusal;
+use crate::standing;
 use crate::task;
 use crate::upstream::WorkStream;
 use crate::visit::Visit;
 use choice::Choice;
+use credit::Credit;
 use listener::{Listener, Stir, Told};
 use outlet::Deaf;
 use tally::Tally;
@@ -60,13 +66,11 @@ pub async fn answer(
 
 /// hold → start → reply (and settle).
 async fn fulfil(app: Arc<App>, visit: Arc<Visit>, order: Order, _place: Place, told: Told) {
-    let (account, model) = (order.caller.account.clone(), order.model.name.clone());
-    let estimate = order.estimate(app.limits.hold_output_tokens);
-    let path = order.task.as_ref().map(|turn| turn.path.clone());
-    let hold = match admit::hold(&app, visit.id.clone(), account, path, model, estimate).await {
-        Ok(hold) => hold,
+    let (mut order, hold) = match admitted(&app, &visit, order).await {
+        Ok(admitted) => admitted,
         Err(refusal) => return refuse(told, refusal),
     };
+    order.notes.extend(standing::headers(&hold.standings, admit::now()));
     // With its hold in the book, so that a last turn is not lost to a limit or a full queue.
     if let Some(turn) = order.task.as_ref().filter(|turn| turn.is_hand_back)
         && let Err(refusal) = task::hand_back(&app, turn).await
@@ -90,6 +94,31 @@ async fn fulfil(app: Arc<App>, visit: Arc<Visit>, order: Order, _place: Place, t
     Reply::new(app, visit, order, works, listener, hold).run().await;
 }
 
+/// Holds the order, or the same request for the cheaper model that a limit without room leads to.
+async fn admitted(app: &Arc<App>, visit: &Visit, order: Order) -> Result<(Order, OpenHold), Refusal> {
+    let shortage = match admit::hold(app, &visit.id, &order).await {
+        Ok(hold) => return Ok((order, hold)),
+        Err(NoHold::Short(shortage)) => shortage,
+        Err(no_hold) => return Err(no_hold.refusal()),
+    };
+    let cheaper = match &shortage.limit.action {
+        Action::Downgrade(model) => place::model(app, &order.caller, model).ok(),
+        Action::Refuse | Action::Warn => None,
+    };
+    let Some(cheaper) = cheaper.filter(|cheaper| cheaper.name != order.model.name) else {
+        return Err(NoHold::Short(shortage).refusal());
+    };
+    visit.model(&cheaper.name);
+    let mut order = guard::check(app, order.redrafted(cheaper)).await?;
+    let note = HeaderValue::from_str(&shortage.limit.name).ok();
+    order.notes.extend(note.map(|note| (DOWNGRADED, note)));
+    let hold = admit::hold(app, &visit.id, &order).await.map_err(NoHold::refusal)?;
+    Ok((order, hold))
+}
+
+/// Names the limit for which another model answers than was asked for; the answer's `model` says which.
+const DOWNGRADED: HeaderName = HeaderName::from_static("x-baseload-downgraded-by");
+
 fn refuse(told: Told, refusal: Refusal) {
     // Nobody listens when the client has left; there is nothing to tell it then.
     let _ = told.send(Err(refusal));
@@ -106,6 +135,10 @@ enum End {
     Cut,
     Failed(String),
     EngineLost,
+    /// A limit has no room for more; what was held is delivered.
+    BudgetExhausted,
+    /// The hold was taken from us, or cannot grow for want of a ledger.
+    HoldLost,
 }
 
 impl End {
@@ -113,7 +146,7 @@ impl End {
         match self {
             Self::Complete => UsageEnd::Complete,
             Self::ClientLeft | Self::SlowReader => UsageEnd::CancelledAborted,
-            Self::TooLong | Self::Cut => UsageEnd::Truncated,
+            Self::TooLong | Self::Cut | Self::BudgetExhausted | Self::HoldLost => UsageEnd::Truncated,
             Self::Failed(_) | Self::EngineLost => UsageEnd::ErrorBilled,
         }
     }
@@ -132,6 +165,8 @@ impl End {
             Self::Cut => "cut_by_shutdown",
             Self::Failed(_) => "engine_failed_request",
             Self::EngineLost => "engine_lost",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::HoldLost => "hold_lost",
         }
     }
     fn finished(&self) -> Finished {
@@ -168,6 +203,11 @@ struct Reply {
     started: Instant,
     last_token: Vec<Option<Instant>>,
     deadline: TokioInstant,
+    /// A task's time ends the answer, before the server's own limit does.
+    ends_by_budget: bool,
+    credit: Credit,
+    /// At most one wish for more is under way.
+    growth: Option<JoinHandle<Growth>>,
 }
 
 impl Reply {
@@ -180,7 +220,13 @@ impl Reply {
         hold: OpenHold,
     ) -> Self {
         let count = order.choices_total();
+        let deadline = visit.arrived + app.limits.request_timeout;
+        let left = wall_clock_left(&hold.standings).map(|left| Instant::now() + left);
+        let held_output = hold.estimate.output;
         Self {
+            ends_by_budget: left.is_some_and(|end| end < deadline),
+            credit: Credit::new(held_output, order.output_tokens_max(), count as u64),
+            growth: None,
             choices: (0..count).map(|index| Choice::new(&order, index)).collect(),
             tallies: (0..count).map(|index| Tally::new(order.prompt_of(index).tokens.len())).collect(),
             finishes: vec![None; count],
@@ -188,7 +234,7 @@ impl Reply {
             metrics: app.metrics.model(order.model.name.as_str()).clone(),
             started: Instant::now(),
             last_token: vec![None; count],
-            deadline: TokioInstant::from_std(visit.arrived + app.limits.request_timeout),
+            deadline: TokioInstant::from_std(left.map_or(deadline, |end| end.min(deadline))),
             app,
             visit,
             order,
@@ -201,10 +247,22 @@ impl Reply {
     async fn run(mut self) {
         let end = match self.relay().await {
             Ok(()) => End::Complete,
+            Err(End::TooLong) if self.ends_by_budget => End::BudgetExhausted,
             Err(end) => end,
         };
+        // Whatever comes of a wish under way, it comes before the end in the book.
+        if let Some(growth) = self.growth.take() {
+            let _ = growth.await;
+        }
+        if end == End::BudgetExhausted {
+            self.end_by_budget();
+        }
         let usage = self.take_stock(&end).await;
         self.measure(&end, &usage);
+        if end == End::Complete {
+            let choices = self.choices.len().max(1) as u64;
+            self.app.estimates.learn(&self.order.caller.account, &self.order.model.name, usage.output / choices);
+        }
         let Self { app, visit, order, listener, hold, last_finish, works, .. } = self;
         drop(works);
         let booked = match usage.total() {
@@ -228,6 +286,7 @@ impl Reply {
         while self.finishes.iter().any(Option::is_none) {
             let event = self.next_event().await?;
             self.take(event).await?;
+            self.ask_for_more();
             // What has arrived meanwhile leaves in the same packet.
             while let Some(event) = self.works.next_ready() {
                 self.take(event).await?;
@@ -248,6 +307,7 @@ impl Reply {
                 },
                 () = cut.cancelled() => return Err(End::Cut),
                 () = tokio::time::sleep_until(self.deadline) => return Err(End::TooLong),
+                growth = grown(&mut self.growth) => self.note(growth)?,
                 event = self.works.next() => return event.ok_or(End::EngineLost),
             }
         }
@@ -278,15 +338,74 @@ impl Reply {
             return Ok(()); // On its way when a stop string had already ended the choice.
         }
         self.clock(index, tokens.len());
-        let taken = self.choices[index].take(&tokens);
+        let room = self.room_for(tokens.len() as u64).await?;
+        let taken = self.choices[index].take(&tokens[..room]);
+        self.credit.deliver(taken.tokens);
         self.tallies[index].took(taken.tokens, taken.reasoning_tokens);
         self.say(index, taken.piece).await?;
         if taken.is_stopped {
             self.works.cancel(&key);
-            self.tallies[index].stopped_by_string();
+            self.tallies[index].ended_here();
             self.finish(index, FinishReason::Stop);
         }
+        match room < tokens.len() && self.finishes.iter().any(Option::is_none) {
+            true => Err(End::BudgetExhausted),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns how many of so many tokens may be delivered: all of them as soon as they are held, or fewer, and then no more
+    /// will ever be.
+    async fn room_for(&mut self, tokens: u64) -> Result<usize, End> {
+        while self.credit.room() < tokens {
+            self.ask_for_more();
+            if self.growth.is_none() {
+                break;
+            }
+            let cut = self.app.cut.clone();
+            tokio::select! {
+                biased;
+                growth = grown(&mut self.growth) => self.note(growth)?,
+                stir = self.listener.stir() => match stir {
+                    Stir::Gone => return Err(End::ClientLeft),
+                    Stir::PingTime => self.listener.ping(),
+                },
+                () = cut.cancelled() => return Err(End::Cut),
+                () = tokio::time::sleep_until(self.deadline) => return Err(End::TooLong),
+            }
+        }
+        Ok(self.credit.room().min(tokens) as usize)
+    }
+
+    /// Asks for a larger hold when it is time to; tokens go on being delivered meanwhile, as far as they are held.
+    fn ask_for_more(&mut self) {
+        if self.growth.is_none()
+            && let Some(output) = self.credit.wish()
+        {
+            let estimate = Usage { output, ..self.hold.estimate };
+            self.growth = Some(tokio::spawn(admit::grow(self.app.clone(), self.visit.id.clone(), estimate)));
+        }
+    }
+
+    fn note(&mut self, growth: Growth) -> Result<(), End> {
+        match growth {
+            Growth::Held(held) => self.credit.granted(held.output),
+            Growth::Short(_) => self.credit.refused(),
+            Growth::Lost => return Err(End::HoldLost),
+        }
         Ok(())
+    }
+
+    /// Ends every choice that still runs, with what was delivered of it.
+    fn end_by_budget(&mut self) {
+        for index in 0..self.choices.len() {
+            if self.finishes[index].is_none() {
+                let rest = self.choices[index].rest();
+                self.listener.say(index as u32, rest);
+                self.tallies[index].ended_here();
+                self.finish(index, FinishReason::BudgetExhausted);
+            }
+        }
     }
 
     async fn work_ended(&mut self, index: usize, end: WorkEnd) -> Result<(), End> {
@@ -391,10 +510,28 @@ impl Reply {
     }
 }
 
+/// Returns what came of the wish under way; waits for ever where there is none.
+async fn grown(growth: &mut Option<JoinHandle<Growth>>) -> Growth {
+    let Some(task) = growth else { return std::future::pending().await };
+    // It ends without a word only by a panic, which the runtime has logged.
+    let grown = task.await.unwrap_or(Growth::Lost);
+    *growth = None;
+    grown
+}
+
+/// Returns how long the answer may take by its task's limits on time.
+fn wall_clock_left(standings: &[Standing]) -> Option<Duration> {
+    let clocks = standings.iter().filter(|standing| {
+        standing.limit.measure == Measure::WallClock && standing.limit.action == Action::Refuse
+    });
+    clocks.map(|standing| Duration::from_millis(standing.remaining.0.unsigned_abs())).min()
+}
+
 fn refusal_of(end: &End, app: &App, order: &Order) -> Option<Refusal> {
     let limits = &app.limits;
     match end {
-        End::Complete => None,
+        End::Complete | End::BudgetExhausted => None,
+        End::HoldLost => Some(Refusal::HoldLost { retry_after: limits.retry_after }),
         End::ClientLeft | End::SlowReader => Some(Refusal::SlowReader { limit: limits.slow_reader_timeout }),
         End::TooLong => Some(Refusal::TooLong { limit: limits.request_timeout }),
         End::Cut => Some(Refusal::Draining { retry_after: limits.retry_after }),

@@ -3,7 +3,7 @@
 //! The rules. *Input*: each prompt is counted once, however many choices it has, as far as it was computed or found in the
 //! cache. *Output*: every token that was produced for a choice, its stop token included. Where a stop string ends a choice,
 //! the token that completed the string is the last one counted: what the engine computes until it hears of the end is not
-//! the client's. *Machine time*: all that the machine spent on any choice, for it was spent. The same numbers go to the client
+//! the client's. The same holds where a budget ends it: what was held and delivered is counted. *Machine time*: all that the machine spent on any choice, for it was spent. The same numbers go to the client
 //! and to the ledger.
 
 use domain::{Usage, WorkUsage};
@@ -18,7 +18,8 @@ pub struct Tally {
     reasoning_tokens: u64,
     /// The engine's own count, once the work has ended.
     measured: Option<WorkUsage>,
-    is_stopped_by_string: bool,
+    /// It ended with a token that was taken, whatever the engine made after it.
+    is_ended_here: bool,
 }
 
 impl Tally {
@@ -33,8 +34,8 @@ impl Tally {
         self.taken_tokens += tokens;
         self.reasoning_tokens += reasoning_tokens;
     }
-    pub fn stopped_by_string(&mut self) {
-        self.is_stopped_by_string = true;
+    pub fn ended_here(&mut self) {
+        self.is_ended_here = true;
     }
     pub fn measured(&mut self, usage: WorkUsage) {
         self.measured = Some(usage);
@@ -46,7 +47,7 @@ impl Tally {
 
     fn output(&self) -> u64 {
         match self.measured {
-            Some(measured) if !self.is_stopped_by_string => u64::from(measured.output_tokens),
+            Some(measured) if !self.is_ended_here => u64::from(measured.output_tokens),
             _ => self.taken_tokens,
         }
     }
@@ -54,7 +55,7 @@ impl Tally {
     /// Returns uncached and cached tokens of the prompt.
     fn input(&self) -> (u64, u64) {
         let (prompt, cached) = match self.measured {
-            Some(measured) if !self.is_stopped_by_string => (measured.prompt_tokens, measured.cached_tokens),
+            Some(measured) if !self.is_ended_here => (measured.prompt_tokens, measured.cached_tokens),
             _ if self.is_started => (self.prompt_tokens, self.cached_tokens),
             _ => (0, 0),
         };
@@ -114,7 +115,7 @@ mod tests {
         let mut tally = Tally::new(10);
         tally.started(4);
         tally.took(3, 0);
-        tally.stopped_by_string();
+        tally.ended_here();
         tally.measured(WorkUsage { prompt_tokens: 10, cached_tokens: 4, output_tokens: 5, compute_us: 9 });
         assert_eq!(counts(&[tally], 1), (6, 4, 3));
         assert_eq!(total(&[tally], 1).compute_us, 9);

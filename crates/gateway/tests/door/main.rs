@@ -9,6 +9,7 @@ mod admissions;
 mod answers;
 mod book;
 mod departures;
+mod limits;
 mod refusals;
 mod seen;
 mod shutdown;

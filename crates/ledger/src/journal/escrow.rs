@@ -98,6 +98,11 @@ impl Store {
     pub async fn prefetch_limits(&mut self, inputs: &[&Input]) -> Result<(), StoreError> {
         let now = inputs.iter().find_map(|input| input.at()).unwrap_or_default();
         self.learn_limits(now).await?;
+        if self.escrow().care.is_lowered {
+            // Before anything is decided: what was granted of the larger amount is not spent any more.
+            self.return_idle(now).await?;
+            self.flush_limits().await?;
+        }
         let mut wanted: BTreeMap<WindowKey, i64> = BTreeMap::new();
         for input in inputs {
             for (key, amount) in self.wants(input) {
