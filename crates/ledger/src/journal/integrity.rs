@@ -207,7 +207,8 @@ impl Audit {
         let wrong = scalar(
             snapshot,
             "SELECT count(*) FROM limit_window w WHERE w.granted_total <> coalesce((SELECT CAST(sum(e.granted) AS BIGINT) \
-             FROM escrow e WHERE e.spending_limit = w.spending_limit AND e.window_start = w.window_start), 0)",
+             FROM escrow e WHERE e.spending_limit = w.spending_limit AND e.subject = w.subject \
+             AND e.window_start = w.window_start), 0)",
         )
         .await?;
         if wrong > 0 {
