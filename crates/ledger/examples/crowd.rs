@@ -3,6 +3,9 @@
 //! `cargo run --release -p ledger --example crowd -- postgres://…/DATABASE [PROCESSES [CLIENTS]]`, on an empty database. Each process
 //! is a real one. Clients stream without an engine: they hold a little, grow the hold before they deliver more than is held,
 //! and settle; again and again, until they are refused while nobody streams any more.
+//!
+//! With `CROWD=strangers` every client is a user whom nobody has seen, with a limit of one answer and a half, and asks once, from every
+//! process at the same moment.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -19,6 +22,8 @@ use ledger::{
 const CAP_PICO: i64 = 300_000_000_000;
 const INPUT: u64 = 20;
 const ANSWER: u64 = 200;
+/// 0.0015 USD for each stranger, whose answers are half as long: three of them cost 0.0036.
+const STRANGERS_CAP_PICO: i64 = 1_500_000_000;
 /// Tokens that are held at first, and by which a hold grows.
 const STEP: u64 = 32;
 const PIECE: u64 = 4;
@@ -48,9 +53,9 @@ async fn direct(url: String, processes: u64, clients: u64) {
         .expect("a price");
     let limit = NewLimit {
         name: None,
-        scope: "crowd".parse().expect("a scope"),
+        scope: if are_strangers() { "each end_user of crowd" } else { "crowd" }.parse().expect("a scope"),
         measure: "money".parse().expect("a measure"),
-        amount: Amount(CAP_PICO),
+        amount: Amount(cap()),
         window: "total".parse().expect("a window"),
         action: Action::Refuse,
         thresholds: Vec::new(),
@@ -85,18 +90,22 @@ async fn direct(url: String, processes: u64, clients: u64) {
         falsely += counts[3];
         delivered += counts[4];
     }
-    let standing = &journal.standings(None, now()).await.expect("it can be read")[0];
+    let standings = journal.standings(None, now()).await.expect("they can be read");
     let integrity = journal.check_integrity().await.expect("it can be checked");
     assert!(integrity.is_sound() && integrity.open_holds == 0, "{integrity:?}");
-    let spent = standing.spent.0;
     println!(
         "{processes} processes, {clients} clients, {:.1?}: {whole} answers whole, {cut} cut by the limit, {refused} refused",
         began.elapsed()
     );
+    let sum = |of: &dyn Fn(i64) -> i64| standings.iter().map(|standing| of(standing.spent.0)).sum::<i64>();
     println!(
-        "cap {CAP_PICO} picodollars, spent {spent}, overshoot {}, stated bound 0, left {}",
-        (spent - CAP_PICO).max(0),
-        (CAP_PICO - spent).max(0)
+        "{} budget(s) of {} picodollars: spent {}, overshoot {}, stated bound 0, left {}, nothing got by {}",
+        standings.len(),
+        cap(),
+        sum(&|spent| spent),
+        sum(&|spent| (spent - cap()).max(0)),
+        sum(&|spent| (cap() - spent).max(0)),
+        standings.iter().filter(|standing| standing.spent.0 == 0).count(),
     );
     println!("refused while the book had room for the first step at its refusal: {falsely}");
     println!("delivered tokens {delivered}, the ledger balances over {} requests", integrity.requests);
@@ -106,6 +115,11 @@ async fn direct(url: String, processes: u64, clients: u64) {
 async fn stream(url: String, process: u64, clients: u64) {
     let journal = Journal::open_url(&url, JournalOptions::default()).await.expect("the ledger opens");
     let tending = tokio::spawn(tend(journal.clone()));
+    if are_strangers() {
+        // At the same moment in every process: at the next even second.
+        let wait = 2_000 - now().millis() % 2_000;
+        tokio::time::sleep(Duration::from_millis(wait.unsigned_abs())).await;
+    }
     // When somebody last got anything; all processes end soon after the last one did.
     let last = Arc::new(AtomicI64::new(now().millis()));
     let tasks: Vec<_> = (0..clients)
@@ -139,13 +153,15 @@ async fn ask_until_all_is_gone(journal: Journal, client: u64, last: Arc<AtomicI6
     for turn in 0.. {
         let request = RequestId::from_random(u128::from(client) << 64 | turn);
         let estimate = |output| Usage { input_uncached: INPUT, output, ..Usage::default() };
-        let hold = Hold::new(request.clone(), "crowd".into(), "bench".into(), estimate(STEP), now());
+        let mut hold = Hold::new(request.clone(), "crowd".into(), "bench".into(), estimate(STEP), now());
+        hold.end_user = are_strangers().then(|| format!("user-{}", client as u32));
         match journal.hold(hold).await.expect("the ledger answers") {
             HoldOutcome::Opened(..) => {}
             HoldOutcome::Refused(shortage) => {
                 counts[2] += 1;
                 counts[3] += i64::from(has_room(&journal, shortage.needed.0).await);
-                if now().millis() - last.load(Ordering::Relaxed) > QUIET.as_millis() as i64 {
+                if are_strangers() || now().millis() - last.load(Ordering::Relaxed) > QUIET.as_millis() as i64
+                {
                     return counts;
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -154,7 +170,7 @@ async fn ask_until_all_is_gone(journal: Journal, client: u64, last: Arc<AtomicI6
             other => panic!("{other:?}"),
         }
         let (mut held, mut delivered) = (STEP, 0);
-        while delivered < ANSWER {
+        while delivered < answer() {
             if delivered + PIECE > held {
                 let grow = Grow { request: request.clone(), estimate: estimate(held + STEP), at: now() };
                 match journal.grow(grow).await.expect("the ledger answers") {
@@ -166,7 +182,7 @@ async fn ask_until_all_is_gone(journal: Journal, client: u64, last: Arc<AtomicI6
             delivered += PIECE;
         }
         let usage = estimate(delivered);
-        let (end, source) = if delivered < ANSWER {
+        let (end, source) = if delivered < answer() {
             (UsageEnd::Truncated, UsageSource::Measured)
         } else {
             (UsageEnd::Complete, UsageSource::Measured)
@@ -175,9 +191,12 @@ async fn ask_until_all_is_gone(journal: Journal, client: u64, last: Arc<AtomicI6
             .settle(Settlement { request, usage, end, source, at: now() })
             .await
             .expect("the ledger answers");
-        counts[if delivered < ANSWER { 1 } else { 0 }] += 1;
+        counts[usize::from(delivered < answer())] += 1;
         counts[4] += delivered as i64;
         last.store(now().millis(), Ordering::Relaxed);
+        if are_strangers() {
+            break;
+        }
     }
     counts
 }
@@ -186,7 +205,17 @@ async fn ask_until_all_is_gone(journal: Journal, client: u64, last: Arc<AtomicI6
 /// this counts some refusals that were right.
 async fn has_room(journal: &Journal, needed: i64) -> bool {
     let standings = journal.standings(None, now()).await.expect("it can be read");
-    CAP_PICO - standings[0].spent.0 - standings[0].held.0 >= needed
+    !are_strangers() && CAP_PICO - standings[0].spent.0 - standings[0].held.0 >= needed
+}
+
+fn are_strangers() -> bool {
+    std::env::var("CROWD").is_ok_and(|word| word == "strangers")
+}
+fn cap() -> i64 {
+    if are_strangers() { STRANGERS_CAP_PICO } else { CAP_PICO }
+}
+fn answer() -> u64 {
+    if are_strangers() { ANSWER / 2 } else { ANSWER }
 }
 
 fn now() -> Timestamp {
