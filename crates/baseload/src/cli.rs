@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::admin::{
-    AccountsCommand, AdminArgs, AdminCommand, AdminFormat, CreateKeyArgs, KeysArgs, KeysCommand, KindWord, Office,
+    AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs, KeysArgs, KeysCommand, KindWord, LimitsCommand, Office,
     PricesCommand, RoleChoice,
 };
 pub use self::tasks::{TaskState, TasksCommand};

@@ -127,7 +127,7 @@ fn the_first_key_takes_one_command_and_says_what_it_made() {
     assert!(made.status.success());
     let said = String::from_utf8_lossy(&made.stderr).into_owned();
     assert!(said.contains("the account acme/research is new"), "{said}");
-    assert!(said.contains("is a member of the account acme/research"), "{said}");
+    assert!(said.contains("has the role member on the account acme/research"), "{said}");
     let listed = done(data.path(), &["keys", "list"]);
     assert!(listed.contains("acme/research") && listed.contains("everything"), "{listed}");
     let prices = data.path().join("prices.toml");

@@ -67,6 +67,17 @@ pub enum AdminCommand {
   baseload admin keys revoke key-1f0c2a7b3d4e --url https://inference.acme.example --key bl-…"
     )]
     Keys(KeysCommand),
+    /// Set, list and end limits on accounts and tasks
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  baseload admin limits set acme/research --measure money --amount 250 --window month
+  baseload admin limits set \"each end_user of acme\" --measure requests --amount 60 --window minute
+  baseload admin limits set acme --measure money --amount 20 --window day --action \"downgrade small\" --thresholds 50,80,100
+  baseload admin limits list --within acme
+  baseload admin limits end \"money of acme/research per month\""
+    )]
+    Limits(LimitsCommand),
     /// List prices, and set them from a file
     #[command(
         subcommand,
@@ -75,6 +86,34 @@ pub enum AdminCommand {
   baseload admin prices set prices.toml"
     )]
     Prices(PricesCommand),
+    /// Show what was used and what it cost, in the subtree of the key
+    #[command(after_help = "Examples:
+  baseload admin usage --by account,model --since 2026-11-01T00:00:00Z
+  baseload admin usage --within acme/research --by day")]
+    Usage {
+        /// This account and all below it
+        #[arg(long, value_name = "ACCOUNT")]
+        within: Option<String>,
+        /// Group by these, comma-separated: account, model, day, end
+        #[arg(long, default_value = "account")]
+        by: String,
+        /// From this instant on
+        #[arg(long, value_name = "INSTANT")]
+        since: Option<String>,
+        /// To before this instant
+        #[arg(long, value_name = "INSTANT")]
+        until: Option<String>,
+    },
+    /// List, show, approve and stop agents' tasks
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  baseload admin tasks list --within acme/research --state stopped
+  baseload admin tasks show acme/run-42
+  baseload admin tasks approve acme/run-42 --usd 5 --calls 20
+  baseload admin tasks stop acme/run-42 --reason \"it goes in circles\""
+    )]
+    Tasks(AdminTasksCommand),
     /// Check that the ledger balances
     #[command(after_help = "Example:
   baseload admin check")]
@@ -210,6 +249,85 @@ pub enum RoleChoice {
     Viewer,
     Admin,
     Owner,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AdminTasksCommand {
+    /// List the latest runs
+    List {
+        /// Runs that this account, or one below it, opened
+        #[arg(long, value_name = "ACCOUNT")]
+        within: Option<String>,
+        /// Those that have a task in this state: running, handing_back, stopped, approved
+        #[arg(long)]
+        state: Option<String>,
+        /// The latest so many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show a task and everything inside of it
+    Show {
+        /// Its path, such as acme/run-42
+        task: String,
+    },
+    /// Let a task go on, with so much more than it had
+    Approve {
+        task: String,
+        #[arg(long)]
+        usd: Option<String>,
+        #[arg(long)]
+        tokens: Option<u32>,
+        #[arg(long)]
+        calls: Option<u32>,
+        #[arg(long)]
+        seconds: Option<u32>,
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Stop a task, and everything inside of it
+    Stop {
+        task: String,
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LimitsCommand {
+    /// Set a limit, or give one of the same name another amount
+    Set {
+        /// An account, `task PATH`, or `each end_user of ACCOUNT`
+        scope: String,
+        /// money, tokens, requests, concurrency; of tasks also wall_clock, calls, depth
+        #[arg(long)]
+        measure: String,
+        /// In USD for money, in milliseconds for wall_clock, else a count
+        #[arg(long)]
+        amount: String,
+        /// minute, hour, day, week, month, total, …
+        #[arg(long, default_value = "total")]
+        window: String,
+        /// refuse, warn, or `downgrade MODEL`
+        #[arg(long, default_value = "refuse")]
+        action: String,
+        /// Percentages at which an alert is raised
+        #[arg(long, value_delimiter = ',')]
+        thresholds: Vec<u8>,
+        /// What to call it [default: after its scope, measure and window]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List the limits in force
+    List {
+        /// Limits on this account and on all below it
+        #[arg(long, value_name = "ACCOUNT")]
+        within: Option<String>,
+    },
+    /// End a limit
+    End {
+        /// Its name, from `baseload admin limits list`
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

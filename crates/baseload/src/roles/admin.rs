@@ -4,16 +4,16 @@
 
 use anyhow::Context;
 use control::admin_api::{
-    AccountView, Actor, AdminError, AskWhoAmI, ChangeAccount, CheckIntegrity, CloseAccount, CreateAccount, CreateKey,
-    Desk, KeyView, Kind, ListAccounts, ListKeys, ListPrices, NewSecret, Page, PriceView, ReplaceKey, RevokeKey,
-    RoleWord, RotateKey, ScopeLists, SetPrices, ShowAccount, ShowKey, StateWord, UpdateAccount, Verb,
+    AccountView, Actor, AdminError, ApproveTask, AskWhoAmI, ChangeAccount, CheckIntegrity, CloseAccount, CreateAccount, CreateKey,
+    Desk, EndLimit, KeyView, Kind, LimitView, ListAccounts, ListKeys, ListLimits, ListPrices, ListTasks, NewSecret, Page, PriceView, ReplaceKey, RevokeKey,
+    RoleWord, RotateKey, ScopeLists, ScopePattern, ShowUsage, SetLimit, SetPrices, ShowAccount, ShowKey, ShowTask, StateWord, StopTask, TaskList, TaskView, UpdateAccount, Usage, Verb,
     document,
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::{
-    self, AccountsCommand, AdminArgs, AdminCommand, AdminFormat, CreateKeyArgs, KeysArgs, KeysCommand, KindWord,
+    self, AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs, KeysArgs, KeysCommand, KindWord, LimitsCommand,
     PricesCommand, RoleChoice,
 };
 use crate::place;
@@ -90,7 +90,13 @@ async fn run(office: &Office, command: AdminCommand) -> anyhow::Result<()> {
     match command {
         AdminCommand::Accounts(command) => accounts(office, command).await,
         AdminCommand::Keys(command) => on_keys(office, command).await,
+        AdminCommand::Limits(command) => limits(office, command).await,
         AdminCommand::Prices(command) => prices(office, command).await,
+        AdminCommand::Usage { within, by, since, until } => {
+            let usage = office.ask(ShowUsage { within, by: Some(by), since, until }).await?;
+            office.show(&usage, usage_table)
+        }
+        AdminCommand::Tasks(command) => tasks(office, command).await,
         AdminCommand::Check => check(office).await,
         AdminCommand::Whoami => {
             let me = office.ask(AskWhoAmI).await?;
@@ -186,11 +192,11 @@ async fn create_key(office: &Office, args: CreateKeyArgs) -> anyhow::Result<NewS
         account: account.clone(),
         role: Some(args.role.into()),
         scopes: ScopeLists {
-            models: args.models,
-            endpoints: args.endpoints,
-            routes: args.routes,
-            regions: args.regions,
-            service_tiers: args.service_tiers,
+            models: patterns(args.models),
+            endpoints: patterns(args.endpoints),
+            routes: patterns(args.routes),
+            regions: patterns(args.regions),
+            service_tiers: patterns(args.service_tiers),
         },
         expires_at,
     };
@@ -205,14 +211,54 @@ async fn create_key(office: &Office, args: CreateKeyArgs) -> anyhow::Result<NewS
     }
 }
 
+fn patterns(words: Option<Vec<String>>) -> Option<Vec<ScopePattern>> {
+    words.map(|words| words.into_iter().map(ScopePattern).collect())
+}
+
 fn hand_out(office: &Office, new: &NewSecret) -> anyhow::Result<()> {
     office.show(new, |new| format!("{}\n", new.secret))?;
     let KeyView { id, account, role, .. } = &new.key;
     eprintln!(
-        "key {id} is a {} of the account {account}. The secret above is shown once; only its hash is kept.",
+        "key {id} has the role {} on the account {account}. The secret above is shown once; only its hash is kept.",
         word(role)
     );
     Ok(())
+}
+
+async fn limits(office: &Office, command: LimitsCommand) -> anyhow::Result<()> {
+    let limits = match command {
+        LimitsCommand::Set { scope, measure, amount, window, action, thresholds, name } => {
+            let (window, action) = (Some(window), Some(action));
+            vec![office.ask(SetLimit { name, scope, measure, amount, window, action, thresholds }).await?]
+        }
+        LimitsCommand::End { name } => vec![office.ask(EndLimit { name }).await?],
+        LimitsCommand::List { within } => {
+            let (mut all, mut cursor) = (Vec::new(), None);
+            loop {
+                let verb = ListLimits { within: within.clone(), cursor, limit: None };
+                let Page { data, next_cursor } = office.ask(verb).await?;
+                all.extend(data);
+                cursor = next_cursor;
+                if cursor.is_none() {
+                    break all;
+                }
+            }
+        }
+    };
+    office.show(&limits, |limits: &Vec<LimitView>| {
+        let row = |limit: &LimitView| {
+            let alone = limit.standings.first().filter(|_| limit.standings.len() == 1);
+            vec![
+                limit.name.clone(),
+                limit.amount.clone(),
+                alone.map(|standing| standing.spent.clone()).unwrap_or_default(),
+                alone.map(|standing| standing.remaining.clone()).unwrap_or_default(),
+                limit.action.clone(),
+                limit.ended_at.as_ref().map_or("in force".into(), |at| format!("ended {at}")),
+            ]
+        };
+        table::text(&["limit", "amount", "spent", "remaining", "beyond it", "state"], limits.iter().map(row))
+    })
 }
 
 async fn prices(office: &Office, command: PricesCommand) -> anyhow::Result<()> {
@@ -253,6 +299,33 @@ struct PriceList {
     price: Vec<serde_json::Map<String, Value>>,
 }
 
+async fn tasks(office: &Office, command: AdminTasksCommand) -> anyhow::Result<()> {
+    let list = match command {
+        AdminTasksCommand::List { within, state, limit } => {
+            let state = state.map(|word| serde_json::from_value(word.into())).transpose().context("--state")?;
+            office.ask(ListTasks { within, state, limit: Some(limit) }).await?
+        }
+        AdminTasksCommand::Show { task } => office.ask(ShowTask { task }).await?,
+        AdminTasksCommand::Approve { task, usd, tokens, calls, seconds, reason } => {
+            office.ask(ApproveTask { task, usd, tokens, calls, seconds, reason }).await?
+        }
+        AdminTasksCommand::Stop { task, reason } => office.ask(StopTask { task, reason }).await?,
+    };
+    office.show(&list, |TaskList { data }| {
+        let row = |task: &TaskView| {
+            vec![
+                format!("{}{}", "  ".repeat(task.level), task.task),
+                task.account.clone(),
+                word(&task.state),
+                task.calls.to_string(),
+                task.cost.clone(),
+                task.reason.clone().unwrap_or_default(),
+            ]
+        };
+        table::text(&["task", "account", "state", "calls", "cost USD", "why"], data.iter().map(row))
+    })
+}
+
 async fn check(office: &Office) -> anyhow::Result<()> {
     let integrity = office.ask(CheckIntegrity).await?;
     office.show(&integrity, |found| {
@@ -264,6 +337,35 @@ async fn check(office: &Office) -> anyhow::Result<()> {
     })?;
     anyhow::ensure!(integrity.is_sound, "the ledger does not balance");
     Ok(())
+}
+
+/// The groups asked for, then what is priced and how many requests are not; the whole at the end.
+fn usage_table(usage: &Usage) -> String {
+    const SUMS: [(&str, &str); 6] = [
+        ("requests", "/requests"),
+        ("input", "/priced/input_uncached"),
+        ("cached", "/priced/cache_read"),
+        ("output", "/priced/output"),
+        ("cost USD", "/priced/cost_usd"),
+        ("unpriced", "/unpriced/requests"),
+    ];
+    let cell = |value: Option<&Value>| match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(value) => value.to_string(),
+    };
+    let is_group = |name: &&String| !usage.total.contains_key(*name);
+    let groups: Vec<String> =
+        usage.rows.first().map(|row| row.keys().filter(is_group).cloned().collect()).unwrap_or_default();
+    let row = |row: &serde_json::Map<String, Value>| {
+        let mut cells: Vec<String> = groups.iter().map(|name| cell(row.get(name))).collect();
+        let row = Value::Object(row.clone());
+        cells.extend(SUMS.iter().map(|(_, place)| cell(row.pointer(place))));
+        cells
+    };
+    let headings: Vec<&str> =
+        groups.iter().map(String::as_str).chain(SUMS.map(|(heading, _)| heading)).collect();
+    table::text(&headings, usage.rows.iter().chain([&usage.total]).map(row))
 }
 
 fn account_table(accounts: &[AccountView]) -> String {
@@ -314,8 +416,11 @@ fn scopes(scopes: &ScopeLists) -> String {
         ("regions", &scopes.regions),
         ("service tiers", &scopes.service_tiers),
     ];
-    let line = |(name, list): &(&str, &Option<Vec<String>>)| {
-        let list = list.as_ref().map_or("all".to_owned(), |list| list.join(", "));
+    let line = |(name, list): &(&str, &Option<Vec<ScopePattern>>)| {
+        let joined = |list: &Vec<ScopePattern>| {
+            list.iter().map(|ScopePattern(name)| name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let list = list.as_ref().map_or("all".to_owned(), joined);
         format!("{name}: {list}\n")
     };
     lists.iter().map(line).collect()

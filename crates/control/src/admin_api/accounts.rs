@@ -49,14 +49,16 @@ pub enum Kind {
 #[serde(deny_unknown_fields)]
 pub struct CreateAccount {
     /// The path. At most 8 segments, each of 1 to 64 letters, digits and `. _ @ + -`.
-    #[schema(example = "acme/research")]
+    #[schema(example = "acme/research", pattern = "^[A-Za-z0-9._@+-]{1,64}(/[A-Za-z0-9._@+-]{1,64}){0,7}$")]
     pub account: String,
     /// What it is; without it, what usually stands at its depth: organisation, team, app, user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub display_name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub cost_centre: Option<String>,
     /// Make what is missing above it, too; without this, a misspelt parent is refused.
     #[serde(default)]
@@ -70,10 +72,10 @@ pub struct UpdateAccount {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub display_name: Option<Option<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub cost_centre: Option<Option<String>>,
 }
 
@@ -296,7 +298,7 @@ pub async fn list(
 
 /// Show one account
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}", operation_id = "get_account", tag = "accounts",
-    params(("account" = String, Path, description = "The path, percent-encoded: `acme%2Fresearch`")),
+    params(("account" = String, Path, pattern = "^[A-Za-z0-9._@+-]{1,64}(/[A-Za-z0-9._@+-]{1,64}){0,7}$", description = "The path, percent-encoded: `acme%2Fresearch`")),
     responses((status = 200, body = AccountView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub async fn show(
     State(desk): State<Desk>,
@@ -308,7 +310,7 @@ pub async fn show(
 
 /// Describe an account anew
 #[utoipa::path(patch, path = "/admin/v1/accounts/{account}", operation_id = "update_account", tag = "accounts",
-    params(("account" = String, Path, description = "The path, percent-encoded: `acme%2Fresearch`")),
+    params(("account" = String, Path, pattern = "^[A-Za-z0-9._@+-]{1,64}(/[A-Za-z0-9._@+-]{1,64}){0,7}$", description = "The path, percent-encoded: `acme%2Fresearch`")),
     request_body = UpdateAccount,
     responses((status = 200, body = AccountView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub async fn change(
@@ -324,7 +326,7 @@ pub async fn change(
 ///
 /// Its keys, and those of all accounts below it, open no more. What was booked stays.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/close", operation_id = "close_account", tag = "accounts",
-    params(("account" = String, Path, description = "The path, percent-encoded: `acme%2Fresearch`")),
+    params(("account" = String, Path, pattern = "^[A-Za-z0-9._@+-]{1,64}(/[A-Za-z0-9._@+-]{1,64}){0,7}$", description = "The path, percent-encoded: `acme%2Fresearch`")),
     responses((status = 200, body = AccountView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub async fn close(
     State(desk): State<Desk>,
@@ -336,7 +338,7 @@ pub async fn close(
 
 /// Serve a closed account again
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/reopen", operation_id = "reopen_account", tag = "accounts",
-    params(("account" = String, Path, description = "The path, percent-encoded: `acme%2Fresearch`")),
+    params(("account" = String, Path, pattern = "^[A-Za-z0-9._@+-]{1,64}(/[A-Za-z0-9._@+-]{1,64}){0,7}$", description = "The path, percent-encoded: `acme%2Fresearch`")),
     responses((status = 200, body = AccountView), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
 pub async fn reopen(
     State(desk): State<Desk>,

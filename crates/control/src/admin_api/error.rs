@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use domain::Account;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use ledger::budget::LimitError;
 use ledger::{LedgerError, Role};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -136,7 +137,11 @@ impl IntoResponse for AdminError {
 
 fn status(error: &LedgerError) -> StatusCode {
     match error {
-        LedgerError::NoSuchAccount { .. } | LedgerError::NoSuchKey { .. } => StatusCode::NOT_FOUND,
+        LedgerError::NoSuchAccount { .. }
+        | LedgerError::NoSuchKey { .. }
+        | LedgerError::BadLimit(LimitError::NoSuchLimit { .. }) => StatusCode::NOT_FOUND,
+        LedgerError::BadLimit(LimitError::Different { .. } | LimitError::TooMany { .. }) => StatusCode::CONFLICT,
+        LedgerError::BadLimit(_) => StatusCode::BAD_REQUEST,
         LedgerError::AccountExists { .. }
         | LedgerError::AccountClosed { .. }
         | LedgerError::KeyNameTaken { .. }
@@ -154,7 +159,10 @@ fn status(error: &LedgerError) -> StatusCode {
 
 fn code(error: &LedgerError) -> &'static str {
     match error {
-        LedgerError::NoSuchAccount { .. } | LedgerError::NoSuchKey { .. } => "not_found",
+        LedgerError::NoSuchAccount { .. }
+        | LedgerError::NoSuchKey { .. }
+        | LedgerError::BadLimit(LimitError::NoSuchLimit { .. }) => "not_found",
+        LedgerError::BadLimit(_) => "invalid_limit",
         LedgerError::AccountExists { .. } => "account_exists",
         LedgerError::AccountClosed { .. } => "account_closed",
         LedgerError::KeyNameTaken { .. } => "key_name_taken",

@@ -79,31 +79,38 @@ pub enum StateWord {
 #[schema(as = Scopes)]
 pub struct ScopeLists {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = json!(["main", "gpt-5*"]), nullable = false)]
-    pub models: Option<Vec<String>>,
+    #[schema(example = json!(["main", "gpt-5*"]), nullable = false, min_items = 1, max_items = 64)]
+    pub models: Option<Vec<ScopePattern>>,
     /// Paths: `/v1/chat/completions`, `/v1/*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub endpoints: Option<Vec<String>>,
+    #[schema(nullable = false, min_items = 1, max_items = 64)]
+    pub endpoints: Option<Vec<ScopePattern>>,
     /// Where answers come from; `local` is this server's own engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub routes: Option<Vec<String>>,
+    #[schema(nullable = false, min_items = 1, max_items = 64)]
+    pub routes: Option<Vec<ScopePattern>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub regions: Option<Vec<String>>,
+    #[schema(nullable = false, min_items = 1, max_items = 64)]
+    pub regions: Option<Vec<ScopePattern>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub service_tiers: Option<Vec<String>>,
+    #[schema(nullable = false, min_items = 1, max_items = 64)]
+    pub service_tiers: Option<Vec<ScopePattern>>,
 }
+
+/// A name, or the beginning of names with a `*` at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(pattern = "^([^*\\u0000-\\u001f\\u007f-\\u009f]{1,200}|[^*\\u0000-\\u001f\\u007f-\\u009f]{0,199}[*])$")]
+pub struct ScopePattern(pub String);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     /// What people call it; one of each name in an account.
+    #[schema(max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub name: String,
     /// Which must be there; `/` is the root, for owners of the whole server.
-    #[schema(example = "acme/research")]
+    #[schema(example = "acme/research", pattern = "^/$|^[A-Za-z0-9._@+-]{1,64}(/[A-Za-z0-9._@+-]{1,64}){0,7}$")]
     pub account: String,
     /// Member without it: it calls models, and no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -348,8 +355,8 @@ impl From<RoleWord> for Role {
 
 impl From<ScopeLists> for Scopes {
     fn from(lists: ScopeLists) -> Self {
-        fn patterns(names: Option<Vec<String>>) -> Option<Vec<Pattern>> {
-            names.map(|names| names.into_iter().map(Pattern::new).collect())
+        fn patterns(names: Option<Vec<ScopePattern>>) -> Option<Vec<Pattern>> {
+            names.map(|names| names.into_iter().map(|ScopePattern(name)| Pattern::new(name)).collect())
         }
         Self {
             models: patterns(lists.models),
@@ -363,8 +370,10 @@ impl From<ScopeLists> for Scopes {
 
 impl From<Scopes> for ScopeLists {
     fn from(scopes: Scopes) -> Self {
-        let names =
-            |kind: ScopeKind| Some(scopes.list(kind)?.iter().map(|pattern| pattern.as_str().to_owned()).collect());
+        let names = |kind: ScopeKind| {
+            let patterns = scopes.list(kind)?.iter();
+            Some(patterns.map(|pattern| ScopePattern(pattern.as_str().to_owned())).collect())
+        };
         Self {
             models: names(ScopeKind::Model),
             endpoints: names(ScopeKind::Endpoint),

@@ -8,7 +8,9 @@ mod desk;
 mod error;
 mod health;
 mod keys;
+mod limits;
 mod prices;
+mod tasks;
 mod usage;
 mod verb;
 mod whoami;
@@ -27,10 +29,12 @@ pub use self::desk::{Actor, Desk};
 pub use self::error::{AdminError, ErrorBody, ErrorDetail};
 pub use self::health::{CheckIntegrity, Integrity};
 pub use self::keys::{
-    CreateKey, KeyView, ListKeys, NewSecret, ReplaceKey, RevokeKey, RoleWord, RotateKey, ScopeLists, ShowKey,
+    CreateKey, KeyView, ListKeys, NewSecret, ReplaceKey, RevokeKey, RoleWord, RotateKey, ScopeLists, ScopePattern, ShowKey,
     StateWord,
 };
+pub use self::limits::{EndLimit, LimitView, ListLimits, SetLimit, StandingView};
 pub use self::prices::{ListPrices, PriceView, SetPrices};
+pub use self::tasks::{ApproveTask, ListTasks, ShowTask, StopTask, TaskList, TaskView, TaskWord};
 pub use self::usage::{ShowUsage, Usage};
 pub use self::verb::{Call, Verb};
 pub use self::whoami::{AskWhoAmI, WhoAmI};
@@ -62,8 +66,15 @@ pub fn contents(desk: &Desk) -> Vec<AdminRoute> {
         AdminRoute::of(&get, "/admin/v1/keys/{id}", keys::show, desk),
         AdminRoute::of(&post, "/admin/v1/keys/{id}/rotate", keys::rotate, desk),
         AdminRoute::of(&post, "/admin/v1/keys/{id}/revoke", keys::revoke, desk),
+        AdminRoute::of(&get, "/admin/v1/limits", limits::list, desk),
+        AdminRoute::of(&post, "/admin/v1/limits", limits::set, desk),
+        AdminRoute::of(&post, "/admin/v1/limits/end", limits::end, desk),
         AdminRoute::of(&get, "/admin/v1/prices", prices::list, desk),
         AdminRoute::of(&post, "/admin/v1/prices", prices::set, desk),
+        AdminRoute::of(&get, "/admin/v1/tasks", tasks::list, desk),
+        AdminRoute::of(&get, "/admin/v1/tasks/tree", tasks::show, desk),
+        AdminRoute::of(&post, "/admin/v1/tasks/approve", tasks::approve, desk),
+        AdminRoute::of(&post, "/admin/v1/tasks/stop", tasks::stop, desk),
         AdminRoute::of(&get, "/admin/v1/usage", usage::show, desk),
         AdminRoute::of(&get, "/admin/v1/integrity", health::check, desk),
     ]
@@ -81,15 +92,19 @@ pub fn document() -> String {
         whoami::show,
         accounts::list, accounts::create, accounts::show, accounts::change, accounts::close, accounts::reopen,
         keys::list, keys::create, keys::show, keys::rotate, keys::revoke,
+        limits::list, limits::set, limits::end,
         prices::list, prices::set,
         usage::show,
+        tasks::list, tasks::show, tasks::approve, tasks::stop,
         health::check
     ),
     tags(
         (name = "accounts", description = "Paths such as `acme/research/chatbot`: who pays, and whose limits hold"),
         (name = "keys", description = "How callers prove who pays; shown once, narrowed by scopes, rotated, revoked at once"),
+        (name = "limits", description = "How much of what may be used, by whom, until when"),
         (name = "prices", description = "What models cost, since when"),
         (name = "usage", description = "What was used, and what it cost"),
+        (name = "tasks", description = "What agents do, what it costs, and who lets them go on"),
         (name = "ledger", description = "Whether the book balances")
     ),
     servers((url = "/", description = "The server that this document comes from")),

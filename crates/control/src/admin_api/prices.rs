@@ -49,8 +49,29 @@ pub struct ListPrices {
 pub struct SetPrices {
     /// Each with the fields of a `[[price]]` in a configuration file: `model`, `input`, `cached`, `output`, … in USD per million
     /// tokens, as strings, so that they stay exact. All are recorded, or none; what is in force already is not recorded again.
-    #[schema(value_type = Vec<Object>, example = json!([{"model": "small", "input": "0.25", "output": "1"}]))]
+    #[schema(value_type = Vec<PriceFields>, max_items = 1000)]
     pub prices: Vec<Map<String, Value>>,
+}
+
+/// The usual fields of a `[[price]]`; `docs/how-to/prices.md` has them all.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes; the ledger's own type reads")]
+pub struct PriceFields {
+    #[schema(min_length = 1, max_length = 200, example = "small")]
+    model: String,
+    /// The day from which on it counts: `2026-01-31`; now without it.
+    #[schema(format = Date)]
+    effective: Option<String>,
+    #[schema(pattern = "^[0-9]{1,6}([.][0-9]{1,6})?$", example = "0.25")]
+    input: Option<String>,
+    #[schema(pattern = "^[0-9]{1,6}([.][0-9]{1,6})?$")]
+    cached: Option<String>,
+    #[schema(pattern = "^[0-9]{1,6}([.][0-9]{1,6})?$")]
+    cache_write_5m: Option<String>,
+    #[schema(pattern = "^[0-9]{1,6}([.][0-9]{1,6})?$")]
+    cache_write_1h: Option<String>,
+    #[schema(pattern = "^[0-9]{1,6}([.][0-9]{1,6})?$", example = "1")]
+    output: Option<String>,
 }
 
 impl Verb for ListPrices {

@@ -41,7 +41,7 @@ impl Firm {
     /// Everything that the admin API can show, to see that nothing has changed.
     async fn all(&self) -> Vec<Value> {
         let mut all = Vec::new();
-        for path in ["/admin/v1/accounts?closed=true", "/admin/v1/keys", "/admin/v1/prices", "/admin/v1/usage"] {
+        for path in ["/admin/v1/accounts?closed=true", "/admin/v1/keys", "/admin/v1/prices", "/admin/v1/usage", "/admin/v1/tasks", "/admin/v1/limits"] {
             let heard = self.get(&self.owner, path).await;
             assert_eq!(heard.status, 200, "{path}: {:?}", heard.body);
             all.push(heard.body);
@@ -59,6 +59,11 @@ async fn an_admin_sees_and_changes_nothing_outside_its_subtree() {
     let firm = Firm::open().await;
     let (stranger, _) = firm.door.make_key("acme/sales").await;
     let (boss, _) = firm.door.make_key_with("acme", |key| key.role = Role::Admin).await;
+    let boss_member = firm.key("acme", Role::Member).await;
+    let run = firm.door.ask_with_task(&boss_member, "run-1", chat(json!({}))).await;
+    assert_eq!(run.status, 200, "{:?}", run.body);
+    let limit = json!({ "scope": "acme", "measure": "requests", "amount": "1000" });
+    assert_eq!(firm.post(&firm.owner, "/admin/v1/limits", limit).await.status, 201);
     let before = firm.all().await;
     for role in [Role::Viewer, Role::Admin, Role::Owner] {
         let key = firm.key("acme/research", role).await;
@@ -85,6 +90,23 @@ async fn an_admin_sees_and_changes_nothing_outside_its_subtree() {
                 "/admin/v1/prices" => {
                     vec![(route.path.to_owned(), json!({ "prices": [{ "model": "parrot", "input": "1", "output": "1" }] }).to_string())]
                 }
+                "/admin/v1/limits" => ["acme", "acme/sales", "/", "task acme/run-1", "each end_user of globex"]
+                    .map(|scope| {
+                        let limit = json!({ "scope": scope, "measure": "requests", "amount": "1" });
+                        (route.path.to_owned(), limit.to_string())
+                    })
+                    .into(),
+                "/admin/v1/limits/end" => ["requests of acme per total", "requests of nowhere per total"]
+                    .map(|name| (route.path.to_owned(), json!({ "name": name }).to_string()))
+                    .into(),
+                // No such task, or not one that this key may know of: the same answer.
+                "/admin/v1/tasks/tree" => vec![
+                    (format!("{}?task=acme%2Frun-1", route.path), String::new()),
+                    (format!("{}?task=globex%2Frun-1", route.path), String::new()),
+                ],
+                "/admin/v1/tasks/approve" | "/admin/v1/tasks/stop" => ["acme/run-1", "globex/run-1"]
+                    .map(|task| (route.path.to_owned(), json!({ "task": task }).to_string()))
+                    .into(),
                 "/admin/v1/integrity" => vec![(route.path.to_owned(), String::new())],
                 path if path.contains("{account}") => ["acme", "acme%2Fsales", "globex", "nowhere"]
                     .map(|account| (path.replace("{account}", account), "{}".into()))
@@ -141,6 +163,13 @@ async fn each_role_may_what_its_table_says() {
     let key = |role: &str| json!({ "account": "acme/research", "name": format!("new-{role}"), "role": role });
     assert_eq!(statuses("POST", "/admin/v1/keys", key("owner")).await, [403, 403, 403, 201]);
     assert_eq!(statuses("POST", "/admin/v1/keys", key("admin")).await, [403, 403, 201, 409]);
+    let limit = |scope: &str| json!({ "scope": scope, "measure": "requests", "amount": "9" });
+    assert_eq!(statuses("POST", "/admin/v1/limits", limit("acme/research/bot")).await, [403, 403, 201, 201]);
+    assert_eq!(statuses("POST", "/admin/v1/limits", limit("acme/research")).await, [403, 403, 403, 201]);
+    assert_eq!(statuses("POST", "/admin/v1/limits", limit("each end_user of acme/research")).await, [403, 403, 403, 201]);
+    assert_eq!(statuses("GET", "/admin/v1/limits", json!({})).await, [403, 200, 200, 200]);
+    let end = json!({ "name": "requests of acme/research per total" });
+    assert_eq!(statuses("POST", "/admin/v1/limits/end", end).await, [403, 403, 403, 200]);
     assert_eq!(statuses("GET", "/admin/v1/integrity", json!({})).await, [403, 403, 403, 403]);
     assert_eq!(firm.get(&firm.owner, "/admin/v1/integrity").await.body["is_sound"], true);
     firm.door.close().await;
@@ -282,6 +311,59 @@ async fn usage_is_that_of_the_subtree() {
     assert_eq!(firm.get(&firm.owner, "/admin/v1/usage").await.body["total"]["requests"], 3);
     let nonsense = firm.get(&viewer, "/admin/v1/usage?by=colour").await;
     assert_eq!(nonsense.refusal().2, Some("by"));
+    firm.door.close().await;
+}
+
+#[tokio::test]
+async fn a_limit_holds_from_the_next_request_on_and_shows_how_it_stands() {
+    let firm = Firm::open().await;
+    let key = firm.key("acme/research/bot", Role::Member).await;
+    let admin = firm.key("acme/research", Role::Admin).await;
+    let limit = json!({ "name": "bot", "scope": "acme/research/bot", "measure": "requests", "amount": "2", "window": "day" });
+    let set = firm.post(&admin, "/admin/v1/limits", limit).await;
+    assert_eq!((set.status, &set.body["name"]), (201, &json!("bot")), "{:?}", set.body);
+    assert_eq!([firm.chats(&key).await, firm.chats(&key).await, firm.chats(&key).await], [200, 200, 429]);
+    let listed = firm.get(&admin, "/admin/v1/limits").await.body;
+    let standing = &listed["data"][0]["standings"][0];
+    assert_eq!((&standing["spent"], &standing["remaining"]), (&json!("2"), &json!("0")), "{listed}");
+    assert_eq!(firm.post(&admin, "/admin/v1/limits/end", json!({ "name": "bot" })).await.status, 200);
+    assert_eq!(firm.chats(&key).await, 200);
+    for (field, value) in [("amount", "much"), ("measure", "love"), ("window", "aeon"), ("action", "shout"), ("scope", "a b")] {
+        let mut limit = json!({ "scope": "acme/research/bot", "measure": "money", "amount": "1.50" });
+        limit[field] = json!(value);
+        let heard = firm.post(&firm.owner, "/admin/v1/limits", limit).await;
+        assert_eq!((heard.status, heard.refusal().2), (400, Some(field)), "{:?}", heard.body);
+    }
+    let misspelt = json!({ "scope": "acme/reserch", "measure": "money", "amount": "1" });
+    assert_eq!(firm.post(&firm.owner, "/admin/v1/limits", misspelt).await.status, 404);
+    firm.door.close().await;
+}
+
+#[tokio::test]
+async fn a_person_stops_a_task_and_lets_it_go_on() {
+    let firm = Firm::open().await;
+    let member = firm.key("acme/research", Role::Member).await;
+    let admin = firm.key("acme/research", Role::Admin).await;
+    let run = async || firm.door.ask_with_task(&member, "run-42/plan", chat(json!({}))).await.status;
+    assert_eq!(run().await, 200);
+    let listed = firm.get(&admin, "/admin/v1/tasks").await.body;
+    let task = listed["data"][0]["task"].as_str().unwrap().to_owned();
+    assert_eq!((task.as_str(), &listed["data"][0]["account"]), ("acme/run-42", &json!("acme/research")));
+    let tree = firm.get(&admin, "/admin/v1/tasks/tree?task=acme%2Frun-42").await.body;
+    assert_eq!(tree["data"].as_array().unwrap().len(), 2, "{tree}");
+    assert_eq!((&tree["data"][1]["task"], &tree["data"][1]["level"]), (&json!("acme/run-42/plan"), &json!(1)));
+    assert_eq!(tree["data"][0]["calls"], 1, "what is inside counts");
+    let viewer = firm.key("acme/research", Role::Viewer).await;
+    let stop = json!({ "task": task, "reason": "it goes in circles" });
+    assert_eq!(firm.post(&viewer, "/admin/v1/tasks/stop", stop.clone()).await.status, 403);
+    let stopped = firm.post(&admin, "/admin/v1/tasks/stop", stop).await;
+    assert_eq!((stopped.status, &stopped.body["data"][0]["state"]), (200, &json!("stopped")), "{:?}", stopped.body);
+    let unlimited = firm.post(&admin, "/admin/v1/tasks/approve", json!({ "task": task, "calls": 5 })).await;
+    assert_eq!(unlimited.refusal().3, Some("not_found"), "more of what had no limit: {:?}", unlimited.body);
+    let approved = firm.post(&admin, "/admin/v1/tasks/approve", json!({ "task": task })).await;
+    assert_eq!((approved.status, &approved.body["data"][0]["state"]), (200, &json!("approved")), "{:?}", approved.body);
+    let wrong = firm.post(&admin, "/admin/v1/tasks/approve", json!({ "task": task, "usd": "much" })).await;
+    assert_eq!(wrong.refusal().2, Some("usd"));
     firm.door.close().await;
 }
 

@@ -121,6 +121,12 @@ impl Door {
         self.ask("GET", path, Some(key), "").await
     }
 
+    /// Asks in the name of a task.
+    pub async fn ask_with_task(&self, key: &str, task: &str, body: Value) -> Heard {
+        let request = self.client.post(self.url("/v1/chat/completions")).bearer_auth(key).body(body.to_string());
+        Heard::of(request.header("x-baseload-task", task).send().await.unwrap()).await
+    }
+
     pub async fn ask(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> Heard {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let request = self.client.request(method, self.url(path)).body(body.to_owned());
