@@ -33,8 +33,17 @@ fn a_day_of_an_administrator(data: &Path, place: &[&str]) -> Vec<Value> {
         run(&["admin", "accounts", "list", "acme"]),
     ];
     let made = run(&[
-        "admin", "keys", "create", "--name", "bot", "--account", "acme/research/bot", "--models", "small,gpt-5*",
-        "--expires", "90d",
+        "admin",
+        "keys",
+        "create",
+        "--name",
+        "bot",
+        "--account",
+        "acme/research/bot",
+        "--models",
+        "small,gpt-5*",
+        "--expires",
+        "90d",
     ]);
     assert!(made["secret"].as_str().unwrap().starts_with("bl-"));
     let id = made["key"]["id"].as_str().unwrap();
@@ -53,9 +62,8 @@ fn without_names_of_the_moment(value: Value) -> Value {
         Value::Object(fields) => fields
             .into_iter()
             .map(|(name, value)| match name.as_str() {
-                "id" | "created_by" | "rotated_from" | "created_at" | "expires_at" | "revoked_at" | "closed_at" => {
-                    (name, json!(value.is_string()))
-                }
+                "id" | "created_by" | "rotated_from" | "created_at" | "expires_at" | "revoked_at"
+                | "closed_at" => (name, json!(value.is_string())),
                 _ => (name, without_names_of_the_moment(value)),
             })
             .collect(),

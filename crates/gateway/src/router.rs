@@ -62,7 +62,13 @@ fn contents(app: &Arc<App>) -> Vec<Route> {
 }
 
 impl Route {
-    pub fn new<H, T, S>(method: Method, path: &'static str, admission: Admission, handler: H, state: S) -> Self
+    pub fn new<H, T, S>(
+        method: Method,
+        path: &'static str,
+        admission: Admission,
+        handler: H,
+        state: S,
+    ) -> Self
     where
         H: Handler<T, S>,
         T: 'static,

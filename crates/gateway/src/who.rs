@@ -8,7 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use domain::{Account, ModelName, Tenant};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use ledger::{Circumstances, Deed, FoundKey, Journal, KeyId, KeyRecord, KeyState, LedgerError, Role, ScopeKind, Timestamp};
+use ledger::{
+    Circumstances, Deed, FoundKey, Journal, KeyId, KeyRecord, KeyState, LedgerError, Role, ScopeKind,
+    Timestamp,
+};
 use parking_lot::Mutex;
 
 use crate::app::App;
@@ -66,7 +69,11 @@ pub async fn admit(
         Admission::Role => {
             let caller = caller(app, headers).await?;
             if caller.key.is_none() {
-                return Err(if shown_key(headers).is_some() { Refusal::KeyUnknown } else { Refusal::KeyMissing });
+                return Err(if shown_key(headers).is_some() {
+                    Refusal::KeyUnknown
+                } else {
+                    Refusal::KeyMissing
+                });
             }
             caller
         }

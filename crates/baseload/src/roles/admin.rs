@@ -4,17 +4,18 @@
 
 use anyhow::Context;
 use control::admin_api::{
-    AccountView, Actor, AdminError, ApproveTask, AskWhoAmI, ChangeAccount, CheckIntegrity, CloseAccount, CreateAccount, CreateKey,
-    Desk, EndLimit, KeyView, Kind, LimitView, ListAccounts, ListKeys, ListLimits, ListPrices, ListTasks, NewSecret, Page, PriceView, ReplaceKey, RevokeKey,
-    RoleWord, RotateKey, ScopeLists, ScopePattern, ShowUsage, SetLimit, SetPrices, ShowAccount, ShowKey, ShowTask, StateWord, StopTask, TaskList, TaskView, UpdateAccount, Usage, Verb,
-    document,
+    AccountView, Actor, AdminError, ApproveTask, AskWhoAmI, ChangeAccount, CheckIntegrity, CloseAccount,
+    CreateAccount, CreateKey, Desk, EndLimit, KeyView, Kind, LimitView, ListAccounts, ListKeys, ListLimits,
+    ListPrices, ListTasks, NewSecret, Page, PriceView, ReplaceKey, RevokeKey, RoleWord, RotateKey,
+    ScopeLists, ScopePattern, SetLimit, SetPrices, ShowAccount, ShowKey, ShowTask, ShowUsage, StateWord,
+    StopTask, TaskList, TaskView, UpdateAccount, Usage, Verb, document,
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::{
-    self, AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs, KeysArgs, KeysCommand, KindWord, LimitsCommand,
-    PricesCommand, RoleChoice,
+    self, AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs, KeysArgs,
+    KeysCommand, KindWord, LimitsCommand, PricesCommand, RoleChoice,
 };
 use crate::place;
 use crate::remote::Remote;
@@ -65,8 +66,9 @@ impl Office {
             Counter::Here(desk) => verb.perform(desk, &Actor::operator()).await,
             Counter::There(remote) => {
                 let reply = remote.ask(verb.call()).await?;
-                serde_json::from_value(reply)
-                    .map_err(|error| AdminError::Unreachable(format!("the server answers in another shape: {error}")))
+                serde_json::from_value(reply).map_err(|error| {
+                    AdminError::Unreachable(format!("the server answers in another shape: {error}"))
+                })
             }
         }
     }
@@ -171,7 +173,8 @@ async fn on_keys(office: &Office, command: KeysCommand) -> anyhow::Result<()> {
         }
         KeysCommand::Show { id } => {
             let key = office.ask(ShowKey { id }).await?;
-            office.show(&key, |key| format!("{}{}", key_table(std::slice::from_ref(key)), scopes(&key.scopes)))
+            office
+                .show(&key, |key| format!("{}{}", key_table(std::slice::from_ref(key)), scopes(&key.scopes)))
         }
         KeysCommand::Revoke { id } => {
             let key = office.ask(RevokeKey { id }).await?;
@@ -203,7 +206,8 @@ async fn create_key(office: &Office, args: CreateKeyArgs) -> anyhow::Result<NewS
     match office.ask(verb.clone()).await {
         Err(error) if error.is_not_found() => {
             let (kind, display_name, cost_centre, parents) = (None, None, None, true);
-            let made = office.ask(CreateAccount { account, kind, display_name, cost_centre, parents }).await?;
+            let made =
+                office.ask(CreateAccount { account, kind, display_name, cost_centre, parents }).await?;
             eprintln!("the account {} is new", made.account);
             Ok(office.ask(verb).await?)
         }
@@ -302,7 +306,8 @@ struct PriceList {
 async fn tasks(office: &Office, command: AdminTasksCommand) -> anyhow::Result<()> {
     let list = match command {
         AdminTasksCommand::List { within, state, limit } => {
-            let state = state.map(|word| serde_json::from_value(word.into())).transpose().context("--state")?;
+            let state =
+                state.map(|word| serde_json::from_value(word.into())).transpose().context("--state")?;
             office.ask(ListTasks { within, state, limit: Some(limit) }).await?
         }
         AdminTasksCommand::Show { task } => office.ask(ShowTask { task }).await?,
@@ -329,8 +334,10 @@ async fn tasks(office: &Office, command: AdminTasksCommand) -> anyhow::Result<()
 async fn check(office: &Office) -> anyhow::Result<()> {
     let integrity = office.ask(CheckIntegrity).await?;
     office.show(&integrity, |found| {
-        let counts =
-            format!("{} requests, {} entries, {} open holds\n", found.requests, found.entries, found.open_holds);
+        let counts = format!(
+            "{} requests, {} entries, {} open holds\n",
+            found.requests, found.entries, found.open_holds
+        );
         let faults = found.faults.iter().map(|fault| format!("FAULT: {fault}\n")).collect::<String>();
         let verdict = if found.is_sound { "the ledger balances\n" } else { "" };
         counts + &faults + verdict
@@ -452,8 +459,9 @@ fn ahead(text: &str) -> anyhow::Result<String> {
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Ok(at.to_string());
     }
-    let seconds = span_seconds(text)
-        .with_context(|| format!("{text:?} is neither a span such as 90d nor an instant such as 2027-01-31T00:00:00Z"))?;
+    let seconds = span_seconds(text).with_context(|| {
+        format!("{text:?} is neither a span such as 90d nor an instant such as 2027-01-31T00:00:00Z")
+    })?;
     let span = jiff::SignedDuration::from_secs(i64::try_from(seconds)?);
     Ok(jiff::Timestamp::now().checked_add(span)?.to_string())
 }

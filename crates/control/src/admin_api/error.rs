@@ -140,7 +140,9 @@ fn status(error: &LedgerError) -> StatusCode {
         LedgerError::NoSuchAccount { .. }
         | LedgerError::NoSuchKey { .. }
         | LedgerError::BadLimit(LimitError::NoSuchLimit { .. }) => StatusCode::NOT_FOUND,
-        LedgerError::BadLimit(LimitError::Different { .. } | LimitError::TooMany { .. }) => StatusCode::CONFLICT,
+        LedgerError::BadLimit(LimitError::Different { .. } | LimitError::TooMany { .. }) => {
+            StatusCode::CONFLICT
+        }
         LedgerError::BadLimit(_) => StatusCode::BAD_REQUEST,
         LedgerError::AccountExists { .. }
         | LedgerError::AccountClosed { .. }

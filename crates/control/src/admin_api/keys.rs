@@ -6,7 +6,8 @@ use axum::extract::State;
 use domain::Account;
 use ledger::account::{self, ROOT};
 use ledger::{
-    Deed, Key, KeyId, KeyQuery, KeyRecord, LedgerError, NewKey, Pattern, Role, Rotation, ScopeKind, Scopes, Timestamp,
+    Deed, Key, KeyId, KeyQuery, KeyRecord, LedgerError, NewKey, Pattern, Role, Rotation, ScopeKind, Scopes,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -100,17 +101,25 @@ pub struct ScopeLists {
 /// A name, or the beginning of names with a `*` at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
-#[schema(pattern = "^([^*\\u0000-\\u001f\\u007f-\\u009f]{1,200}|[^*\\u0000-\\u001f\\u007f-\\u009f]{0,199}[*])$")]
+#[schema(
+    pattern = "^([^*\\u0000-\\u001f\\u007f-\\u009f]{1,200}|[^*\\u0000-\\u001f\\u007f-\\u009f]{0,199}[*])$"
+)]
 pub struct ScopePattern(pub String);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     /// What people call it; one of each name in an account.
-    #[schema(max_length = 200, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(
+        max_length = 200,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f][^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    )]
     pub name: String,
     /// Which must be there; `/` is the root, for owners of the whole server.
-    #[schema(example = "acme/research", pattern = "^/$|^[A-Za-z0-9._@+-]{1,64}(/[A-Za-z0-9._@+-]{1,64}){0,7}$")]
+    #[schema(
+        example = "acme/research",
+        pattern = "^/$|^[A-Za-z0-9._@+-]{1,64}(/[A-Za-z0-9._@+-]{1,64}){0,7}$"
+    )]
     pub account: String,
     /// Member without it: it calls models, and no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -279,7 +288,10 @@ fn narrower(scopes: &Scopes, actor: &Actor) -> Result<(), AdminError> {
 async fn check_account(desk: &Desk, account: &Account, role: Role) -> Result<(), AdminError> {
     if account.as_str() == ROOT {
         return match role {
-            Role::Member => Err(AdminError::bad("account", "a member calls models, and nothing can be booked to the root")),
+            Role::Member => Err(AdminError::bad(
+                "account",
+                "a member calls models, and nothing can be booked to the root",
+            )),
             _ => Ok(()),
         };
     }

@@ -145,7 +145,8 @@ impl Verb for ListLimits {
         let top = within(actor, self.within.as_deref())?;
         let rows = page_limit(self.limit)?;
         let after = self.cursor.map(|cursor| cursor.parse::<i64>()).transpose();
-        let after = after.map_err(|_| AdminError::bad("cursor", "cursor must be a next_cursor of this list"))?;
+        let after =
+            after.map_err(|_| AdminError::bad("cursor", "cursor must be a next_cursor of this list"))?;
         let mut limits = desk.journal.limits(None).await?;
         limits.retain(|limit| is_within(&payer(&limit.scope), &top));
         limits.retain(|limit| after.is_none_or(|after| limit.id.0 > after));
@@ -215,7 +216,10 @@ fn amount(measure: Measure, text: &str) -> Result<Amount, AdminError> {
             Amount::of_money(money).map_err(|error| AdminError::bad("amount", error))
         }
         _ => text.parse().map(Amount).map_err(|_| {
-            AdminError::bad("amount", format!("an amount of {measure} is a whole number; got {:?}", short(text)))
+            AdminError::bad(
+                "amount",
+                format!("an amount of {measure} is a whole number; got {:?}", short(text)),
+            )
         }),
     }
 }

@@ -29,8 +29,8 @@ pub use self::desk::{Actor, Desk};
 pub use self::error::{AdminError, ErrorBody, ErrorDetail};
 pub use self::health::{CheckIntegrity, Integrity};
 pub use self::keys::{
-    CreateKey, KeyView, ListKeys, NewSecret, ReplaceKey, RevokeKey, RoleWord, RotateKey, ScopeLists, ScopePattern, ShowKey,
-    StateWord,
+    CreateKey, KeyView, ListKeys, NewSecret, ReplaceKey, RevokeKey, RoleWord, RotateKey, ScopeLists,
+    ScopePattern, ShowKey, StateWord,
 };
 pub use self::limits::{EndLimit, LimitView, ListLimits, SetLimit, StandingView};
 pub use self::prices::{ListPrices, PriceView, SetPrices};
@@ -168,7 +168,10 @@ mod tests {
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
                 described.insert((method.to_uppercase(), path.clone()));
-                assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{method} {path}");
+                assert!(
+                    operation["operationId"].is_string() && operation["summary"].is_string(),
+                    "{method} {path}"
+                );
             }
         }
         let served = contents(&Desk::new(journal))

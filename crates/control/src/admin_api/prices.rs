@@ -88,7 +88,8 @@ impl Verb for ListPrices {
         actor.may(Deed::ReadServer)?;
         let limit = page_limit(self.limit)?;
         let after = self.cursor.map(|cursor| cursor.parse::<i64>()).transpose();
-        let after = after.map_err(|_| AdminError::bad("cursor", "cursor must be a next_cursor of this list"))?;
+        let after =
+            after.map_err(|_| AdminError::bad("cursor", "cursor must be a next_cursor of this list"))?;
         let mut versions = desk.journal.prices().await?;
         versions.sort_by_key(|version| version.id);
         let wanted = |version: &PriceVersion| {
@@ -121,7 +122,8 @@ impl Verb for SetPrices {
 
 fn change(desk: &Desk, place: usize, price: Map<String, Value>) -> Result<PriceChange, AdminError> {
     let bad = |why: String| AdminError::bad(format!("prices[{place}]"), why);
-    let price: PriceText = serde_json::from_value(Value::Object(price)).map_err(|error| bad(error.to_string()))?;
+    let price: PriceText =
+        serde_json::from_value(Value::Object(price)).map_err(|error| bad(error.to_string()))?;
     if price.model.as_str().is_empty() || price.model.as_str().len() > MODEL_BYTES_MAX {
         return Err(bad(format!("a model's name has 1 to {MODEL_BYTES_MAX} bytes")));
     }

@@ -4,7 +4,8 @@ use axum::extract::State;
 use domain::{Account, Money};
 use ledger::account::ROOT;
 use ledger::{
-    Amount, Deed, Measure, TaskChange, TaskDeed, TaskNode, TaskPath, TaskQuery, TaskRecord, TaskSums, TaskState,
+    Amount, Deed, Measure, TaskChange, TaskDeed, TaskNode, TaskPath, TaskQuery, TaskRecord, TaskState,
+    TaskSums,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -221,7 +222,10 @@ async fn change(
     reason: Option<String>,
 ) -> Result<TaskList, AdminError> {
     if reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_CHARACTERS_MAX) {
-        return Err(AdminError::bad("reason", format!("a reason has at most {REASON_CHARACTERS_MAX} characters")));
+        return Err(AdminError::bad(
+            "reason",
+            format!("a reason has at most {REASON_CHARACTERS_MAX} characters"),
+        ));
     }
     let changed = desk.journal.change_task(TaskChange { path, deed, reason, at: desk.now() }).await?;
     let view = |record: &TaskRecord| TaskView::of(record, &TaskSums::default(), 0);

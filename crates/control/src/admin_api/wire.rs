@@ -6,9 +6,9 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::StatusCode;
 use ledger::{KeyRecord, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,12 @@ pub struct Page<T> {
 
 impl<T> Page<T> {
     /// Makes a page of `rows`, of which one more than `limit` was asked for, to know whether there is more.
-    pub fn of<R>(rows: Vec<R>, limit: usize, cursor: impl Fn(&R) -> String, view: impl FnMut(R) -> T) -> Self {
+    pub fn of<R>(
+        rows: Vec<R>,
+        limit: usize,
+        cursor: impl Fn(&R) -> String,
+        view: impl FnMut(R) -> T,
+    ) -> Self {
         let has_more = rows.len() > limit;
         let mut rows = rows;
         rows.truncate(limit);

@@ -41,7 +41,14 @@ impl Firm {
     /// Everything that the admin API can show, to see that nothing has changed.
     async fn all(&self) -> Vec<Value> {
         let mut all = Vec::new();
-        for path in ["/admin/v1/accounts?closed=true", "/admin/v1/keys", "/admin/v1/prices", "/admin/v1/usage", "/admin/v1/tasks", "/admin/v1/limits"] {
+        for path in [
+            "/admin/v1/accounts?closed=true",
+            "/admin/v1/keys",
+            "/admin/v1/prices",
+            "/admin/v1/usage",
+            "/admin/v1/tasks",
+            "/admin/v1/limits",
+        ] {
             let heard = self.get(&self.owner, path).await;
             assert_eq!(heard.status, 200, "{path}: {:?}", heard.body);
             all.push(heard.body);
@@ -76,9 +83,15 @@ async fn an_admin_sees_and_changes_nothing_outside_its_subtree() {
                     .map(|account| (route.path.to_owned(), json!({ "account": account }).to_string()))
                     .into(),
                 "/admin/v1/keys" if route.method == "POST" => ["acme", "acme/sales", "/", "nowhere"]
-                    .map(|account| (route.path.to_owned(), json!({ "account": account, "name": "x", "role": "viewer" }).to_string()))
+                    .map(|account| {
+                        (
+                            route.path.to_owned(),
+                            json!({ "account": account, "name": "x", "role": "viewer" }).to_string(),
+                        )
+                    })
                     .into(),
-                "/admin/v1/accounts" | "/admin/v1/keys" | "/admin/v1/usage" | "/admin/v1/limits" | "/admin/v1/tasks"
+                "/admin/v1/accounts" | "/admin/v1/keys" | "/admin/v1/usage" | "/admin/v1/limits"
+                | "/admin/v1/tasks"
                     if route.method == "GET" =>
                 {
                     ["acme", "acme/sales", "%2F", "globex", "nowhere"]
@@ -88,14 +101,19 @@ async fn an_admin_sees_and_changes_nothing_outside_its_subtree() {
                 // Prices are read by everybody with a role: they are the same for all.
                 "/admin/v1/prices" if route.method == "GET" => continue,
                 "/admin/v1/prices" => {
-                    vec![(route.path.to_owned(), json!({ "prices": [{ "model": "parrot", "input": "1", "output": "1" }] }).to_string())]
+                    vec![(
+                        route.path.to_owned(),
+                        json!({ "prices": [{ "model": "parrot", "input": "1", "output": "1" }] }).to_string(),
+                    )]
                 }
-                "/admin/v1/limits" => ["acme", "acme/sales", "/", "task acme/run-1", "each end_user of globex"]
-                    .map(|scope| {
-                        let limit = json!({ "scope": scope, "measure": "requests", "amount": "1" });
-                        (route.path.to_owned(), limit.to_string())
-                    })
-                    .into(),
+                "/admin/v1/limits" => {
+                    ["acme", "acme/sales", "/", "task acme/run-1", "each end_user of globex"]
+                        .map(|scope| {
+                            let limit = json!({ "scope": scope, "measure": "requests", "amount": "1" });
+                            (route.path.to_owned(), limit.to_string())
+                        })
+                        .into()
+                }
                 "/admin/v1/limits/end" => ["requests of acme per total", "requests of nowhere per total"]
                     .map(|name| (route.path.to_owned(), json!({ "name": name }).to_string()))
                     .into(),
@@ -111,9 +129,9 @@ async fn an_admin_sees_and_changes_nothing_outside_its_subtree() {
                 path if path.contains("{account}") => ["acme", "acme%2Fsales", "globex", "nowhere"]
                     .map(|account| (path.replace("{account}", account), "{}".into()))
                     .into(),
-                path if path.contains("{id}") && path.starts_with("/admin/v1/keys") => [&stranger.0, &boss.0]
-                    .map(|id| (path.replace("{id}", id), "{}".into()))
-                    .into(),
+                path if path.contains("{id}") && path.starts_with("/admin/v1/keys") => {
+                    [&stranger.0, &boss.0].map(|id| (path.replace("{id}", id), "{}".into())).into()
+                }
                 path => panic!("show here how {path} could be aimed outside a subtree"),
             };
             for (path, body) in aims {
@@ -122,7 +140,9 @@ async fn an_admin_sees_and_changes_nothing_outside_its_subtree() {
                 assert!(
                     matches!((heard.status, code), (403, Some("role_missing")) | (404, Some("not_found"))),
                     "{role}: {} {path} → {} {:?}",
-                    route.method, heard.status, heard.body
+                    route.method,
+                    heard.status,
+                    heard.body
                 );
                 assert_eq!(heard.body["error"].as_object().unwrap().len(), 4, "one shape of errors");
                 tried += 1;
@@ -130,7 +150,10 @@ async fn an_admin_sees_and_changes_nothing_outside_its_subtree() {
         }
         assert!(tried > 30, "{tried}");
         assert_eq!(firm.all().await, keys_before, "{role}");
-        assert_eq!(paths(&firm.get(&key, "/admin/v1/accounts").await), ["acme/research", "acme/research/bot"]);
+        assert_eq!(
+            paths(&firm.get(&key, "/admin/v1/accounts").await),
+            ["acme/research", "acme/research/bot"]
+        );
         let keys = firm.get(&key, "/admin/v1/keys").await;
         assert!(paths(&keys).iter().all(|account| account.starts_with("acme/research")), "{:?}", keys.body);
     }
@@ -166,7 +189,10 @@ async fn each_role_may_what_its_table_says() {
     let limit = |scope: &str| json!({ "scope": scope, "measure": "requests", "amount": "9" });
     assert_eq!(statuses("POST", "/admin/v1/limits", limit("acme/research/bot")).await, [403, 403, 201, 201]);
     assert_eq!(statuses("POST", "/admin/v1/limits", limit("acme/research")).await, [403, 403, 403, 201]);
-    assert_eq!(statuses("POST", "/admin/v1/limits", limit("each end_user of acme/research")).await, [403, 403, 403, 201]);
+    assert_eq!(
+        statuses("POST", "/admin/v1/limits", limit("each end_user of acme/research")).await,
+        [403, 403, 403, 201]
+    );
     assert_eq!(statuses("GET", "/admin/v1/limits", json!({})).await, [403, 200, 200, 200]);
     let end = json!({ "name": "requests of acme/research per total" });
     assert_eq!(statuses("POST", "/admin/v1/limits/end", end).await, [403, 403, 403, 200]);
@@ -237,7 +263,12 @@ async fn nobody_gives_away_more_than_it_has() {
         (key("owner", json!({ "models": ["parrot"] })), "role_missing"),
     ] {
         let heard = firm.post(&admin, "/admin/v1/keys", body).await;
-        assert_eq!((heard.status, heard.body["error"]["code"].as_str()), (403, Some(code)), "{:?}", heard.body);
+        assert_eq!(
+            (heard.status, heard.body["error"]["code"].as_str()),
+            (403, Some(code)),
+            "{:?}",
+            heard.body
+        );
     }
     let rotate = firm.post(&admin, &format!("/admin/v1/keys/{}/rotate", wide.0), json!({})).await;
     assert_eq!(rotate.status, 403, "the new secret of a wider key would be a wider key");
@@ -253,21 +284,86 @@ async fn mistakes_are_named_with_what_to_do() {
     let firm = Firm::open().await;
     let post = async |path: &str, body: Value| firm.post(&firm.owner, path, body).await;
     for (path, body, status, code, says) in [
-        ("/admin/v1/accounts", json!({ "account": "acme/a b" }), 400, "invalid_account", "' ' is not allowed"),
-        ("/admin/v1/accounts", json!({ "account": "initech/ops" }), 404, "not_found", "no account initech; create it first"),
+        (
+            "/admin/v1/accounts",
+            json!({ "account": "acme/a b" }),
+            400,
+            "invalid_account",
+            "' ' is not allowed",
+        ),
+        (
+            "/admin/v1/accounts",
+            json!({ "account": "initech/ops" }),
+            404,
+            "not_found",
+            "no account initech; create it first",
+        ),
         ("/admin/v1/accounts", json!({ "account": "acme" }), 409, "account_exists", "is there already"),
-        ("/admin/v1/accounts", json!({ "account": "b", "cost_center": "K" }), 400, "invalid_request", "unknown field `cost_center`"),
-        ("/admin/v1/keys", json!({ "account": "acme/reserch", "name": "x" }), 404, "not_found", "acme/reserch"),
-        ("/admin/v1/keys", json!({ "account": "acme", "name": "x", "scopes": { "models": [] } }), 400, "invalid_scope", "list is empty"),
-        ("/admin/v1/keys", json!({ "account": "acme", "name": "x", "scopes": { "models": ["a*b"] } }), 400, "invalid_scope", "only at the end"),
-        ("/admin/v1/keys", json!({ "account": "acme", "name": "x", "expires_at": "tomorrow" }), 400, "invalid_request", "2026-11-20T23:13:05Z"),
-        ("/admin/v1/keys", json!({ "account": "acme", "name": "x", "expires_at": "2001-01-01T00:00:00Z" }), 400, "invalid_expiry", "in the past"),
-        ("/admin/v1/keys", json!({ "account": "/", "name": "x" }), 400, "invalid_request", "nothing can be booked to the root"),
+        (
+            "/admin/v1/accounts",
+            json!({ "account": "b", "cost_center": "K" }),
+            400,
+            "invalid_request",
+            "unknown field `cost_center`",
+        ),
+        (
+            "/admin/v1/keys",
+            json!({ "account": "acme/reserch", "name": "x" }),
+            404,
+            "not_found",
+            "acme/reserch",
+        ),
+        (
+            "/admin/v1/keys",
+            json!({ "account": "acme", "name": "x", "scopes": { "models": [] } }),
+            400,
+            "invalid_scope",
+            "list is empty",
+        ),
+        (
+            "/admin/v1/keys",
+            json!({ "account": "acme", "name": "x", "scopes": { "models": ["a*b"] } }),
+            400,
+            "invalid_scope",
+            "only at the end",
+        ),
+        (
+            "/admin/v1/keys",
+            json!({ "account": "acme", "name": "x", "expires_at": "tomorrow" }),
+            400,
+            "invalid_request",
+            "2026-11-20T23:13:05Z",
+        ),
+        (
+            "/admin/v1/keys",
+            json!({ "account": "acme", "name": "x", "expires_at": "2001-01-01T00:00:00Z" }),
+            400,
+            "invalid_expiry",
+            "in the past",
+        ),
+        (
+            "/admin/v1/keys",
+            json!({ "account": "/", "name": "x" }),
+            400,
+            "invalid_request",
+            "nothing can be booked to the root",
+        ),
         ("/admin/v1/keys/key-none/revoke", json!({}), 404, "not_found", "key-none"),
-        ("/admin/v1/prices", json!({ "prices": [{ "model": "m", "inputs": "1" }] }), 400, "invalid_request", "inputs"),
+        (
+            "/admin/v1/prices",
+            json!({ "prices": [{ "model": "m", "inputs": "1" }] }),
+            400,
+            "invalid_request",
+            "inputs",
+        ),
     ] {
         let heard = post(path, body.clone()).await;
-        assert_eq!((heard.status, heard.body["error"]["code"].as_str()), (status, Some(code)), "{body} → {:?}", heard.body);
+        assert_eq!(
+            (heard.status, heard.body["error"]["code"].as_str()),
+            (status, Some(code)),
+            "{body} → {:?}",
+            heard.body
+        );
         assert!(heard.message().contains(says), "{}", heard.message());
     }
     let long = firm.get(&firm.owner, "/admin/v1/keys?limit=1001").await;
@@ -285,7 +381,9 @@ async fn lists_come_in_pages() {
         let heard = firm.get(&firm.owner, &path).await;
         seen.extend(paths(&heard).into_iter().map(str::to_owned));
         match heard.body["next_cursor"].as_str() {
-            Some(cursor) => path = format!("/admin/v1/accounts?limit=2&cursor={}", cursor.replace('/', "%2F")),
+            Some(cursor) => {
+                path = format!("/admin/v1/accounts?limit=2&cursor={}", cursor.replace('/', "%2F"))
+            }
             None => break,
         }
     }
@@ -306,7 +404,8 @@ async fn usage_is_that_of_the_subtree() {
     assert_eq!((by_model["rows"].as_array().unwrap().len(), &by_model["total"]["requests"]), (1, &json!(2)));
     assert_eq!(by_model["rows"][0]["model"], "parrot");
     let by_account = firm.get(&viewer, "/admin/v1/usage").await.body;
-    let accounts: Vec<_> = by_account["rows"].as_array().unwrap().iter().map(|row| row["account"].clone()).collect();
+    let accounts: Vec<_> =
+        by_account["rows"].as_array().unwrap().iter().map(|row| row["account"].clone()).collect();
     assert_eq!(accounts, ["acme/research", "acme/research/bot"]);
     assert_eq!(firm.get(&firm.owner, "/admin/v1/usage").await.body["total"]["requests"], 3);
     let nonsense = firm.get(&viewer, "/admin/v1/usage?by=colour").await;
@@ -328,7 +427,9 @@ async fn a_limit_holds_from_the_next_request_on_and_shows_how_it_stands() {
     assert_eq!((&standing["spent"], &standing["remaining"]), (&json!("2"), &json!("0")), "{listed}");
     assert_eq!(firm.post(&admin, "/admin/v1/limits/end", json!({ "name": "bot" })).await.status, 200);
     assert_eq!(firm.chats(&key).await, 200);
-    for (field, value) in [("amount", "much"), ("measure", "love"), ("window", "aeon"), ("action", "shout"), ("scope", "a b")] {
+    for (field, value) in
+        [("amount", "much"), ("measure", "love"), ("window", "aeon"), ("action", "shout"), ("scope", "a b")]
+    {
         let mut limit = json!({ "scope": "acme/research/bot", "measure": "money", "amount": "1.50" });
         limit[field] = json!(value);
         let heard = firm.post(&firm.owner, "/admin/v1/limits", limit).await;
@@ -351,17 +452,30 @@ async fn a_person_stops_a_task_and_lets_it_go_on() {
     assert_eq!((task.as_str(), &listed["data"][0]["account"]), ("acme/run-42", &json!("acme/research")));
     let tree = firm.get(&admin, "/admin/v1/tasks/tree?task=acme%2Frun-42").await.body;
     assert_eq!(tree["data"].as_array().unwrap().len(), 2, "{tree}");
-    assert_eq!((&tree["data"][1]["task"], &tree["data"][1]["level"]), (&json!("acme/run-42/plan"), &json!(1)));
+    assert_eq!(
+        (&tree["data"][1]["task"], &tree["data"][1]["level"]),
+        (&json!("acme/run-42/plan"), &json!(1))
+    );
     assert_eq!(tree["data"][0]["calls"], 1, "what is inside counts");
     let viewer = firm.key("acme/research", Role::Viewer).await;
     let stop = json!({ "task": task, "reason": "it goes in circles" });
     assert_eq!(firm.post(&viewer, "/admin/v1/tasks/stop", stop.clone()).await.status, 403);
     let stopped = firm.post(&admin, "/admin/v1/tasks/stop", stop).await;
-    assert_eq!((stopped.status, &stopped.body["data"][0]["state"]), (200, &json!("stopped")), "{:?}", stopped.body);
+    assert_eq!(
+        (stopped.status, &stopped.body["data"][0]["state"]),
+        (200, &json!("stopped")),
+        "{:?}",
+        stopped.body
+    );
     let unlimited = firm.post(&admin, "/admin/v1/tasks/approve", json!({ "task": task, "calls": 5 })).await;
     assert_eq!(unlimited.refusal().3, Some("not_found"), "more of what had no limit: {:?}", unlimited.body);
     let approved = firm.post(&admin, "/admin/v1/tasks/approve", json!({ "task": task })).await;
-    assert_eq!((approved.status, &approved.body["data"][0]["state"]), (200, &json!("approved")), "{:?}", approved.body);
+    assert_eq!(
+        (approved.status, &approved.body["data"][0]["state"]),
+        (200, &json!("approved")),
+        "{:?}",
+        approved.body
+    );
     let wrong = firm.post(&admin, "/admin/v1/tasks/approve", json!({ "task": task, "usd": "much" })).await;
     assert_eq!(wrong.refusal().2, Some("usd"));
     firm.door.close().await;
@@ -370,7 +484,8 @@ async fn a_person_stops_a_task_and_lets_it_go_on() {
 #[tokio::test]
 async fn prices_are_set_by_an_owner_of_the_root_and_kept_in_versions() {
     let firm = Firm::open().await;
-    let set = json!({ "prices": [{ "model": "parrot", "input": "1", "output": "4", "effective": "2026-01-01" }] });
+    let set =
+        json!({ "prices": [{ "model": "parrot", "input": "1", "output": "4", "effective": "2026-01-01" }] });
     let first = firm.post(&firm.owner, "/admin/v1/prices", set.clone()).await;
     assert_eq!(first.status, 201, "{:?}", first.body);
     let again = firm.post(&firm.owner, "/admin/v1/prices", set).await;

@@ -58,11 +58,20 @@ fn narrowed_to_nothing(key: &mut NewKey) {
 #[tokio::test]
 async fn nothing_is_reachable_that_is_not_declared() {
     let door = Door::open(Script::says("never said")).await;
-    let declared: BTreeSet<_> =
-        declared(&door).into_iter().map(|(method, path, _)| (method, path)).collect();
+    let declared: BTreeSet<_> = declared(&door).into_iter().map(|(method, path, _)| (method, path)).collect();
     assert_eq!(real(&door.router), declared, "left: the router, right: its table of contents");
     assert!(declared.len() > 20);
-    for path in ["/v1", "/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/files", "/admin", "/admin/v1", "/debug", "/metrics/"] {
+    for path in [
+        "/v1",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/files",
+        "/admin",
+        "/admin/v1",
+        "/debug",
+        "/metrics/",
+    ] {
         assert_eq!(door.get(path).await.status, 404, "{path}");
         assert_eq!(door.post(path, json!({})).await.status, 404, "{path}");
     }
@@ -117,7 +126,11 @@ async fn a_key_opens_no_endpoint_beyond_its_scope() {
             let key = if row.2 == Admission::Held { &member } else { &owner };
             let heard = ask(&door, row, Some(key)).await;
             assert_eq!((heard.status, code(&heard)), (403, Some("scope_missing")), "{row:?}");
-            assert!(heard.message().contains("/nowhere") && heard.message().contains(&row.1), "{}", heard.message());
+            assert!(
+                heard.message().contains("/nowhere") && heard.message().contains(&row.1),
+                "{}",
+                heard.message()
+            );
         }
         door.close().await;
     }
@@ -133,9 +146,15 @@ async fn what_is_held_is_in_the_book_and_what_is_not_held_is_not() {
     for row in declared(&door) {
         let (before, path) = (holds().await, row.1.as_str());
         let heard = match (row.2, path) {
-            (Admission::Held, "/v1/chat/completions") => door.post_with_key(&member, path, chat(json!({}))).await,
-            (Admission::Held, "/v1/completions") => door.post_with_key(&member, path, completion(json!({}))).await,
-            (Admission::Held, _) => panic!("{path} is held: show here how it is asked, so that its hold is seen"),
+            (Admission::Held, "/v1/chat/completions") => {
+                door.post_with_key(&member, path, chat(json!({}))).await
+            }
+            (Admission::Held, "/v1/completions") => {
+                door.post_with_key(&member, path, completion(json!({}))).await
+            }
+            (Admission::Held, _) => {
+                panic!("{path} is held: show here how it is asked, so that its hold is seen")
+            }
             _ => ask(&door, &row, Some(&member)).await,
         };
         if row.2 == Admission::Held {
@@ -177,12 +196,24 @@ async fn a_key_is_for_its_models_and_sees_no_others() {
         ("/detokenize", json!({ "tokens": [1] })),
     ] {
         let heard = door.post_with_key(&cats, path, body).await;
-        assert_eq!(heard.refusal(), (403, "permission_error", Some("model"), Some("scope_missing")), "{path}");
-        assert!(heard.message().contains("\"parrot\"") && heard.message().contains("cat"), "{}", heard.message());
+        assert_eq!(
+            heard.refusal(),
+            (403, "permission_error", Some("model"), Some("scope_missing")),
+            "{path}"
+        );
+        assert!(
+            heard.message().contains("\"parrot\"") && heard.message().contains("cat"),
+            "{}",
+            heard.message()
+        );
     }
     assert_eq!(door.get_with_key(&cats, "/v1/models/parrot").await.status, 403);
     let unknown = door.post_with_key(&cats, "/v1/chat/completions", chat(json!({ "model": "dodo" }))).await;
-    assert!(!unknown.message().contains("parrot"), "what a key may not use is not told: {}", unknown.message());
+    assert!(
+        !unknown.message().contains("parrot"),
+        "what a key may not use is not told: {}",
+        unknown.message()
+    );
     door.close().await;
 }
 
