@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use domain::{RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{
-    Amount, EndOutcome, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason, Settlement,
-    Shortage, Standing, TaskPath, Timestamp,
+    Amount, EndOutcome, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason,
+    Settlement, Shortage, Standing, TaskPath, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
@@ -68,7 +68,9 @@ pub async fn hold(app: &Arc<App>, request: &RequestId, order: &Order) -> Result<
     let estimate = order.estimate(learned);
     match hold_of(app, request, order, estimate).await {
         // What is left may be enough for the beginning of an answer: its hold grows as far as it can.
-        Err(NoHold::Short(shortage)) if shortage.remaining > Amount(0) && estimate.output > SHRUNK_TOKENS_MIN => {
+        Err(NoHold::Short(shortage))
+            if shortage.remaining > Amount(0) && estimate.output > SHRUNK_TOKENS_MIN =>
+        {
             let shrunk = Usage { output: (estimate.output / 4).max(SHRUNK_TOKENS_MIN), ..estimate };
             hold_of(app, request, order, shrunk).await
         }
@@ -135,8 +137,12 @@ async fn hold_of(
             Ok(open)
         }
         Ok(HoldOutcome::Refused(shortage)) => Err(NoHold::Short(Box::new(shortage))),
-        Ok(HoldOutcome::AlreadyOpen(_) | HoldOutcome::AlreadyEnded(..)) => Err(NoHold::Refused(Refusal::Internal)),
-        Err(LedgerError::Unpriced { model, limit }) => Err(NoHold::Refused(Refusal::Unpriced { model, limit })),
+        Ok(HoldOutcome::AlreadyOpen(_) | HoldOutcome::AlreadyEnded(..)) => {
+            Err(NoHold::Refused(Refusal::Internal))
+        }
+        Err(LedgerError::Unpriced { model, limit }) => {
+            Err(NoHold::Refused(Refusal::Unpriced { model, limit }))
+        }
         Err(error) => {
             events::LedgerFailed {
                 request: request.as_str(),

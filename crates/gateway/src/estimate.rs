@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn a_few_answers_say_nothing_and_many_say_what_nine_of_ten_stayed_below() {
-        let of = |estimates: &Estimates, account: &str| estimates.output_tokens(&account.into(), &"parrot".into());
+        let of =
+            |estimates: &Estimates, account: &str| estimates.output_tokens(&account.into(), &"parrot".into());
         assert_eq!(of(&learned([5; 19]), "acme"), None);
         let estimates = learned([[5; 18].as_slice(), &[900; 2]].concat());
         assert_eq!(of(&estimates, "acme"), Some(8));

@@ -130,7 +130,9 @@ impl Refusal {
             Self::TaskNotYours { .. } => "task_not_yours",
             Self::TaskEnded { state: TaskState::Stopped, .. } => "task_stopped",
             Self::TaskEnded { .. } => "task_handed_back",
-            Self::LimitReached { shortage, .. } if shortage.limit.measure == Measure::Money => "budget_exceeded",
+            Self::LimitReached { shortage, .. } if shortage.limit.measure == Measure::Money => {
+                "budget_exceeded"
+            }
             Self::LimitReached { .. } => "rate_limit_exceeded",
             Self::Unpriced { .. } => "unpriced_model",
             Self::HoldLost { .. } => "hold_lost",
@@ -171,7 +173,9 @@ impl Refusal {
             | Self::NotAllowed { .. }
             | Self::TaskNotYours { .. }
             | Self::TaskEnded { .. } => StatusCode::FORBIDDEN,
-            Self::RequestsFull { .. } | Self::QueueFull { .. } | Self::LimitReached { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RequestsFull { .. } | Self::QueueFull { .. } | Self::LimitReached { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::BodiesFull { .. }
             | Self::Draining { .. }
             | Self::EngineDown { .. }
@@ -246,7 +250,11 @@ impl IntoResponse for Refusal {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1_000) as u64));
         }
         if let Self::LimitReached { shortage, now } = &self {
-            headers.extend(standing::headers(&[shortage_standing(shortage)], *now).into_iter().map(|(name, value)| (Some(name), value)));
+            headers.extend(
+                standing::headers(&[shortage_standing(shortage)], *now)
+                    .into_iter()
+                    .map(|(name, value)| (Some(name), value)),
+            );
             // OpenAI's clients repeat a 429 by themselves unless they are told that it is no use.
             let is_soon = self.retry_after().is_some_and(|wait| wait <= WORTH_REPEATING);
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if is_soon { "true" } else { "false" }));
@@ -274,7 +282,8 @@ fn limit_reached(shortage: &Shortage, now: Timestamp) -> String {
     let (needed, remaining) = (limit.measure.show(*needed), limit.measure.show(*remaining));
     let then = match resets_at {
         Some(at) => format!("there is new room in {}", standing::wait(now, *at)),
-        None => "it does not refill by itself; requests under way may free a part, or an admin can raise it".to_owned(),
+        None => "it does not refill by itself; requests under way may free a part, or an admin can raise it"
+            .to_owned(),
     };
     format!("the limit {:?}{of} has {remaining} left, and this request needs {needed}; {then}", limit.name)
 }

@@ -61,7 +61,8 @@ impl LimitSetting {
             scope: self.scope.parse::<Scope>().map_err(text)?,
             measure,
             amount: self.amount(measure)?,
-            window: Window::parse(self.window.as_deref().unwrap_or("total"), self.zone.as_deref()).map_err(text)?,
+            window: Window::parse(self.window.as_deref().unwrap_or("total"), self.zone.as_deref())
+                .map_err(text)?,
             action: self.action.as_deref().map_or(Ok(Action::Refuse), str::parse).map_err(text)?,
             thresholds: self.thresholds.clone(),
             at,
@@ -75,7 +76,9 @@ impl LimitSetting {
             (AmountSetting::Usd(usd), Measure::Money) => {
                 Amount::of_money(usd.parse::<Money>().map_err(text)?).map_err(text)
             }
-            (AmountSetting::Count(_), Measure::Money) => Err("write its amount in quotes, in USD: \"25.00\"".into()),
+            (AmountSetting::Count(_), Measure::Money) => {
+                Err("write its amount in quotes, in USD: \"25.00\"".into())
+            }
             (AmountSetting::Usd(_), _) => Err("write its amount as a whole number, without quotes".into()),
             (AmountSetting::Count(seconds), Measure::WallClock) => Ok(Amount(seconds.saturating_mul(1_000))),
             (AmountSetting::Count(count), _) => Ok(Amount(*count)),
@@ -104,7 +107,8 @@ mod tests {
         .unwrap();
         assert_eq!(limit.amount.money().to_string(), "25.50");
         assert_eq!(limit.name(), "money of acme/research per month in Europe/Berlin");
-        let limit = read("scope = 'task acme/run-1'\nmeasure = 'wall_clock'\namount = 60\naction = 'warn'").unwrap();
+        let limit =
+            read("scope = 'task acme/run-1'\nmeasure = 'wall_clock'\namount = 60\naction = 'warn'").unwrap();
         assert_eq!((limit.amount, limit.action), (Amount(60_000), Action::Warn));
     }
 
@@ -114,8 +118,12 @@ mod tests {
         assert!(refusal("scope = 'a'\nmeasure = 'money'\namount = 25").contains("in quotes"));
         assert!(refusal("scope = 'a'\nmeasure = 'tokens'\namount = '25'").contains("without quotes"));
         assert!(refusal("scope = 'a'\nmeasure = 'dollars'\namount = 25").contains("choose money"));
-        assert!(refusal("scope = 'a'\nmeasure = 'tokens'\namount = 5\nmax_budget = 3").contains("max_budget"));
-        assert!(refusal("scope = 'a'\nmeasure = 'tokens'\namount = 5\nwindow = 'daily'").contains("minute, hour"));
+        assert!(
+            refusal("scope = 'a'\nmeasure = 'tokens'\namount = 5\nmax_budget = 3").contains("max_budget")
+        );
+        assert!(
+            refusal("scope = 'a'\nmeasure = 'tokens'\namount = 5\nwindow = 'daily'").contains("minute, hour")
+        );
         assert!(refusal("scope = 'a'\nmeasure = 'calls'\namount = 5").contains("for tasks"));
     }
 }

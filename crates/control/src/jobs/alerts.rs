@@ -38,7 +38,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Delivers alerts until `stop` is ready. Without a webhook they are only logged.
 pub async fn run(journal: Journal, webhook: Option<Webhook>, stop: impl Future<Output = ()>) {
-    let client = reqwest::Client::builder().timeout(ANSWER_WAIT).build().expect("the settings of the client are fine");
+    let client =
+        reqwest::Client::builder().timeout(ANSWER_WAIT).build().expect("the settings of the client are fine");
     every(PERIOD, stop, || async {
         if let Err(error) = deliver(&journal, &client, webhook.as_ref()).await {
             AlertFailed { name: "", why: &error.to_string() }.emit();
@@ -69,10 +70,16 @@ pub async fn deliver(
     Ok(())
 }
 
-async fn post(client: &reqwest::Client, webhook: &Webhook, alert: &Alert, at: Timestamp) -> Result<(), String> {
+async fn post(
+    client: &reqwest::Client,
+    webhook: &Webhook,
+    alert: &Alert,
+    at: Timestamp,
+) -> Result<(), String> {
     let body = body(alert);
     let signature = signature(&webhook.secret, at, &body);
-    let request = client.post(&webhook.url).header("content-type", "application/json").header(SIGNATURE, signature);
+    let request =
+        client.post(&webhook.url).header("content-type", "application/json").header(SIGNATURE, signature);
     // The URL may hold a secret: errors are told without it.
     let answer = request.body(body).send().await.map_err(|error| error.without_url().to_string())?;
     match answer.status() {

@@ -42,7 +42,8 @@ impl Credit {
     /// Returns the total to ask for, if it is time to.
     pub fn wish(&self) -> Option<u64> {
         let is_low = self.room() < LOW_MIN.max(self.held / 4);
-        (is_low && !self.is_refused && self.held < self.ceiling).then(|| (self.held + self.step).min(self.ceiling))
+        (is_low && !self.is_refused && self.held < self.ceiling)
+            .then(|| (self.held + self.step).min(self.ceiling))
     }
 
     pub fn granted(&mut self, held: u64) {

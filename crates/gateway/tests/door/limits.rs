@@ -102,10 +102,14 @@ async fn a_stream_that_cannot_grow_ends_by_name_with_exactly_what_was_held() {
 #[tokio::test]
 async fn a_crowd_of_streams_never_goes_beyond_the_limit_together() {
     let script = Script::repeats("on and on ").pausing(Duration::from_micros(200));
-    let door = Door::open_with(script, gateway::KeysPolicy::LoopbackOpen, |limits| limits.hold_output_tokens = 32).await;
+    let door =
+        Door::open_with(script, gateway::KeysPolicy::LoopbackOpen, |limits| limits.hold_output_tokens = 32)
+            .await;
     let cap = 4_000;
     door.journal.set_limit(limit("tokens", cap, "day")).await.unwrap();
-    let crowd = (0..24).map(|_| door.begin("/v1/chat/completions", crate::harness::chat(json!({ "stream": true, "max_tokens": 400 }))));
+    let crowd = (0..24).map(|_| {
+        door.begin("/v1/chat/completions", crate::harness::chat(json!({ "stream": true, "max_tokens": 400 })))
+    });
     let mut words = Vec::new();
     for response in futures_util::future::join_all(crowd).await {
         let status = response.status();
@@ -115,7 +119,10 @@ async fn a_crowd_of_streams_never_goes_beyond_the_limit_together() {
             429 => words.push("refused"),
             other => panic!("{other}: {text}"),
         }
-        assert!(status != 200 || text.contains("\"length\"") || text.contains("\"budget_exhausted\""), "{text}");
+        assert!(
+            status != 200 || text.contains("\"length\"") || text.contains("\"budget_exhausted\""),
+            "{text}"
+        );
     }
     assert!(words.contains(&"cut"), "{words:?}");
     let standing = door.journal.standings(None, Timestamp::from(std::time::SystemTime::now())).await.unwrap();

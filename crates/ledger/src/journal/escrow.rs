@@ -22,7 +22,8 @@ use super::rows::Known;
 use super::store::Store;
 use super::writer::Input;
 use crate::budget::{
-    Action, Allowance, Amount, Charge, Lack, Limits, Measure, Need, Pool, Share, Surroundings, Window, WindowKey, need,
+    Action, Allowance, Amount, Charge, Lack, Limits, Measure, Need, Pool, Share, Surroundings, Window,
+    WindowKey, need,
 };
 use crate::{Ending, Held, LedgerError, Limit, LimitId, Position, Shortage, Standing, Timestamp};
 
@@ -116,8 +117,12 @@ impl Store {
         self.learn_shares(wanted.keys().cloned().collect(), now).await?;
         let escrow = self.escrow();
         let is_short = |(key, amount): &(WindowKey, i64)| *amount > escrow.allowance.share(key).idle().max(0);
-        let short: Vec<WindowKey> =
-            wanted.into_iter().filter(|(_, amount)| *amount > 0).filter(is_short).map(|(key, _)| key).collect();
+        let short: Vec<WindowKey> = wanted
+            .into_iter()
+            .filter(|(_, amount)| *amount > 0)
+            .filter(is_short)
+            .map(|(key, _)| key)
+            .collect();
         self.lock_pools(&short, now).await
     }
 
@@ -137,7 +142,11 @@ impl Store {
                 let Some(known) = self.known(&grow.request) else { return Vec::new() };
                 let Position::Open(held) = &known.position else { return Vec::new() };
                 let grown = held.grown(&grow.estimate);
-                known.charges.iter().map(|charge| (charge.key.clone(), charge.reserved(&grown) - charge.reserved(held))).collect()
+                known
+                    .charges
+                    .iter()
+                    .map(|charge| (charge.key.clone(), charge.reserved(&grown) - charge.reserved(held)))
+                    .collect()
             }
             Input::Settle(settlement) => self.touched(self.known(&settlement.request)),
             Input::Release(release) => self.touched(self.known(&release.request)),
@@ -191,7 +200,12 @@ impl Store {
     }
 
     /// Reserves what a hold grows by, in the windows that it was opened in.
-    pub fn reserve_growth(&mut self, was: &Held, grown: &Held, at: Timestamp) -> Result<Vec<Standing>, Refused> {
+    pub fn reserve_growth(
+        &mut self,
+        was: &Held,
+        grown: &Held,
+        at: Timestamp,
+    ) -> Result<Vec<Standing>, Refused> {
         let charges = self.known(&was.hold.request).map(|known| known.charges.clone()).unwrap_or_default();
         let escrow = self.escrow();
         let needs: Vec<Need> = charges
@@ -200,13 +214,18 @@ impl Store {
                 key: charge.key.clone(),
                 amount: charge.reserved(grown) - charge.reserved(was),
                 // A limit that has ended meanwhile refuses nothing any more.
-                is_binding: escrow.limits.get(charge.key.limit).is_some_and(|limit| limit.binds(&was.hold.model)),
+                is_binding: escrow
+                    .limits
+                    .get(charge.key.limit)
+                    .is_some_and(|limit| limit.binds(&was.hold.model)),
             })
             .collect();
         if let Err(lack) = escrow.reserve(&needs, at) {
             return Err(escrow.refused(lack, at));
         }
-        let limits = charges.iter().filter_map(|charge| Some((escrow.limits.get(charge.key.limit)?.clone(), &charge.key)));
+        let limits = charges
+            .iter()
+            .filter_map(|charge| Some((escrow.limits.get(charge.key.limit)?.clone(), &charge.key)));
         Ok(limits.map(|(limit, key)| escrow.standing(&limit, key, at)).collect())
     }
 
@@ -224,7 +243,8 @@ impl Store {
                     escrow.care.changed.insert(charge.key.clone());
                 }
             } else {
-                let (all_reserved, all_spent) = escrow.batch.foreign.entry((charge.key.clone(), process)).or_default();
+                let (all_reserved, all_spent) =
+                    escrow.batch.foreign.entry((charge.key.clone(), process)).or_default();
                 *all_reserved = all_reserved.saturating_add(reserved);
                 *all_spent = all_spent.saturating_add(spent);
             }
@@ -293,7 +313,8 @@ impl Store {
         if escrow.stored.len() > WINDOWS_MAX {
             escrow.forget_windows();
         }
-        let unseen: Vec<WindowKey> = keys.into_iter().filter(|key| !escrow.allowance.has_share(key)).collect();
+        let unseen: Vec<WindowKey> =
+            keys.into_iter().filter(|key| !escrow.allowance.has_share(key)).collect();
         if unseen.is_empty() {
             return Ok(());
         }
@@ -329,7 +350,8 @@ impl Store {
                 continue;
             }
             // Of a rolling window, what lies in its earlier parts surrounds it too, own or not.
-            let surrounded: Vec<&WindowKey> = keys.iter().filter(|asked| escrow.counts_with(asked, &key)).collect();
+            let surrounded: Vec<&WindowKey> =
+                keys.iter().filter(|asked| escrow.counts_with(asked, &key)).collect();
             for asked in surrounded {
                 let others = escrow.others.entry(asked.clone()).or_default();
                 others.spent = others.spent.saturating_add(share.spent);
@@ -340,7 +362,10 @@ impl Store {
     }
 
     /// Reads everybody's shares of these windows and of those that count with them.
-    async fn fetch_shares(&mut self, keys: &[WindowKey]) -> Result<BTreeMap<(WindowKey, i64), Share>, StoreError> {
+    async fn fetch_shares(
+        &mut self,
+        keys: &[WindowKey],
+    ) -> Result<BTreeMap<(WindowKey, i64), Share>, StoreError> {
         let ranges = self.escrow().ranges(keys);
         let rows = SHARES.run(&mut Speaker::Connection(self.connection()), ranges).await?;
         let mut shares = BTreeMap::new();
@@ -385,10 +410,14 @@ impl Store {
             let pool = Pool {
                 cap: limit.amount.0,
                 granted: granted.get(key).copied().unwrap_or(0),
-                elsewhere: sum(&mut granted.iter().filter(|(other, _)| counted(other)).map(|(_, granted)| *granted)),
-                idle_elsewhere: sum(
-                    &mut idle.iter().filter(|(other, _)| *other == key || counted(other)).map(|(_, idle)| *idle),
-                ),
+                elsewhere: sum(&mut granted
+                    .iter()
+                    .filter(|(other, _)| counted(other))
+                    .map(|(_, granted)| *granted)),
+                idle_elsewhere: sum(&mut idle
+                    .iter()
+                    .filter(|(other, _)| *other == key || counted(other))
+                    .map(|(_, idle)| *idle)),
             };
             escrow.batch.pools.insert(key.clone(), pool);
             escrow.allowance.lock_pool(key.clone(), pool);
@@ -406,8 +435,11 @@ impl Store {
     /// left, and notes thresholds that were crossed. Returns how many alerts it raised.
     pub async fn tend(&mut self, now: Timestamp) -> Result<u64, StoreError> {
         self.learn_limits(now).await?;
-        let is_time_to_fold =
-            self.escrow().care.folded_at.is_none_or(|at| (now.millis() - at.millis()).abs() >= FOLD_PERIOD_MS);
+        let is_time_to_fold = self
+            .escrow()
+            .care
+            .folded_at
+            .is_none_or(|at| (now.millis() - at.millis()).abs() >= FOLD_PERIOD_MS);
         if is_time_to_fold {
             self.fold_ended().await?;
             let living = sql("SELECT count(*) FROM process WHERE ended_at IS NULL");
@@ -439,7 +471,8 @@ impl Store {
         for key in idle {
             let Some(limit) = escrow.limits.get(key.limit) else { continue };
             let is_owed = escrow.allowance.share(&key).idle() < 0 && limit.action != Action::Warn;
-            let has_rolled = matches!(limit.window, Window::Rolling(_)) && limit.window.span(now).start != key.start;
+            let has_rolled =
+                matches!(limit.window, Window::Rolling(_)) && limit.window.span(now).start != key.start;
             if is_owed || has_rolled || is_lowered {
                 due.insert(key);
             }
@@ -453,10 +486,8 @@ impl Store {
 
     /// Adds what ended processes have spent to nobody's share, and gives back the rest of their grants.
     async fn fold_ended(&mut self) -> Result<(), StoreError> {
-        let find = sql(
-            "SELECT e.spending_limit, e.subject, e.window_start, e.process, e.granted, e.spent \
-             FROM process p JOIN escrow e ON e.process = p.id WHERE p.ended_at IS NOT NULL AND e.held = 0 LIMIT $1",
-        );
+        let find = sql("SELECT e.spending_limit, e.subject, e.window_start, e.process, e.granted, e.spent \
+             FROM process p JOIN escrow e ON e.process = p.id WHERE p.ended_at IS NOT NULL AND e.held = 0 LIMIT $1");
         let rows = find.bind(FOLDED_MAX).all(self.connection()).await?;
         let mut keys: BTreeSet<WindowKey> = BTreeSet::new();
         for row in &rows {
@@ -466,7 +497,8 @@ impl Store {
             return Ok(());
         }
         // Their pools first: who folds the same shares meanwhile is waited for, and then there is nothing left to fold.
-        let ranges = keys.iter().map(|key| row(key, [key.start.millis().into(), key.start.millis().into()])).collect();
+        let ranges =
+            keys.iter().map(|key| row(key, [key.start.millis().into(), key.start.millis().into()])).collect();
         let lock = if self.connection().is_shared() { &LOCK_POOLS } else { &READ_POOLS };
         lock.run(&mut Speaker::Connection(self.connection()), ranges).await?;
         let rows: Vec<Vec<Value>> = keys.iter().map(|key| row(key, [])).collect();
@@ -480,9 +512,9 @@ impl Store {
             *spent.entry(key).or_default() += share.spent;
         }
         let mut speaker = Speaker::Connection(self.connection());
-        let folded = spent.iter().map(|(key, spent)| {
-            row(key, [NOBODY.into(), (*spent).into(), (*spent).into(), 0.into()])
-        });
+        let folded = spent
+            .iter()
+            .map(|(key, spent)| row(key, [NOBODY.into(), (*spent).into(), (*spent).into(), 0.into()]));
         ADD_TO_SHARES.run(&mut speaker, folded.collect()).await?;
         let returned = idle.iter().map(|(key, idle)| row(key, [(*idle).into()]));
         RETURN_GRANTS.run(&mut speaker, returned.collect()).await?;
@@ -499,7 +531,9 @@ impl Store {
         let changed: Vec<WindowKey> = std::mem::take(&mut self.escrow().care.changed).into_iter().collect();
         let watched: Vec<WindowKey> = changed
             .into_iter()
-            .filter(|key| self.escrow_ref().limits.get(key.limit).is_some_and(|limit| !limit.thresholds.is_empty()))
+            .filter(|key| {
+                self.escrow_ref().limits.get(key.limit).is_some_and(|limit| !limit.thresholds.is_empty())
+            })
             .collect();
         if watched.is_empty() {
             return Ok(0);
@@ -512,7 +546,10 @@ impl Store {
             let limit = escrow.limits.get(key.limit).expect("only limits in force are watched").clone();
             let spent = escrow.allowance.share(key).spent.saturating_add(escrow.others[key].spent);
             let told = escrow.care.told.entry(key.clone()).or_insert(0);
-            for threshold in crate::budget::crossed(&limit, spent).filter(|threshold| *threshold > *told).collect::<Vec<u8>>() {
+            for threshold in crate::budget::crossed(&limit, spent)
+                .filter(|threshold| *threshold > *told)
+                .collect::<Vec<u8>>()
+            {
                 *told = threshold;
                 alerts.push(row(key, [i64::from(threshold).into(), now.millis().into(), spent.into()]));
             }
@@ -618,7 +655,8 @@ impl Escrow {
     /// Returns each window as a row with the first and the last start of those that count with it.
     fn ranges(&self, keys: &[WindowKey]) -> Vec<Vec<Value>> {
         let range = |key: &WindowKey| {
-            let since = self.limits.get(key.limit).map_or(key.start, |limit| limit.window.counted_since(key.start));
+            let since =
+                self.limits.get(key.limit).map_or(key.start, |limit| limit.window.counted_since(key.start));
             let reach = key.start.millis().saturating_sub(since.millis());
             row(key, [since.millis().into(), key.start.millis().saturating_add(reach).into()])
         };
@@ -627,7 +665,9 @@ impl Escrow {
 
     fn return_idle(&mut self, keys: &[WindowKey]) {
         for key in keys {
-            let (mut share, Some(mut pool)) = (self.allowance.share(key), self.allowance.pool(key)) else { continue };
+            let (mut share, Some(mut pool)) = (self.allowance.share(key), self.allowance.pool(key)) else {
+                continue;
+            };
             if share.idle() < 0 {
                 let owed = -share.idle();
                 pool.cover(owed);
@@ -645,14 +685,18 @@ impl Escrow {
         /// Longer than clocks of processes differ.
         const GRACE_MS: i64 = 60_000;
         let is_over = |key: &WindowKey| match self.limits.get(key.limit) {
-            Some(limit) => limit.window.forgotten_at(key.start).is_some_and(|end| end.millis() + GRACE_MS < now.millis()),
+            Some(limit) => {
+                limit.window.forgotten_at(key.start).is_some_and(|end| end.millis() + GRACE_MS < now.millis())
+            }
             None => true,
         };
         let over: Vec<WindowKey> = self
             .allowance
             .shares()
             .filter(|(key, share)| {
-                share.held == 0 && self.stored.get(key).copied().unwrap_or_default() == **share && is_over(key)
+                share.held == 0
+                    && self.stored.get(key).copied().unwrap_or_default() == **share
+                    && is_over(key)
             })
             .map(|(key, _)| key.clone())
             .collect();

@@ -30,7 +30,8 @@ impl Store {
     pub async fn set_limit(&mut self, new: &NewLimit, is_declared: bool) -> Result<Limit, StoreError> {
         new.check().map_err(LedgerError::from)?;
         let name = new.name();
-        let found = sql(select!("WHERE name = $1 AND ended_at IS NULL")).bind(&name).maybe(self.connection()).await?;
+        let found =
+            sql(select!("WHERE name = $1 AND ended_at IS NULL")).bind(&name).maybe(self.connection()).await?;
         let id = match found.as_ref().map(limit).transpose()? {
             Some(limit) => self.change_limit(&limit, new, is_declared).await?,
             None => self.add_limit(name, new, is_declared).await?,
@@ -39,7 +40,12 @@ impl Store {
         limit(&sql(select!("WHERE id = $1")).bind(id).one(self.connection()).await?)
     }
 
-    async fn change_limit(&mut self, limit: &Limit, new: &NewLimit, is_declared: bool) -> Result<i64, StoreError> {
+    async fn change_limit(
+        &mut self,
+        limit: &Limit,
+        new: &NewLimit,
+        is_declared: bool,
+    ) -> Result<i64, StoreError> {
         let different = |what| Err(LimitError::Different { name: limit.name.clone(), what });
         let same = match () {
             () if limit.scope != new.scope => different("scope"),
@@ -59,7 +65,12 @@ impl Store {
         Ok(id)
     }
 
-    async fn add_limit(&mut self, name: String, new: &NewLimit, is_declared: bool) -> Result<i64, StoreError> {
+    async fn add_limit(
+        &mut self,
+        name: String,
+        new: &NewLimit,
+        is_declared: bool,
+    ) -> Result<i64, StoreError> {
         let count = sql("SELECT count(*) FROM spending_limit WHERE ended_at IS NULL");
         let limits = count.integer(self.connection()).await?.unsigned_abs() as usize;
         if limits >= Limits::MAX {
@@ -82,7 +93,8 @@ impl Store {
 
     /// Ends the limit in force of this name; what is held in it goes on being counted and refuses nothing.
     pub async fn end_limit(&mut self, name: &str, at: Timestamp) -> Result<Limit, StoreError> {
-        let ended = sql("UPDATE spending_limit SET ended_at = $2 WHERE name = $1 AND ended_at IS NULL RETURNING id");
+        let ended =
+            sql("UPDATE spending_limit SET ended_at = $2 WHERE name = $1 AND ended_at IS NULL RETURNING id");
         let Some(row) = ended.bind(name).bind(at.millis()).maybe(self.connection()).await? else {
             return Err(LedgerError::from(LimitError::NoSuchLimit { name: name.to_owned() }).into());
         };
@@ -92,7 +104,11 @@ impl Store {
     }
 
     /// Makes the limits of configuration files these, and no others.
-    pub async fn declare_limits(&mut self, declared: &[NewLimit], at: Timestamp) -> Result<Vec<Limit>, StoreError> {
+    pub async fn declare_limits(
+        &mut self,
+        declared: &[NewLimit],
+        at: Timestamp,
+    ) -> Result<Vec<Limit>, StoreError> {
         let rows = sql(select!("WHERE declared = 1 AND ended_at IS NULL")).all(self.connection()).await?;
         let names: Vec<String> = declared.iter().map(NewLimit::name).collect();
         for old in rows.iter().map(limit).collect::<Result<Vec<_>, _>>()? {
@@ -180,7 +196,11 @@ pub async fn standings(
     at: Timestamp,
 ) -> Result<Vec<Standing>, StoreError> {
     static SUMS: Bulk = Bulk {
-        columns: &[("spending_limit", Kind::Integer), ("first_start", Kind::Integer), ("window_start", Kind::Integer)],
+        columns: &[
+            ("spending_limit", Kind::Integer),
+            ("first_start", Kind::Integer),
+            ("window_start", Kind::Integer),
+        ],
         sql: "SELECT v.spending_limit, e.subject, v.window_start, e.spent, e.held FROM v JOIN escrow e \
               ON e.spending_limit = v.spending_limit AND e.window_start BETWEEN v.first_start AND v.window_start",
     };
@@ -237,7 +257,8 @@ fn limit(row: &Row) -> Result<Limit, StoreError> {
         action: read(&mut columns)?,
         thresholds: {
             let text = columns.text()?;
-            serde_json::from_str(&text).map_err(|error| StoreError::damaged(format!("thresholds are {text:?}: {error}")))?
+            serde_json::from_str(&text)
+                .map_err(|error| StoreError::damaged(format!("thresholds are {text:?}: {error}")))?
         },
         created_at: Timestamp::from_millis(columns.integer()?),
         ended_at: columns.maybe_integer()?.map(Timestamp::from_millis),

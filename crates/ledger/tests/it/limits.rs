@@ -1,8 +1,8 @@
 //! Limits, by one server: what fits, what is refused, what is counted when, and what survives a crash.
 
 use ledger::{
-    Action, Amount, Grow, GrowOutcome, Hold, HoldOutcome, LedgerError, LossReason, Measure, NewLimit, PriceChange,
-    Shortage, TaskPath,
+    Action, Amount, Grow, GrowOutcome, Hold, HoldOutcome, LedgerError, LossReason, Measure, NewLimit,
+    PriceChange, Shortage, TaskPath,
 };
 
 use super::support::*;
@@ -85,7 +85,9 @@ async fn a_hold_grows_as_long_as_there_is_room() {
     assert_opened(journal.hold(hold_of("local", 1, 5)).await.unwrap());
     let grow = |output| Grow { request: request(1), estimate: used(100, 0, output), at: at(6) };
     assert!(matches!(journal.grow(grow(100)).await.unwrap(), GrowOutcome::Grown(..)));
-    let GrowOutcome::Refused(shortage) = journal.grow(grow(101)).await.unwrap() else { panic!("201 do not fit") };
+    let GrowOutcome::Refused(shortage) = journal.grow(grow(101)).await.unwrap() else {
+        panic!("201 do not fit")
+    };
     assert_eq!((shortage.needed, shortage.remaining), (Amount(1), Amount(0)));
     let held = journal.open_holds().await.unwrap().remove(0);
     assert_eq!(held.hold.estimate, used(100, 0, 100), "a refused growth changes nothing");
@@ -120,7 +122,10 @@ async fn requests_at_once_are_limited_and_free_their_places() {
     journal.set_limit(limit("local", "concurrency", 2, "total")).await.unwrap();
     assert_opened(journal.hold(hold_of("local", 1, 5)).await.unwrap());
     assert_opened(journal.hold(hold_of("local", 2, 5)).await.unwrap());
-    assert_eq!(shortage(journal.hold(hold_of("local", 3, 6)).await.unwrap()).limit.measure, Measure::Concurrency);
+    assert_eq!(
+        shortage(journal.hold(hold_of("local", 3, 6)).await.unwrap()).limit.measure,
+        Measure::Concurrency
+    );
     journal.settle(settlement(request(1), used(1, 0, 1))).await.unwrap();
     assert_opened(journal.hold(hold_of("local", 4, 7)).await.unwrap());
 }
@@ -153,7 +158,8 @@ async fn everybody_who_was_never_named_has_the_same_limit_from_the_first_request
     };
     // All at once, in one batch.
     let (first, second, third) = tokio::join!(by(Some("ann"), 1), by(Some("ann"), 2), by(Some("bob"), 3));
-    let refused = [first, second, third].into_iter().filter(|outcome| matches!(outcome, Ok(HoldOutcome::Refused(_))));
+    let refused =
+        [first, second, third].into_iter().filter(|outcome| matches!(outcome, Ok(HoldOutcome::Refused(_))));
     assert_eq!(refused.count(), 1);
     assert_opened(by(None, 4).await.unwrap());
     assert_eq!(shortage(by(None, 5).await.unwrap()).subject, "");
@@ -186,7 +192,10 @@ async fn a_task_has_its_own_calls_depth_and_time() {
 async fn a_limit_that_only_warns_or_downgrades_lets_through_what_it_says() {
     let Some(home) = Home::new() else { return };
     let journal = home.open().await;
-    journal.set_limit(NewLimit { action: Action::Warn, ..limit("local", "tokens", 10, "day") }).await.unwrap();
+    journal
+        .set_limit(NewLimit { action: Action::Warn, ..limit("local", "tokens", 10, "day") })
+        .await
+        .unwrap();
     assert_opened(journal.hold(hold_of("local", 1, 5)).await.unwrap());
     let downgrade = Action::Downgrade("tiny".into());
     journal.set_limit(NewLimit { action: downgrade, ..limit("local", "requests", 1, "day") }).await.unwrap();
@@ -222,7 +231,8 @@ async fn limits_are_raised_lowered_ended_and_declared() {
     journal.declare_limits(declared.clone(), at(8)).await.unwrap();
     journal.set_limit(limit("acme", "requests", 9, "day")).await.unwrap();
     journal.declare_limits(declared[..1].to_vec(), at(9)).await.unwrap();
-    let mut names: Vec<String> = journal.limits(None).await.unwrap().into_iter().map(|limit| limit.name).collect();
+    let mut names: Vec<String> =
+        journal.limits(None).await.unwrap().into_iter().map(|limit| limit.name).collect();
     names.sort();
     assert_eq!(names, ["acme requests", "local tokens"], "what was set by hand is not declared away");
     assert_eq!(journal.limits(Some(&"acme".into())).await.unwrap().len(), 1);
@@ -275,7 +285,10 @@ async fn each_threshold_raises_one_alert_in_each_window() {
     assert!(journal.take_alerts(at(8), 10).await.unwrap().is_empty(), "somebody is about it");
     journal.alert_delivered(alerts[0].clone(), at(9)).await.unwrap();
     let again = journal.take_alerts(at(5_007), 10).await.unwrap();
-    assert_eq!(again.iter().map(|alert| (alert.threshold, alert.tries)).collect::<Vec<_>>(), [(alerts[1].threshold, 2)]);
+    assert_eq!(
+        again.iter().map(|alert| (alert.threshold, alert.tries)).collect::<Vec<_>>(),
+        [(alerts[1].threshold, 2)]
+    );
     // The next day has alerts of its own; the old ones are not raised anew after a restart.
     let journal = home.crash(journal).await;
     assert_eq!(journal.tend(at(5_008)).await.unwrap(), 0);

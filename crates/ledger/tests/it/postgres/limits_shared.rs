@@ -90,7 +90,10 @@ async fn what_one_server_keeps_is_had_by_another_that_needs_it() {
     // It is granted more than it asked for, and keeps it.
     assert!(matches!(one.hold(hold(request(1))).await.unwrap(), HoldOutcome::Opened(..)));
     let all = Hold { estimate: used(850, 0, 0), ..hold(request(2)) };
-    assert!(matches!(two.hold(all).await.unwrap(), HoldOutcome::Opened(..)), "150 + 850 fit to the last token");
+    assert!(
+        matches!(two.hold(all).await.unwrap(), HoldOutcome::Opened(..)),
+        "150 + 850 fit to the last token"
+    );
     let began = std::time::Instant::now();
     let outcome = one.hold(hold(request(3))).await.unwrap();
     assert!(matches!(outcome, HoldOutcome::Refused(_)));
@@ -111,7 +114,10 @@ async fn a_dead_servers_grant_is_had_by_the_others_and_its_holds_stay_spent() {
     let rest = Hold { estimate: used(850, 0, 0), ..hold(request(2)) };
     assert!(matches!(alive.hold(rest).await.unwrap(), HoldOutcome::Opened(..)));
     // It wakes, goes on under a new number, and has nothing of what it once was granted.
-    assert!(matches!(dead.hold(Hold { estimate: used(1, 0, 0), ..hold(request(3)) }).await.unwrap(), HoldOutcome::Refused(_)));
+    assert!(matches!(
+        dead.hold(Hold { estimate: used(1, 0, 0), ..hold(request(3)) }).await.unwrap(),
+        HoldOutcome::Refused(_)
+    ));
     let standings = alive.standings(None, at(8)).await.unwrap();
     assert_eq!((standings[0].spent, standings[0].held), (Amount(150), Amount(850)));
 }
