@@ -40,10 +40,6 @@ impl Tally {
     pub fn measured(&mut self, usage: WorkUsage) {
         self.measured = Some(usage);
     }
-    /// Whether the engine has yet to say what the work took.
-    pub fn is_unmeasured(&self) -> bool {
-        self.is_started && self.measured.is_none()
-    }
 
     fn output(&self) -> u64 {
         match self.measured {
