@@ -38,7 +38,7 @@ class Agent:
             headers["x-baseload-task-budget"] = budget
         self.client = openai.OpenAI(base_url=BASE, api_key="x", max_retries=0, default_headers=headers)
         self.tool = tool or (lambda turn, city: json.dumps({"temperature": turn, "sky": "clear"}))
-        self.turns, self.tokens, self.models, self.headers, self.answers = 0, 0, [], [], []
+        self.turns, self.tokens, self.models, self.headers, self.answers, self.ends = 0, 0, [], [], [], []
 
     def turn(self, messages, **options):
         """One call; returns the assistant's message, put together from its stream."""
@@ -54,6 +54,7 @@ class Agent:
                 for choice in chunk.choices:
                     text += choice.delta.content or ""
                     calls += choice.delta.tool_calls or []
+                    self.ends += [choice.finish_reason] if choice.finish_reason else []
         self.turns += 1
         self.answers.append((text, calls))
         return text, calls
@@ -140,10 +141,9 @@ class Runaway(unittest.TestCase):
     def test_an_answer_that_never_ends_is_ended_in_the_middle(self):
         agent = Agent("loop-6", "tokens=300")
         question = [{"role": "user", "content": "What is a KV cache?"}]
-        with self.assertRaises(openai.APIError) as caught:
-            agent.turn(question, max_tokens=3000, extra_body={"ignore_eos": True})
-        self.assertIn("tokens", str(caught.exception))
-        print("\n" + str(caught.exception))
+        text, _ = agent.turn(question, max_tokens=3000, extra_body={"ignore_eos": True})
+        self.assertEqual(agent.ends, ["budget_exhausted"], "a reason that the agent can read")
+        self.assertGreater(len(text), 100, "and all that was paid for was delivered")
         _, tokens, _ = self.cost("loop-6")
         self.assertLessEqual(tokens, 300)
         self.assertGreater(tokens, 150)
