@@ -12,12 +12,12 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::admin::{
-    AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs, KeysArgs, KeysCommand, KindWord, LimitsCommand, Office,
-    PricesCommand, RoleChoice,
+    AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs, KeysArgs,
+    KeysCommand, KindWord, LimitsCommand, Office, PricesCommand, RoleChoice,
 };
-pub use self::tasks::{TaskState, TasksCommand};
 pub use self::prices::{ImportFormat, PriceArgs, PriceCommand, PriceFormat, PriceSource, SetPriceArgs};
 pub use self::statements::{StatementArgs, StatementCommand, StatementFormat, UsageArgs, UsageFormat};
+pub use self::tasks::{TaskState, TasksCommand};
 use crate::config::{LogFormat, PrecisionSetting};
 
 /// Runs AI inference like a utility: serves models, meters every token.

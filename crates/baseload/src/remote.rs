@@ -24,13 +24,17 @@ impl Remote {
 
     /// Asks the admin API for what a verb says.
     pub async fn ask(&self, call: Call) -> Result<Value, AdminError> {
-        let request = self.http.request(call.method.clone(), format!("{}{}", self.base, call.path_and_query()));
+        let request =
+            self.http.request(call.method.clone(), format!("{}{}", self.base, call.path_and_query()));
         let request = match call.body {
             Some(body) => request.json(&body),
             None => request,
         };
         let unreachable = |error: reqwest::Error| {
-            AdminError::Unreachable(format!("{} does not answer; is a server running there? ({error})", self.base))
+            AdminError::Unreachable(format!(
+                "{} does not answer; is a server running there? ({error})",
+                self.base
+            ))
         };
         let reply = self.authorize(request).send().await.map_err(unreachable)?;
         let status = reply.status();
@@ -39,11 +43,15 @@ impl Remote {
             let body = serde_json::from_str::<ErrorBody>(&text).map(|body| body.error);
             return Err(match body {
                 Ok(body) => AdminError::Remote { status: status.as_u16(), body },
-                Err(_) => AdminError::Unreachable(format!("{} answered {status}; it is no baseload server", self.base)),
+                Err(_) => AdminError::Unreachable(format!(
+                    "{} answered {status}; it is no baseload server",
+                    self.base
+                )),
             });
         }
-        serde_json::from_str(&text)
-            .map_err(|error| AdminError::Unreachable(format!("{} answered what is no JSON: {error}", self.base)))
+        serde_json::from_str(&text).map_err(|error| {
+            AdminError::Unreachable(format!("{} answered what is no JSON: {error}", self.base))
+        })
     }
 
     /// Returns what the server lists at `/v1/models`.

@@ -4,6 +4,7 @@
 mod support;
 
 #[path = "support/postgres.rs"]
+#[allow(dead_code, reason = "each test takes what it needs of it")]
 mod postgres;
 
 use std::collections::BTreeMap;

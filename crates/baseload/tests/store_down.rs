@@ -3,6 +3,7 @@
 mod support;
 
 #[path = "support/postgres.rs"]
+#[allow(dead_code, reason = "each test takes what it needs of it")]
 mod postgres;
 #[path = "support/slow_link.rs"]
 mod slow_link;

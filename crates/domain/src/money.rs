@@ -93,7 +93,12 @@ impl FromStr for Money {
         let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let fraction = fraction.trim_end_matches('0');
         // 18 digits of whole dollars are beyond all money there is, and far inside 128 bits of picodollars.
-        if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || whole.len() > 18 || fraction.len() > 12 {
+        if whole.is_empty()
+            || !is_digits(whole)
+            || !is_digits(fraction)
+            || whole.len() > 18
+            || fraction.len() > 12
+        {
             return Err(wrong());
         }
         let pico: i128 = format!("{whole}{fraction:0<12}").parse().map_err(|_| wrong())?;

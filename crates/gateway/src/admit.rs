@@ -164,7 +164,8 @@ async fn hold_of(
 pub enum Growth {
     /// This much is held in all.
     Held(Usage),
-    Short(Box<Shortage>),
+    /// A limit has no room for more.
+    Short,
     /// Somebody else has ended the hold, or the ledger does not answer: nothing more may be delivered than is held.
     Lost,
 }
@@ -176,7 +177,7 @@ pub async fn grow(app: Arc<App>, request: RequestId, estimate: Usage) -> Growth 
     app.metrics.ledger_took("grow", began.elapsed());
     match outcome {
         Ok(GrowOutcome::Grown(held, _)) => Growth::Held(held.hold.estimate),
-        Ok(GrowOutcome::Refused(shortage)) => Growth::Short(Box::new(shortage)),
+        Ok(GrowOutcome::Refused(_)) => Growth::Short,
         Ok(GrowOutcome::Ended(..)) => Growth::Lost,
         Err(error) => {
             let request = request.as_str();

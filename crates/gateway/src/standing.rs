@@ -45,7 +45,7 @@ pub fn wait(now: Timestamp, at: Timestamp) -> String {
     match (hours, minutes) {
         (0, 0) if millis < 1_000 => format!("{millis}ms"),
         (0, 0) if millis % 1_000 == 0 => format!("{seconds}s"),
-        (0, 0) => format!("{seconds}.{:03}s", millis % 1_000).trim_end_matches('0').to_owned(),
+        (0, 0) => format!("{}s", format!("{seconds}.{:03}", millis % 1_000).trim_end_matches('0')),
         (0, _) => format!("{minutes}m{seconds}s"),
         _ => format!("{hours}h{minutes}m{seconds}s"),
     }

@@ -9,8 +9,7 @@ use domain::{Account, ModelName, Tenant};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use ledger::{
-    Circumstances, Deed, FoundKey, Journal, KeyId, KeyRecord, KeyState, LedgerError, Role, ScopeKind,
-    Timestamp,
+    Circumstances, Deed, FoundKey, Journal, KeyRecord, KeyState, LedgerError, ScopeKind, Timestamp,
 };
 use parking_lot::Mutex;
 
@@ -89,14 +88,6 @@ impl Caller {
 
     fn with_key(key: Arc<KeyRecord>) -> Self {
         Self { account: key.account.clone(), tenant: Tenant::new(key.account.as_str()), key: Some(key) }
-    }
-
-    pub fn key_id(&self) -> Option<&KeyId> {
-        self.key.as_ref().map(|key| &key.id)
-    }
-
-    pub fn role(&self) -> Role {
-        self.key.as_ref().map_or(Role::Member, |key| key.role)
     }
 
     /// Refuses a model that the key is not made for.

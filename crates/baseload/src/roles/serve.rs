@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use control::admin_api::{self, AdminRoute, Desk};
-use control::jobs::expire_holds::{self, SweepOptions};
 use control::jobs::alerts::{self, Webhook};
+use control::jobs::expire_holds::{self, SweepOptions};
 use control::jobs::{heartbeat, tend};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
@@ -176,7 +176,8 @@ impl Process {
 fn webhook(settings: &AlertSettings) -> anyhow::Result<Option<Webhook>> {
     let Some(url) = settings.webhook.clone() else { return Ok(None) };
     let secret = std::env::var("BASELOAD_WEBHOOK_SECRET").ok().filter(|secret| !secret.is_empty());
-    let secret = secret.context("alerts.webhook is set, so BASELOAD_WEBHOOK_SECRET must be: alerts are signed with it")?;
+    let secret = secret
+        .context("alerts.webhook is set, so BASELOAD_WEBHOOK_SECRET must be: alerts are signed with it")?;
     Ok(Some(Webhook { url, secret }))
 }
 

@@ -120,11 +120,9 @@ fn request_line(row: &RequestRow) -> String {
             )
         }
         How::Released { reason } => format!("{start}  released: {reason:?}"),
-        How::Lost { reason, estimate: Some(usage) } => format!(
-            "{start}  lost: {reason:?}  at most input {}  output {}",
-            usage.input(),
-            usage.output
-        ),
+        How::Lost { reason, estimate: Some(usage) } => {
+            format!("{start}  lost: {reason:?}  at most input {}  output {}", usage.input(), usage.output)
+        }
         How::Lost { reason, estimate: None } => format!("{start}  usage unknown: {reason:?}"),
     }
 }

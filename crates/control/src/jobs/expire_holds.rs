@@ -92,7 +92,15 @@ mod tests {
         journal.hold(hold).await.unwrap();
     }
 
-    const ESTIMATE: Usage = Usage { input_uncached: 10, output: 10, cache_read: 0, cache_write_5m: 0, cache_write_1h: 0, reasoning: 0, compute_us: 0 };
+    const ESTIMATE: Usage = Usage {
+        input_uncached: 10,
+        output: 10,
+        cache_read: 0,
+        cache_write_5m: 0,
+        cache_write_1h: 0,
+        reasoning: 0,
+        compute_us: 0,
+    };
 
     async fn how(journal: &Journal, request: &str) -> Option<How> {
         let row = journal.requests(&[request.into()]).await.unwrap().remove(0);
@@ -113,7 +121,10 @@ mod tests {
         let is_alive = |request: &RequestId| request.as_str() == "old-alive";
         let swept = sweep(&journal, at(1_000), Duration::from_secs(120), is_alive).await.unwrap();
         assert_eq!(names(swept), ["old-forgotten"]);
-        assert_eq!(how(&journal, "old-forgotten").await, Some(How::Lost { reason: LossReason::Forgotten, estimate: Some(ESTIMATE) }));
+        assert_eq!(
+            how(&journal, "old-forgotten").await,
+            Some(How::Lost { reason: LossReason::Forgotten, estimate: Some(ESTIMATE) })
+        );
         assert_eq!(how(&journal, "old-alive").await, None);
         assert_eq!(how(&journal, "young").await, None);
         assert!(journal.check_integrity().await.unwrap().is_sound());

@@ -13,9 +13,9 @@ use text::{PromptError, RenderInput, Special, TextModel};
 
 use super::{json, only_model};
 use crate::app::App;
+use crate::body;
 use crate::guard::{self, bad_prompt, check_bytes, off_thread};
 use crate::refusal::Refusal;
-use crate::body;
 use crate::router::CurrentCaller;
 
 pub async fn run(

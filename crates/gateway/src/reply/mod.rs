@@ -261,7 +261,11 @@ impl Reply {
         self.measure(&end, &usage);
         if end == End::Complete {
             let choices = self.choices.len().max(1) as u64;
-            self.app.estimates.learn(&self.order.caller.account, &self.order.model.name, usage.output / choices);
+            self.app.estimates.learn(
+                &self.order.caller.account,
+                &self.order.model.name,
+                usage.output / choices,
+            );
         }
         let Self { app, visit, order, listener, hold, last_finish, works, .. } = self;
         drop(works);
@@ -390,7 +394,7 @@ impl Reply {
     fn note(&mut self, growth: Growth) -> Result<(), End> {
         match growth {
             Growth::Held(held) => self.credit.granted(held.output),
-            Growth::Short(_) => self.credit.refused(),
+            Growth::Short => self.credit.refused(),
             Growth::Lost => return Err(End::HoldLost),
         }
         Ok(())
@@ -466,7 +470,8 @@ impl Reply {
 
     /// Stops what still runs and returns what was used, as exactly as the engine says it in time.
     async fn take_stock(&mut self, end: &End) -> Usage {
-        if *end != End::Complete {
+        // A choice that ended here (by a stop string, by a budget) has machine time that only the engine's last count tells.
+        if *end != End::Complete || !self.tallies.iter().all(Tally::is_measured) {
             self.works.cancel_all();
             let counted = async {
                 while let Some(StepEvent { key, event }) = self.works.next().await {

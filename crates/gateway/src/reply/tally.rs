@@ -3,8 +3,8 @@
 //! The rules. *Input*: each prompt is counted once, however many choices it has, as far as it was computed or found in the
 //! cache. *Output*: every token that was produced for a choice, its stop token included. Where a stop string ends a choice,
 //! the token that completed the string is the last one counted: what the engine computes until it hears of the end is not
-//! the client's. The same holds where a budget ends it: what was held and delivered is counted. *Machine time*: all that the machine spent on any choice, for it was spent. The same numbers go to the client
-//! and to the ledger.
+//! the client's. The same holds where a budget ends it: what was held and delivered is counted. *Machine time*: all that the
+//! machine spent on any choice, for it was spent. The same numbers go to the client and to the ledger.
 
 use domain::{Usage, WorkUsage};
 
@@ -39,6 +39,9 @@ impl Tally {
     }
     pub fn measured(&mut self, usage: WorkUsage) {
         self.measured = Some(usage);
+    }
+    pub fn is_measured(&self) -> bool {
+        self.measured.is_some()
     }
 
     fn output(&self) -> u64 {

@@ -4,12 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::{ModelName, Price, Sampling};
 use control::admin_api::{AdminRoute, Desk, contents};
+use domain::{ModelName, Price, Sampling};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange, serve};
-use ledger::{
-    Ending, How, Journal, KeyId, NewKey, PriceChange, Sheet, ReleaseReason, RequestRow, Timestamp,
-};
+use ledger::{Ending, How, Journal, KeyId, NewKey, PriceChange, ReleaseReason, RequestRow, Sheet, Timestamp};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -123,7 +121,8 @@ impl Door {
 
     /// Asks in the name of a task.
     pub async fn ask_with_task(&self, key: &str, task: &str, body: Value) -> Heard {
-        let request = self.client.post(self.url("/v1/chat/completions")).bearer_auth(key).body(body.to_string());
+        let request =
+            self.client.post(self.url("/v1/chat/completions")).bearer_auth(key).body(body.to_string());
         Heard::of(request.header("x-baseload-task", task).send().await.unwrap()).await
     }
 

@@ -138,7 +138,8 @@ impl Allowance {
             key: need.key.clone(),
             needed: need.amount,
             remaining: idle.saturating_add(rest).max(0),
-            is_worth_waiting: lack <= rest.max(0).saturating_add(elsewhere),
+            // Where more is granted than may be (a rolling window whose clock jumped), what comes back fills that first.
+            is_worth_waiting: lack <= rest.saturating_add(elsewhere),
         })
     }
 

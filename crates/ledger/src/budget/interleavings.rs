@@ -114,6 +114,7 @@ impl World {
     fn reserve(&mut self, process: usize, key: &WindowKey, amount: i64) -> bool {
         let pool = self.pool(process, key);
         let allowance = &mut self.processes[process];
+        let idle = allowance.share(key).idle();
         allowance.lock_pool(key.clone(), pool);
         let needs = [Need { key: key.clone(), amount, is_binding: true }];
         let reserved = allowance.reserve(&needs, PROCESSES as i64);
@@ -121,7 +122,7 @@ impl World {
             self.granted.insert(key, pool.granted);
         }
         if let Err(lack) = &reserved {
-            let room = lack.needed <= lack.remaining + pool.idle_elsewhere;
+            let room = lack.needed <= idle + pool.rest() + pool.idle_elsewhere;
             assert_eq!(room, lack.is_worth_waiting);
             self.refused_with_room += usize::from(room);
         }

@@ -71,6 +71,12 @@ async fn postgres(connection: &mut PgConnection, place: &Place) -> Result<(), St
 }
 
 async fn postgres_version(connection: &mut PgConnection, place: &Place) -> Result<i64, StoreError> {
+    // Counted before the mark is looked for: a server that migrates meanwhile adds both at once, and is no stranger.
+    let tables: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
     let is_ours: bool = sqlx::query_scalar("SELECT to_regclass('baseload_ledger') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
@@ -79,11 +85,6 @@ async fn postgres_version(connection: &mut PgConnection, place: &Place) -> Resul
             sqlx::query_scalar("SELECT schema FROM baseload_ledger").fetch_one(&mut *connection).await?;
         return check_known(found, POSTGRES.len() as i64, place);
     }
-    let tables: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
     if tables > 0 { Err(stranger(place, "create a database, or a schema, of its own")) } else { Ok(0) }
 }
 

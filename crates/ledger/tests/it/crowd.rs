@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use domain::{Money, RequestId};
-use ledger::{Grow, GrowOutcome, HoldOutcome, Journal, LedgerError, Release, ReleaseReason};
+use domain::RequestId;
+use ledger::{Grow, HoldOutcome, Journal, LedgerError, Release, ReleaseReason};
 
 use super::support::*;
 
@@ -32,7 +32,7 @@ async fn many_tasks_that_hold_grow_end_and_repeat_at_random_make_one_sound_book(
     for task in tasks {
         task.await.unwrap_or_else(|panic| panic!("LEDGER_SEED={seed}: {panic}"));
     }
-    let told = told.lock().unwrap();
+    let told = std::mem::take(&mut *told.lock().unwrap());
     assert!(told.opened.values().all(|times| *times == 1), "LEDGER_SEED={seed}: a request was begun twice");
     assert!(told.ended.values().all(|times| *times == 1), "LEDGER_SEED={seed}: a request was ended twice");
     let open = told.opened.keys().filter(|request| !told.ended.contains_key(request)).count();

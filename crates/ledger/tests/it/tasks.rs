@@ -2,8 +2,8 @@
 
 use ledger::budget::{Amount, NewLimit};
 use ledger::{
-    Action, Hold, HoldOutcome, LedgerError, Measure, NewTask, PriceChange, Scope, TaskChange, TaskDeed, TaskNode,
-    TaskPath, TaskQuery, TaskRecord, TaskState, Window,
+    Action, Hold, HoldOutcome, LedgerError, Measure, NewTask, PriceChange, Scope, TaskChange, TaskDeed,
+    TaskNode, TaskPath, TaskQuery, TaskRecord, TaskState, Window,
 };
 
 use super::support::*;
@@ -71,7 +71,9 @@ async fn a_tree_sums_up_what_the_requests_of_each_task_came_to() {
     journal.set_prices(vec![price]).await.unwrap();
     journal.open_task(new("acme/run-1/plan", "acme")).await.unwrap();
     journal.open_task(new("acme/run-10", "acme")).await.unwrap();
-    for (number, task) in [(1, "acme/run-1"), (2, "acme/run-1/plan"), (3, "acme/run-1/plan"), (4, "acme/run-10")] {
+    for (number, task) in
+        [(1, "acme/run-1"), (2, "acme/run-1/plan"), (3, "acme/run-1/plan"), (4, "acme/run-10")]
+    {
         journal.hold(hold_in(task, "acme", number)).await.unwrap();
     }
     for number in [1, 2, 4] {
@@ -117,7 +119,8 @@ async fn a_run_is_held_to_its_budget_with_all_inside_of_it_until_a_person_approv
     journal.change_task(change("acme/run-1/plan", more)).await.unwrap();
     assert!(is_opened("acme/run-1/plan", 5).await);
     assert!(!is_opened("acme/run-1", 6).await);
-    let no_budget = journal.change_task(change("acme/run-1", TaskDeed::Approve(vec![(Measure::Tokens, 1)]))).await;
+    let no_budget =
+        journal.change_task(change("acme/run-1", TaskDeed::Approve(vec![(Measure::Tokens, 1)]))).await;
     assert!(no_budget.unwrap_err().to_string().contains("tokens of task acme/run-1"));
     journal.close().await;
 }
@@ -129,7 +132,10 @@ async fn the_last_turn_is_given_once_and_an_approval_lets_all_inside_go_on() {
     journal.open_task(new("acme/run-1/plan", "acme")).await.unwrap();
     let change = async |task: &str, deed| states(&journal.change_task(change(task, deed)).await.unwrap());
     let is = |path: &str, state| vec![(path.to_owned(), state)];
-    assert_eq!(change("acme/run-1/plan", TaskDeed::HandBack).await, is("acme/run-1/plan", TaskState::HandingBack));
+    assert_eq!(
+        change("acme/run-1/plan", TaskDeed::HandBack).await,
+        is("acme/run-1/plan", TaskState::HandingBack)
+    );
     assert_eq!(change("acme/run-1/plan", TaskDeed::HandBack).await, vec![]);
     assert_eq!(change("acme/run-1", TaskDeed::Stop).await, is("acme/run-1", TaskState::Stopped));
     let approved = change("acme/run-1", TaskDeed::Approve(Vec::new())).await;

@@ -26,8 +26,8 @@ mod sharing;
 mod state_machine;
 #[path = "../tampering.rs"]
 mod tampering;
-mod trouble;
 #[path = "../tasks.rs"]
 mod tasks;
+mod trouble;
 #[path = "../usage.rs"]
 mod usage;

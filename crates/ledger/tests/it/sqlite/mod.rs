@@ -16,17 +16,17 @@ mod crowd;
 mod growing;
 #[path = "../keys.rs"]
 mod keys;
-mod migration;
 #[path = "../limits.rs"]
 mod limits;
+mod migration;
 #[path = "../processes.rs"]
 mod processes;
 #[path = "../state_machine.rs"]
 mod state_machine;
 #[path = "../tampering.rs"]
 mod tampering;
-mod trouble;
 #[path = "../tasks.rs"]
 mod tasks;
+mod trouble;
 #[path = "../usage.rs"]
 mod usage;

@@ -1,6 +1,6 @@
 //! How many requests a second can be held and settled durably, how long does each call take, and how much disk do they use?
 //!
-//! `cargo run --release -p ledger --example speed -- URL [SECONDS [CLIENTS …]]`, where the URL is `sqlite:FILE` or
+//! `cargo run --release -p ledger --example bookings -- URL [SECONDS [CLIENTS …]]`, where the URL is `sqlite:FILE` or
 //! `postgres://…/DATABASE`, new and empty: the disk that it lies on is what is measured.
 
 use std::time::{Duration, Instant, SystemTime};
