@@ -257,7 +257,8 @@ impl Store {
         let escrow = self.escrow();
         let mut shares = Vec::new();
         for (key, share) in escrow.allowance.shares() {
-            if escrow.stored.get(key) != Some(share) && *share != Share::default() {
+            // One that was given back whole is written too: a grant left behind in the store would be had once more.
+            if escrow.stored.get(key).copied().unwrap_or_default() != *share {
                 shares.push((key.clone(), *share));
             }
         }

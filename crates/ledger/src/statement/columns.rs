@@ -31,8 +31,11 @@ pub const PARTS: [Part; 3] = [
     Part { name: "estimated", of: |sums| &sums.estimated, cost: estimated_cost },
 ];
 
+/// A column's name, and how its number is read.
+type Whole = (&'static str, fn(&UsageSums) -> u64);
+
 /// Requests as a whole.
-pub const WHOLES: [(&str, fn(&UsageSums) -> u64); 3] = [
+pub const WHOLES: [Whole; 3] = [
     ("requests", |sums| sums.requests),
     ("open_requests", |sums| sums.open_requests),
     ("unknown_requests", |sums| sums.unknown_requests),

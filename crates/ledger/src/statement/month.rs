@@ -65,9 +65,12 @@ pub struct MonthLine {
     pub used: Used,
 }
 
+/// Cost centre, account, provider, model, service tier, kind.
+type LineKey = (Option<String>, String, String, String, String, String);
+
 /// Returns the statement of a month's charges, with the terms that apply to each provider.
 pub fn statement(month: Month, charges: &[ChargeRow], terms: &BTreeMap<Provider, Terms>) -> MonthStatement {
-    let mut lines: BTreeMap<(Option<String>, String, String, String, String, String), Used> = BTreeMap::new();
+    let mut lines: BTreeMap<LineKey, Used> = BTreeMap::new();
     for charge in charges {
         let key = (
             charge.cost_centre.clone(),

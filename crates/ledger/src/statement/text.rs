@@ -142,12 +142,15 @@ pub fn month_csv(statement: &MonthStatement) -> String {
     csv_text(&lines)
 }
 
+/// A heading, and the money under it.
+type CostColumn = (&'static str, fn(&UsageSums) -> String);
+
 /// A part of the sums as a table of its own.
 struct Section {
     title: &'static str,
     of: fn(&UsageSums) -> &Used,
     requests: fn(&UsageSums) -> u64,
-    cost: Option<(&'static str, fn(&UsageSums) -> String)>,
+    cost: Option<CostColumn>,
     has_open: bool,
 }
 

@@ -137,7 +137,7 @@ impl TaskSums {
             reasoning: self.usage.reasoning + other.usage.reasoning,
             compute_us: self.usage.compute_us + other.usage.compute_us,
         };
-        self.cost = self.cost + other.cost;
+        self.cost += other.cost;
         self.busy_ms += other.busy_ms;
         self.first_at = [self.first_at, other.first_at].into_iter().flatten().min();
         self.last_at = self.last_at.max(other.last_at);
