@@ -76,7 +76,7 @@ impl Default for Config {
 }
 
 /// Where the book is kept.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerSettings {
     /// `sqlite:PATH`, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` to share it among servers; without it,
@@ -84,6 +84,33 @@ pub struct LedgerSettings {
     pub url: Option<String>,
     /// What happens to a model without a price under a limit on money.
     pub unpriced: UnpricedSetting,
+    /// What happens to requests while the book cannot be written.
+    pub when_unavailable: UnavailableSetting,
+    /// How far `spool` may go: MiB of file, and seconds until everything is booked.
+    pub spool_mib: u64,
+    pub spool_seconds: u64,
+}
+
+impl Default for LedgerSettings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            unpriced: UnpricedSetting::default(),
+            when_unavailable: UnavailableSetting::default(),
+            spool_mib: 64,
+            spool_seconds: 3600,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnavailableSetting {
+    /// They are refused: nothing is answered unmetered.
+    #[default]
+    Refuse,
+    /// They are served without limits, written to a file, and booked later.
+    Spool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -373,6 +400,8 @@ impl Config {
             ("engine.kv_mib", self.engine.kv_mib as u64),
             ("engine.max_running", self.engine.max_running as u64),
             ("engine.step_target_ms", self.engine.step_target_ms),
+            ("ledger.spool_mib", self.ledger.spool_mib),
+            ("ledger.spool_seconds", self.ledger.spool_seconds),
             ("limits.body_mib", self.limits.body_mib as u64),
             ("limits.connections", self.limits.connections as u64),
             ("limits.header_timeout_seconds", self.limits.header_timeout_seconds),

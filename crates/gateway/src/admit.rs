@@ -17,6 +17,7 @@ use crate::events;
 use crate::guard::Order;
 use crate::metrics::LevelGuard;
 use crate::refusal::Refusal;
+use crate::spool::{Spool, SpooledEnd};
 
 /// A place among the requests under way, held until this is dropped.
 pub struct Place(#[expect(dead_code, reason = "its drop is its purpose")] OwnedSemaphorePermit);
@@ -38,6 +39,10 @@ pub struct OpenHold {
     app: Arc<App>,
     request: RequestId,
     task: Option<TaskPath>,
+    /// As it was asked for, or written to the spool.
+    hold: Hold,
+    /// The ledger did not take it: it is in the spool.
+    pub is_spooled: bool,
     /// What was held when it was opened, and how its limits then stood.
     pub estimate: Usage,
     pub standings: Vec<Standing>,
@@ -58,6 +63,7 @@ impl LivingHolds {
 impl Drop for OpenHold {
     fn drop(&mut self) {
         self.app.holds.0.lock().remove(&self.request);
+        self.app.spool.iter().for_each(|spool| spool.abandon(&self.request, now()));
     }
 }
 
@@ -115,6 +121,8 @@ async fn hold_of(
         app: app.clone(),
         request: request.clone(),
         task,
+        hold: hold.clone(),
+        is_spooled: false,
         estimate,
         standings: Vec::new(),
         _open: app.metrics.holds_open.enter(),
@@ -122,7 +130,7 @@ async fn hold_of(
     app.holds.0.lock().insert(request.clone());
     let began = Instant::now();
     if !app.breaker.may_ask(began) {
-        return Err(NoHold::Refused(Refusal::LedgerUnavailable { retry_after: app.limits.retry_after }));
+        return open.spool().await.map_err(|_| unavailable(app));
     }
     let outcome = app.journal.hold(hold).await;
     app.metrics.ledger_took("hold", began.elapsed());
@@ -151,13 +159,20 @@ async fn hold_of(
                 is_last_try: false,
             }
             .emit();
-            // A call that timed out may have been booked all the same.
             if error.is_retryable() {
-                open.retry(Ending::Release(ReleaseReason::Failed));
+                match open.spool().await {
+                    Ok(open) => return Ok(open),
+                    // A call that timed out may have been booked all the same.
+                    Err(open) => open.retry(Ending::Release(ReleaseReason::Failed)),
+                }
             }
-            Err(NoHold::Refused(Refusal::LedgerUnavailable { retry_after: app.limits.retry_after }))
+            Err(unavailable(app))
         }
     }
+}
+
+fn unavailable(app: &App) -> NoHold {
+    NoHold::Refused(Refusal::LedgerUnavailable { retry_after: app.limits.retry_after })
 }
 
 /// What came of the wish to hold more.
@@ -170,8 +185,33 @@ pub enum Growth {
     Lost,
 }
 
-/// Holds more for an answer under way.
-pub async fn grow(app: Arc<App>, request: RequestId, estimate: Usage) -> Growth {
+/// Returns what holds more for an answer under way.
+pub fn grow(open: &OpenHold, estimate: Usage) -> impl Future<Output = Growth> + Send + use<> {
+    let hold = Hold { estimate, ..open.hold.clone() };
+    let (app, is_spooled) = (open.app.clone(), open.is_spooled);
+    async move {
+        let spool = app.spool.clone().filter(|_| is_spooled || app.breaker.is_resting(Instant::now()));
+        match spool {
+            Some(spool) => grow_in_spool(&spool, hold).await,
+            None => grow_in_ledger(&app, hold).await,
+        }
+    }
+}
+
+/// What is delivered is covered by a durable line, as it would be by a hold.
+async fn grow_in_spool(spool: &Arc<Spool>, hold: Hold) -> Growth {
+    let (request, estimate) = (hold.request.clone(), hold.estimate);
+    match spool.hold(hold).await {
+        Ok(()) => Growth::Held(estimate),
+        Err(error) => {
+            events::SpoolFailed { request: request.as_str(), error: &error }.emit();
+            Growth::Lost
+        }
+    }
+}
+
+async fn grow_in_ledger(app: &App, hold: Hold) -> Growth {
+    let (request, estimate) = (hold.request.clone(), hold.estimate);
     let began = Instant::now();
     let outcome = app.journal.grow(Grow { request: request.clone(), estimate, at: now() }).await;
     app.metrics.ledger_took("grow", began.elapsed());
@@ -182,7 +222,10 @@ pub async fn grow(app: Arc<App>, request: RequestId, estimate: Usage) -> Growth 
         Err(error) => {
             let request = request.as_str();
             events::LedgerFailed { request, doing: "grow", error: &error, is_last_try: true }.emit();
-            Growth::Lost
+            match &app.spool {
+                Some(spool) if error.is_retryable() => grow_in_spool(spool, hold).await,
+                _ => Growth::Lost,
+            }
         }
     }
 }
@@ -198,8 +241,38 @@ impl OpenHold {
         self.end(Ending::Release(reason)).await
     }
 
+    /// Writes the hold to the spool; gives it back where there is none, or it takes no more.
+    async fn spool(mut self) -> Result<OpenHold, Box<OpenHold>> {
+        let Some(spool) = self.app.spool.clone() else { return Err(Box::new(self)) };
+        match spool.hold(self.hold.clone()).await {
+            Ok(()) => {
+                self.is_spooled = true;
+                self.app.metrics.spooled.inc();
+                Ok(self)
+            }
+            Err(error) => {
+                events::SpoolFailed { request: self.request.as_str(), error: &error }.emit();
+                Err(Box::new(self))
+            }
+        }
+    }
+
+    /// Writes the end to the spool; the ledger hears it when it is well again.
+    async fn end_in_spool(&self, spool: &Arc<Spool>, ending: &Ending) -> Result<(), Refusal> {
+        spool.end(self.hold.clone(), ending.spooled()).await.map_err(|error| {
+            events::SpoolFailed { request: self.request.as_str(), error: &error }.emit();
+            Refusal::NotBooked { retry_after: self.app.limits.retry_after }
+        })
+    }
+
     async fn end(self, ending: Ending) -> Result<(), Refusal> {
         let began = Instant::now();
+        let spool = self.app.spool.clone();
+        if let Some(spool) = &spool
+            && (spool.contains(&self.request) || self.app.breaker.is_resting(began))
+        {
+            return self.end_in_spool(spool, &ending).await;
+        }
         let ended = ending.book(&self.app.journal, &self.request).await;
         self.app.metrics.ledger_took(ending.verb(), began.elapsed());
         let error = match ended {
@@ -209,6 +282,11 @@ impl OpenHold {
             }
             Err(error) => error,
         };
+        if let Some(spool) = spool.filter(|_| error.is_retryable()) {
+            self.app.breaker.failed(Instant::now());
+            self.report(&ending, &error, false);
+            return self.end_in_spool(&spool, &ending).await;
+        }
         let refusal = Refusal::NotBooked { retry_after: self.app.limits.retry_after };
         let is_last_try = !error.is_retryable();
         self.report(&ending, &error, is_last_try);
@@ -261,10 +339,40 @@ impl Ending {
             Self::Release(reason) => journal.release(Release { request, reason, at }).await,
         }
     }
+    fn spooled(&self) -> SpooledEnd {
+        let at = now();
+        match *self {
+            Self::Settle(usage, end) => SpooledEnd::Settled { usage, end, source: UsageSource::Measured, at },
+            Self::Release(reason) => SpooledEnd::Released { reason, at },
+        }
+    }
     fn verb(&self) -> &'static str {
         match self {
             Self::Settle(..) => "settle",
             Self::Release(_) => "release",
+        }
+    }
+}
+
+/// Books what is in the spool whenever the ledger takes it, until `stop`; and then once more.
+pub async fn replay_spooled(app: Arc<App>, stop: impl Future<Output = ()> + Send) {
+    let Some(spool) = app.spool.clone() else { return };
+    tokio::pin!(stop);
+    let mut is_last = false;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RETRY_PAUSE), if !is_last => {}
+            () = &mut stop, if !is_last => is_last = true,
+        }
+        if spool.has_ended() && (is_last || app.breaker.may_ask(Instant::now())) {
+            match spool.replay(&app.journal).await {
+                Err(error) if error.is_retryable() => app.breaker.failed(Instant::now()),
+                _ => app.breaker.answered(),
+            }
+        }
+        app.metrics.spool_waiting.set(i64::try_from(spool.waiting()).unwrap_or(i64::MAX));
+        if is_last {
+            return;
         }
     }
 }

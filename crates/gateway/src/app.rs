@@ -15,6 +15,7 @@ use crate::estimate::Estimates;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::router::Route;
+use crate::spool::Spool;
 use crate::task::Tasks;
 use crate::task::policy::TaskPolicy;
 use crate::upstream::LocalUpstream;
@@ -58,6 +59,8 @@ pub struct App {
     pub(crate) holds: LivingHolds,
     /// Whether the ledger answers.
     pub(crate) breaker: Breaker,
+    /// Where requests go that the ledger cannot take; without it, they are refused.
+    pub(crate) spool: Option<Arc<Spool>>,
     /// How long answers were.
     pub(crate) estimates: Estimates,
     pub(crate) tasks: Tasks,
@@ -95,6 +98,7 @@ impl App {
             places: Arc::new(Semaphore::new(limits.requests)),
             holds: LivingHolds::default(),
             breaker: Breaker::default(),
+            spool: None,
             estimates: Estimates::default(),
             tasks: Tasks::default(),
             bodies: Semaphore::new(limits.bodies_bytes),
@@ -124,6 +128,13 @@ impl App {
         self
     }
 
+    /// Returns the app that serves on while the ledger is unavailable, and books from this spool later; whoever runs the app
+    /// must run [`crate::replay_spooled`] beside it.
+    pub fn spooling_to(mut self, spool: Spool) -> App {
+        self.spool = Some(Arc::new(spool));
+        self
+    }
+
     /// Returns what makes every key be looked up anew, so that a change through this process holds at once.
     pub fn key_forgetter(&self) -> impl Fn() + Send + Sync + use<> {
         let keys = self.keys.clone();
@@ -132,7 +143,7 @@ impl App {
 
     /// Whether this request's hold will still be ended by whoever opened it: what a sweep of forgotten holds must spare.
     pub fn is_alive(&self, request: &RequestId) -> bool {
-        self.holds.contains(request)
+        self.holds.contains(request) || self.spool.as_ref().is_some_and(|spool| spool.contains(request))
     }
 }
 

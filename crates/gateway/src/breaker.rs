@@ -43,6 +43,12 @@ impl Breaker {
         }
     }
 
+    /// Whether nobody would ask at this moment; asks for nothing itself.
+    pub fn is_resting(&self, now: Instant) -> bool {
+        let state = self.0.lock();
+        state.open_until.is_some_and(|until| now < until || state.is_probing)
+    }
+
     pub fn answered(&self) {
         *self.0.lock() = State::default();
     }

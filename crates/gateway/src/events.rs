@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
+use std::time::Duration;
 
 /// The one line that every request leaves, when nothing of it is under way any more.
 pub struct Access<'a> {
@@ -95,6 +97,51 @@ impl LedgerFailed<'_> {
         } else {
             tracing::warn!(request, doing, %error, "the ledger failed; trying again");
         }
+    }
+}
+
+/// From here on requests are served that are not in the book yet.
+pub struct SpoolBegan<'a> {
+    pub path: &'a Path,
+}
+
+impl SpoolBegan<'_> {
+    pub fn emit(self) {
+        tracing::warn!(
+            spool = %self.path.display(),
+            "the ledger is unavailable: requests go to the spool, and no limit is enforced"
+        );
+    }
+}
+
+/// All that was served meanwhile is in the book.
+pub struct SpoolEnded<'a> {
+    pub path: &'a Path,
+    pub took: Duration,
+    pub error: Option<io::Error>,
+}
+
+impl SpoolEnded<'_> {
+    pub fn emit(self) {
+        let (spool, seconds) = (self.path.display(), self.took.as_secs_f64());
+        match self.error {
+            None => tracing::info!(%spool, seconds, "the spool is booked and empty; limits hold again"),
+            Some(error) => {
+                tracing::error!(%spool, seconds, %error, "the spool is booked, and could not be emptied")
+            }
+        }
+    }
+}
+
+/// A request could not be written down beside the ledger either.
+pub struct SpoolFailed<'a> {
+    pub request: &'a str,
+    pub error: &'a dyn Display,
+}
+
+impl SpoolFailed<'_> {
+    pub fn emit(self) {
+        tracing::error!(request = self.request, error = %self.error, "the spool did not take a request");
     }
 }
 

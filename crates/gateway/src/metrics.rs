@@ -34,6 +34,8 @@ pub struct Metrics {
     pub connections: Level,
     pub open_streams: Level,
     pub holds_open: Level,
+    pub spooled: Counter,
+    pub spool_waiting: Gauge,
     by_model: Vec<(String, ModelMetrics)>,
 }
 
@@ -101,6 +103,8 @@ impl Metrics {
             connections: Level::default(),
             open_streams: Level::default(),
             holds_open: Level::default(),
+            spooled: Counter::default(),
+            spool_waiting: Gauge::default(),
             by_model: models.iter().map(|(name, _)| (name.clone(), by_model.of(name))).collect(),
             registry: Registry::default(),
         };
@@ -126,6 +130,16 @@ impl Metrics {
             self.slow_readers_cut.clone(),
         );
         registry.register("baseload_holds_open", "Holds of requests under way", self.holds_open.0.clone());
+        registry.register(
+            "baseload_spooled_requests",
+            "Requests served while the ledger took no hold",
+            self.spooled.clone(),
+        );
+        registry.register(
+            "baseload_spool_waiting",
+            "Requests that are served and not in the ledger yet; above 0, limits are not enforced",
+            self.spool_waiting.clone(),
+        );
         registry.register(
             "baseload_ledger_seconds",
             "How long the ledger took to make an operation durable",

@@ -126,7 +126,10 @@ impl Caller {
 
 async fn caller(app: &App, headers: &HeaderMap) -> Result<Caller, Refusal> {
     let found = match shown_key(headers) {
-        Some(secret) => app.keys.find(&app.journal, secret).await,
+        Some(secret) => match app.keys.known(secret).filter(|_| serves_unasked(app)) {
+            Some(known) => Ok(Some(known)),
+            None => find(app, secret).await,
+        },
         None => Ok(None),
     };
     let unavailable = |_: LedgerError| Refusal::LedgerUnavailable { retry_after: app.limits.retry_after };
@@ -135,6 +138,20 @@ async fn caller(app: &App, headers: &HeaderMap) -> Result<Caller, Refusal> {
         (None, KeysPolicy::LoopbackOpen) => Ok(Caller::local()),
         (None, KeysPolicy::KeysRequired) if shown_key(headers).is_some() => Err(Refusal::KeyUnknown),
         (None, KeysPolicy::KeysRequired) => Err(Refusal::KeyMissing),
+    }
+}
+
+/// While the ledger rests and requests go to the spool, a key is what it was when it was last looked up.
+fn serves_unasked(app: &App) -> bool {
+    app.spool.is_some() && app.breaker.is_resting(Instant::now())
+}
+
+async fn find(app: &App, secret: &str) -> Result<Option<Found>, LedgerError> {
+    match app.keys.find(&app.journal, secret).await {
+        Err(error) if error.is_retryable() && app.spool.is_some() => {
+            app.keys.known(secret).map(Some).ok_or(error)
+        }
+        found => found,
     }
 }
 
@@ -193,6 +210,11 @@ impl KeyCache {
     pub fn forget(&self) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.found.lock().clear();
+    }
+
+    /// Returns a key that was found lately, however long ago.
+    fn known(&self, secret: &str) -> Option<Found> {
+        self.found.lock().get(secret).map(|(found, _)| found.clone())
     }
 
     async fn find(&self, journal: &Journal, secret: &str) -> Result<Option<Found>, LedgerError> {

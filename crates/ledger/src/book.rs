@@ -18,6 +18,7 @@
 //! Pure: no clock, no store, no randomness.
 
 use domain::{Account, ModelName, Money, RequestId, Usage, UsageEnd, UsageSource};
+use serde::{Deserialize, Serialize};
 
 use crate::quantity::{DIMENSIONS, TOKENS_MAX, tokens};
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Work is about to begin: reserve this much for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     pub request: RequestId,
     pub account: Account,
@@ -81,7 +82,8 @@ pub struct Release {
     pub at: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ReleaseReason {
     /// Nobody would take the work: a full queue, an engine that stops.
     Refused,

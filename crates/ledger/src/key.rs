@@ -4,13 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use domain::Account;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::account::{ROOT, check_label};
 use crate::{LedgerError, Role, Scopes, Timestamp};
 
 /// A key's public name: it appears in lists and logs and opens nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct KeyId(pub String);
 
 impl fmt::Display for KeyId {

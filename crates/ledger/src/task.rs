@@ -10,11 +10,14 @@ mod tree;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use record::{NewTask, TaskChange, TaskDeed, TaskQuery, TaskRecord, TaskState, TaskSums};
 pub use tree::{TaskNode, TaskRow};
 
 /// 1 to [`TaskPath::DEPTH_MAX`] segments, each of 1 to [`TaskPath::SEGMENT_BYTES_MAX`] of `A-Z a-z 0-9 . _ @ + -`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TaskPath(Arc<str>);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +31,19 @@ pub enum TaskPathError {
         max = TaskPath::SEGMENT_BYTES_MAX
     )]
     Segment(String),
+}
+
+impl TryFrom<String> for TaskPath {
+    type Error = TaskPathError;
+    fn try_from(path: String) -> Result<Self, TaskPathError> {
+        Self::parse(&path)
+    }
+}
+
+impl From<TaskPath> for String {
+    fn from(path: TaskPath) -> String {
+        path.0.as_ref().to_owned()
+    }
 }
 
 impl TaskPath {

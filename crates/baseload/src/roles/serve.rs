@@ -3,6 +3,7 @@
 //! This is the only place where the two sides meet: an engine's outbox is the upstream's inbox.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,10 @@ use control::jobs::expire_holds::{self, SweepOptions};
 use control::jobs::{heartbeat, tend};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
-use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
+use gateway::{
+    Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, Spool, SpoolBounds, SpoolError,
+    exchange,
+};
 use ledger::{Journal, PriceChange, Region, Timestamp};
 use model::{Forward, LoadReport};
 use tokio::net::TcpListener;
@@ -21,7 +25,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Loading, Place, ServeArgs};
-use crate::config::{AlertSettings, Config, LimitSettings, LogSettings, ModelConfig, PriceSetting};
+use crate::config::{
+    AlertSettings, Config, LedgerSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting,
+    UnavailableSetting,
+};
 use crate::models::{self, LoadedModel};
 use crate::roles::declare;
 use crate::roles::models::size;
@@ -110,6 +117,8 @@ impl Process {
             format!("cannot listen on {}; choose another address with --listen", config.listen)
         })?;
         let address = listener.local_addr()?;
+        // What was served is booked before the holds of whoever served it are given up.
+        let spool = spool(&data, &config.ledger, &journal).await?;
         let lost = heartbeat::bury_the_dead(&journal, now()).await?;
         declare::accounts(&journal, &config.accounts).await?;
         declare::prices(&journal, &config.prices, now()).await?;
@@ -130,6 +139,7 @@ impl Process {
         let first = served.first().map(|model| model.name.clone()).context("there is no model to serve")?;
         let app = App::new(served, journal.clone(), policy, limits(&config.limits))?;
         let app = app.in_region(config.region.as_deref().map(Region::from));
+        let app = spool.into_iter().fold(app, App::spooling_to);
         let desk = Desk::new(journal.clone()).telling(app.key_forgetter());
         let app = Arc::new(app.mounting(admin_routes(&desk)).with_task_policy(config.tasks.policy()));
         let greeting =
@@ -159,17 +169,38 @@ impl Process {
         let tend = tokio::spawn(tend::run(self.journal.clone(), sweeping.clone().cancelled_owned()));
         let alert =
             tokio::spawn(alerts::run(self.journal.clone(), self.webhook, sweeping.clone().cancelled_owned()));
+        let replay =
+            tokio::spawn(gateway::replay_spooled(self.app.clone(), sweeping.clone().cancelled_owned()));
         let served = gateway::serve(self.listener, self.app, stop).await;
         sweeping.cancel();
         sweep.await?;
         beat.await?;
         tend.await?;
         alert.await?;
+        replay.await?;
         let engines = self.engines;
         tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::stop)).await?;
         self.journal.close().await;
         Ok(served?)
     }
+}
+
+/// Books what is left in the spool, and returns it where it is to be used. In the other mode it is only emptied; a server that
+/// uses the same folder then empties its own.
+async fn spool(data: &Path, settings: &LedgerSettings, journal: &Journal) -> anyhow::Result<Option<Spool>> {
+    let path = data.join("spool.jsonl");
+    let is_used = settings.when_unavailable == UnavailableSetting::Spool;
+    if !is_used && !path.exists() {
+        return Ok(None);
+    }
+    let time_max = Duration::from_secs(settings.spool_seconds);
+    let bounds = SpoolBounds { bytes_max: settings.spool_mib << 20, time_max };
+    let spool = match Spool::open(&path, bounds, now()) {
+        Err(SpoolError::InUse { .. }) if !is_used => return Ok(None),
+        opened => opened?,
+    };
+    spool.replay(journal).await?;
+    Ok(is_used.then_some(spool))
 }
 
 /// The secret is in the environment, so that a configuration file can be shown.

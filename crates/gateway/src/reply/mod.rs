@@ -71,6 +71,7 @@ async fn fulfil(app: Arc<App>, visit: Arc<Visit>, order: Order, _place: Place, t
         Err(refusal) => return refuse(told, refusal),
     };
     order.notes.extend(standing::headers(&hold.standings, admit::now()));
+    order.notes.extend(hold.is_spooled.then_some((UNBOOKED, HeaderValue::from_static("spooled"))));
     // With its hold in the book, so that a last turn is not lost to a limit or a full queue.
     if let Some(turn) = order.task.as_ref().filter(|turn| turn.is_hand_back)
         && let Err(refusal) = task::hand_back(&app, turn).await
@@ -118,6 +119,9 @@ async fn admitted(app: &Arc<App>, visit: &Visit, order: Order) -> Result<(Order,
 
 /// Names the limit for which another model answers than was asked for; the answer's `model` says which.
 const DOWNGRADED: HeaderName = HeaderName::from_static("x-baseload-downgraded-by");
+
+/// Says that this answer is not in the ledger yet, and that no limit was asked.
+const UNBOOKED: HeaderName = HeaderName::from_static("x-baseload-unbooked");
 
 fn refuse(told: Told, refusal: Refusal) {
     // Nobody listens when the client has left; there is nothing to tell it then.
@@ -387,7 +391,7 @@ impl Reply {
             && let Some(output) = self.credit.wish()
         {
             let estimate = Usage { output, ..self.hold.estimate };
-            self.growth = Some(tokio::spawn(admit::grow(self.app.clone(), self.visit.id.clone(), estimate)));
+            self.growth = Some(tokio::spawn(admit::grow(&self.hold, estimate)));
         }
     }
 

@@ -138,6 +138,12 @@ impl Store {
                 };
                 self.escrow_ref().applying(&held).into_iter().map(wanted).collect()
             }
+            Input::HoldServed(hold) if self.known(&hold.request).is_none() => {
+                let price = self.price_at(&hold.circumstances.priced_as(&hold.model), hold.at);
+                let held = Held { hold: hold.clone(), price };
+                let applying = self.escrow_ref().applying(&held);
+                applying.into_iter().map(|(limit, subject)| (key(&limit, subject, hold.at), 0)).collect()
+            }
             Input::Grow(grow) => {
                 let Some(known) = self.known(&grow.request) else { return Vec::new() };
                 let Position::Open(held) = &known.position else { return Vec::new() };
@@ -162,8 +168,12 @@ impl Store {
         own.into_iter().flat_map(|known| known.charges.iter()).map(|charge| (charge.key.clone(), 0)).collect()
     }
 
-    /// Reserves a hold in all its limits, or says which has no room.
-    pub fn reserve(&mut self, held: &Held) -> Result<Result<Reserved, Refused>, LedgerError> {
+    /// Reserves a hold in all its limits, or says which has no room. What is served already is counted, and refused by none.
+    pub fn reserve(
+        &mut self,
+        held: &Held,
+        is_served: bool,
+    ) -> Result<Result<Reserved, Refused>, LedgerError> {
         let hold = &held.hold;
         let is_unpriced_allowed = self.is_unpriced_allowed();
         let escrow = self.escrow();
@@ -172,7 +182,7 @@ impl Store {
         let mut charges = Vec::with_capacity(applying.len());
         for (limit, subject) in &applying {
             let key = key(limit, subject.clone(), hold.at);
-            let is_binding = limit.binds(&hold.model);
+            let is_binding = limit.binds(&hold.model) && !is_served;
             if let Some(shortage) = escrow.compared(limit, &key, held).filter(|_| is_binding) {
                 return Ok(Err(Refused { shortage, is_worth_waiting: false }));
             }

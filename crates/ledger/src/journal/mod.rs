@@ -137,6 +137,15 @@ impl Journal {
         }
     }
 
+    /// Books a hold of work that was served while the book could not be asked. No limit refuses it: it is counted in each,
+    /// and what goes beyond one is owed, so that the next request there is refused. Repeating it is answered with the first.
+    pub async fn hold_served(&self, hold: Hold) -> Result<HoldOutcome, LedgerError> {
+        match self.call(Input::HoldServed(hold)).await? {
+            Output::Hold(outcome) => Ok(outcome),
+            other => unexpected(other),
+        }
+    }
+
     /// Raises an open hold to a new total, before more is delivered than it covers.
     pub async fn grow(&self, grow: Grow) -> Result<GrowOutcome, LedgerError> {
         match self.call_patiently(Input::Grow(grow)).await? {

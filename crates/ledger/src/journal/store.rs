@@ -181,7 +181,7 @@ impl Store {
         let mut holds = 0;
         for input in inputs {
             match input {
-                Input::Hold(hold) => {
+                Input::Hold(hold) | Input::HoldServed(hold) => {
                     holds += 1;
                     self.batch.now = self.batch.now.max(hold.at);
                     names.extend(names::names_of(hold));

@@ -31,6 +31,8 @@ use crate::{NewTask, TaskChange, TaskRecord};
 #[derive(Clone, Debug)]
 pub enum Input {
     Hold(Hold),
+    /// A hold that no limit refuses, because the work is done.
+    HoldServed(Hold),
     Grow(Grow),
     Settle(Settlement),
     Release(Release),
@@ -283,6 +285,7 @@ impl Input {
     pub fn books(&self) -> bool {
         match self {
             Input::Hold(_)
+            | Input::HoldServed(_)
             | Input::Grow(_)
             | Input::Settle(_)
             | Input::Release(_)
@@ -312,7 +315,7 @@ impl Input {
     /// When it happens, for those that book.
     pub fn at(&self) -> Option<Timestamp> {
         match self {
-            Input::Hold(hold) => Some(hold.at),
+            Input::Hold(hold) | Input::HoldServed(hold) => Some(hold.at),
             Input::Grow(grow) => Some(grow.at),
             Input::Settle(settlement) => Some(settlement.at),
             Input::Release(release) => Some(release.at),
@@ -324,6 +327,7 @@ impl Input {
     pub fn doing(&self) -> &'static str {
         match self {
             Input::Hold(_) => "holding",
+            Input::HoldServed(_) => "booking what was served",
             Input::Grow(_) => "growing a hold",
             Input::Settle(_) => "settling",
             Input::Release(_) => "releasing",
@@ -389,19 +393,8 @@ async fn begin(store: &mut Store, inputs: &[&Input], name: Option<&str>) -> Resu
 /// Lets the book decide by what was fetched, and notes what is to be written. An error that is told comes before any of that.
 async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
     match input {
-        Input::Hold(hold) => {
-            let position = store.position(&hold.request);
-            let price = store.price_at(&hold.circumstances.priced_as(&hold.model), hold.at);
-            let Decision { outcome, entries, .. } = book::hold(&position, hold.clone(), price)?;
-            let Some(held) = store::opened(&outcome) else { return Ok(Output::Hold(outcome)) };
-            Ok(match store.reserve(held)? {
-                Ok(Reserved { charges, standings }) => {
-                    store.add_hold(held, &entries, charges);
-                    Output::Hold(HoldOutcome::Opened(held.clone(), standings))
-                }
-                Err(refused) => Output::Refused(refused),
-            })
-        }
+        Input::Hold(hold) => open(store, hold, false),
+        Input::HoldServed(hold) => open(store, hold, true),
         Input::Grow(grow) => {
             let position = store.position(&grow.request);
             let Decision { outcome, entries, .. } = book::grow(&position, grow.clone())?;
@@ -465,6 +458,20 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
         Input::ChangeTask(change) => Ok(Output::Tasks(store.change_task(change).await?)),
         Input::Close => unreachable!("closing is the loop's own business"),
     }
+}
+
+fn open(store: &mut Store, hold: &Hold, is_served: bool) -> Result<Output, StoreError> {
+    let position = store.position(&hold.request);
+    let price = store.price_at(&hold.circumstances.priced_as(&hold.model), hold.at);
+    let Decision { outcome, entries, .. } = book::hold(&position, hold.clone(), price)?;
+    let Some(held) = store::opened(&outcome) else { return Ok(Output::Hold(outcome)) };
+    Ok(match store.reserve(held, is_served)? {
+        Ok(Reserved { charges, standings }) => {
+            store.add_hold(held, &entries, charges);
+            Output::Hold(HoldOutcome::Opened(held.clone(), standings))
+        }
+        Err(refused) => Output::Refused(refused),
+    })
 }
 
 fn finish(

@@ -298,3 +298,20 @@ async fn each_threshold_raises_one_alert_in_each_window() {
     }
     assert_eq!(journal.tend(at(DAY_MS + 1)).await.unwrap(), 1);
 }
+
+#[tokio::test]
+async fn what_was_served_meanwhile_is_counted_beyond_the_limit_and_the_next_is_refused() {
+    let Some(home) = Home::new() else { return };
+    let journal = home.open().await;
+    journal.set_limit(limit("acme", "tokens", 200, "day")).await.unwrap();
+    for number in 1..=2 {
+        assert_opened(journal.hold_served(hold_of("acme", number, 5)).await.unwrap());
+        journal.settle(settlement(request(number), used(100, 0, 50))).await.unwrap();
+    }
+    let again = journal.hold_served(hold_of("acme", 1, 7)).await.unwrap();
+    assert!(matches!(again, HoldOutcome::AlreadyEnded(..)), "{again:?}");
+    let standing = journal.standings(None, at(8)).await.unwrap().remove(0);
+    assert_eq!((standing.spent, standing.remaining), (Amount(300), Amount(0)), "the overshoot is visible");
+    shortage(journal.hold(hold_of("acme", 3, 9)).await.unwrap());
+    assert!(journal.check_integrity().await.unwrap().is_sound());
+}
