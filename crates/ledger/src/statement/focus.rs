@@ -24,7 +24,7 @@ const SCALE: i32 = 18;
 const PER_PICO: i128 = 1_000_000;
 const PER_ONE: i128 = 1_000_000_000_000_000_000;
 
-/// One row, by the columns of [`columns`].
+/// One row, by the columns of FOCUS, in their order.
 pub type FocusRow = Vec<Datum>;
 
 /// Who charges, and under which number.
