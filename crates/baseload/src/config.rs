@@ -89,6 +89,8 @@ pub struct LedgerSettings {
     /// How far `spool` may go: MiB of file, and seconds until everything is booked.
     pub spool_mib: u64,
     pub spool_seconds: u64,
+    /// Days that requests are kept one by one; their sums and closed statements stay. Without it, everything is kept.
+    pub keep_requests_days: Option<u32>,
 }
 
 impl Default for LedgerSettings {
@@ -99,6 +101,7 @@ impl Default for LedgerSettings {
             when_unavailable: UnavailableSetting::default(),
             spool_mib: 64,
             spool_seconds: 3600,
+            keep_requests_days: None,
         }
     }
 }

@@ -33,6 +33,16 @@ impl SweepFailed<'_> {
     }
 }
 
+/// Old requests could not be dropped; the next turn tries again.
+pub struct RetireFailed<'a> {
+    pub error: &'a LedgerError,
+}
+impl RetireFailed<'_> {
+    pub fn emit(self) {
+        tracing::error!(error = %self.error, "could not drop old requests; the next turn, in an hour, tries again");
+    }
+}
+
 /// A heartbeat could not be written. Where it goes on, other servers take this one for dead.
 pub struct BeatFailed<'a> {
     pub error: &'a LedgerError,

@@ -11,7 +11,7 @@ use anyhow::Context;
 use control::admin_api::{self, AdminRoute, Desk};
 use control::jobs::alerts::{self, Webhook};
 use control::jobs::expire_holds::{self, SweepOptions};
-use control::jobs::{heartbeat, tend};
+use control::jobs::{heartbeat, retire, tend};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
 use gateway::{
@@ -95,6 +95,8 @@ struct Process {
     journal: Journal,
     engines: Vec<EngineHandle>,
     webhook: Option<Webhook>,
+    /// How long requests are kept one by one.
+    keep_requests: Option<Duration>,
     greeting: Greeting,
 }
 
@@ -144,7 +146,9 @@ impl Process {
         let app = Arc::new(app.mounting(admin_routes(&desk)).with_task_policy(config.tasks.policy()));
         let greeting =
             Greeting { address, first, lines, ledger: ledger.to_string(), policy, lost: lost.len() };
-        Ok(Self { address, listener, app, journal, engines, webhook, greeting })
+        let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
+        let keep_requests = config.ledger.keep_requests_days.map(days);
+        Ok(Self { address, listener, app, journal, engines, webhook, keep_requests, greeting })
     }
 
     fn greet(&self) {
@@ -169,6 +173,11 @@ impl Process {
         let tend = tokio::spawn(tend::run(self.journal.clone(), sweeping.clone().cancelled_owned()));
         let alert =
             tokio::spawn(alerts::run(self.journal.clone(), self.webhook, sweeping.clone().cancelled_owned()));
+        let retire = tokio::spawn(retire::run(
+            self.journal.clone(),
+            self.keep_requests,
+            sweeping.clone().cancelled_owned(),
+        ));
         let replay =
             tokio::spawn(gateway::replay_spooled(self.app.clone(), sweeping.clone().cancelled_owned()));
         let served = gateway::serve(self.listener, self.app, stop).await;
@@ -177,6 +186,7 @@ impl Process {
         beat.await?;
         tend.await?;
         alert.await?;
+        retire.await?;
         replay.await?;
         let engines = self.engines;
         tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::stop)).await?;

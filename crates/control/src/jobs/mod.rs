@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod expire_holds;
 pub mod heartbeat;
+pub mod retire;
 pub mod tend;
 
 use std::pin::pin;
