@@ -43,8 +43,10 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     telemetry::start(&config.log)?;
     let wanted = models::wanted(&config, &args.loading.model, args.loading.precision);
     let process = Process::start(&args.place, config, wanted, Callers::Anybody).await?;
+    // Before the greeting: whoever reads it may stop the server at once, and then it must drain.
+    let stop = stop_signal();
     process.greet();
-    process.run(stop_signal()).await
+    process.run(stop).await
 }
 
 /// A server for one command of this process, on a free loopback port.
@@ -324,19 +326,18 @@ fn limits(settings: &LimitSettings) -> Limits {
 }
 
 /// Completes at the first SIGTERM or Ctrl-C; the second one ends the process at once.
-async fn stop_signal() {
+fn stop_signal() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! { _ = term.recv() => (), _ = interrupt.recv() => () };
-    eprintln!("stopping: running answers may finish; once more to stop at once");
-    tokio::spawn(async move {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut term), Ok(mut interrupt)) = signals else { return std::future::pending().await };
         tokio::select! { _ = term.recv() => (), _ = interrupt.recv() => () };
-        std::process::exit(130);
-    });
+        eprintln!("stopping: running answers may finish; once more to stop at once");
+        tokio::spawn(async move {
+            tokio::select! { _ = term.recv() => (), _ = interrupt.recv() => () };
+            std::process::exit(130);
+        });
+    }
 }
 
 fn now() -> Timestamp {
