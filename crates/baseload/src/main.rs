@@ -12,6 +12,7 @@ mod table;
 mod telemetry;
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, ConfigCommand};
@@ -52,4 +53,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Completions { .. } => unreachable!("completions need no runtime and were printed above"),
         }
     })
+}
+
+/// Returns the time as the ledger writes it.
+fn now() -> ledger::Timestamp {
+    SystemTime::now().into()
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use domain::{RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{
     Amount, EndOutcome, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason,
-    Settlement, Shortage, Standing, TaskPath, Timestamp,
+    Settlement, Shortage, Standing, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
@@ -37,8 +37,6 @@ pub fn place(app: &App) -> Result<Place, Refusal> {
 #[must_use]
 pub struct OpenHold {
     app: Arc<App>,
-    request: RequestId,
-    task: Option<TaskPath>,
     /// As it was asked for, or written to the spool.
     hold: Hold,
     /// The ledger did not take it: it is in the spool.
@@ -62,8 +60,8 @@ impl LivingHolds {
 
 impl Drop for OpenHold {
     fn drop(&mut self) {
-        self.app.holds.0.lock().remove(&self.request);
-        self.app.spool.iter().for_each(|spool| spool.abandon(&self.request, now()));
+        self.app.holds.0.lock().remove(&self.hold.request);
+        self.app.spool.iter().for_each(|spool| spool.abandon(&self.hold.request, now()));
     }
 }
 
@@ -110,17 +108,14 @@ async fn hold_of(
     order: &Order,
     estimate: Usage,
 ) -> Result<OpenHold, NoHold> {
-    let task = order.task.as_ref().map(|turn| turn.path.clone());
     let hold = Hold {
-        task: task.clone(),
+        task: order.task.as_ref().map(|turn| turn.path.clone()),
         key: order.caller.key.as_ref().map(|key| key.id.clone()),
         end_user: order.ask.user.clone(),
         ..Hold::new(request.clone(), order.caller.account.clone(), order.model.name.clone(), estimate, now())
     };
     let mut open = OpenHold {
         app: app.clone(),
-        request: request.clone(),
-        task,
         hold: hold.clone(),
         is_spooled: false,
         estimate,
@@ -140,7 +135,7 @@ async fn hold_of(
     }
     match outcome {
         Ok(HoldOutcome::Opened(held, standings)) => {
-            open.task.iter().for_each(|task| app.tasks.remembered.held(task, &standings));
+            open.hold.task.iter().for_each(|task| app.tasks.remembered.held(task, &standings));
             (open.estimate, open.standings) = (held.hold.estimate, standings);
             Ok(open)
         }
@@ -251,7 +246,7 @@ impl OpenHold {
                 Ok(self)
             }
             Err(error) => {
-                events::SpoolFailed { request: self.request.as_str(), error: &error }.emit();
+                events::SpoolFailed { request: self.hold.request.as_str(), error: &error }.emit();
                 Err(Box::new(self))
             }
         }
@@ -260,7 +255,7 @@ impl OpenHold {
     /// Writes the end to the spool; the ledger hears it when it is well again.
     async fn end_in_spool(&self, spool: &Arc<Spool>, ending: &Ending) -> Result<(), Refusal> {
         spool.end(self.hold.clone(), ending.spooled()).await.map_err(|error| {
-            events::SpoolFailed { request: self.request.as_str(), error: &error }.emit();
+            events::SpoolFailed { request: self.hold.request.as_str(), error: &error }.emit();
             Refusal::NotBooked { retry_after: self.app.limits.retry_after }
         })
     }
@@ -269,15 +264,15 @@ impl OpenHold {
         let began = Instant::now();
         let spool = self.app.spool.clone();
         if let Some(spool) = &spool
-            && (spool.contains(&self.request) || self.app.breaker.is_resting(began))
+            && (spool.contains(&self.hold.request) || self.app.breaker.is_resting(began))
         {
             return self.end_in_spool(spool, &ending).await;
         }
-        let ended = ending.book(&self.app.journal, &self.request).await;
+        let ended = ending.book(&self.app.journal, &self.hold.request).await;
         self.app.metrics.ledger_took(ending.verb(), began.elapsed());
         let error = match ended {
             Ok(outcome) => {
-                self.task.iter().for_each(|task| self.app.tasks.remembered.settled(task, &outcome));
+                self.hold.task.iter().for_each(|task| self.app.tasks.remembered.settled(task, &outcome));
                 return Ok(());
             }
             Err(error) => error,
@@ -303,7 +298,7 @@ impl OpenHold {
             let give_up = Instant::now() + self.app.limits.settle_retry;
             loop {
                 tokio::time::sleep(RETRY_PAUSE).await;
-                match ending.book(&self.app.journal, &self.request).await {
+                match ending.book(&self.app.journal, &self.hold.request).await {
                     Ok(_) => return,
                     // A hold that timed out was never booked: there is nothing to give back.
                     Err(LedgerError::NoHold { .. }) => return,
@@ -315,7 +310,7 @@ impl OpenHold {
     }
 
     fn report(&self, ending: &Ending, error: &LedgerError, is_last_try: bool) {
-        let request = self.request.as_str();
+        let request = self.hold.request.as_str();
         events::LedgerFailed { request, doing: ending.verb(), error, is_last_try }.emit();
     }
 }

@@ -18,6 +18,7 @@ mod endpoints;
 mod estimate;
 mod events;
 mod guard;
+mod keeping;
 mod limits;
 mod metrics;
 mod place;

@@ -25,7 +25,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::app::App;
-use crate::pulse::{Counted, Pulse, Silence, Watched};
+use crate::keeping::Keeping;
+use crate::pulse::{Pulse, Silence, Watched};
 use crate::{events, router};
 
 /// How long the last bytes of a connection may take to leave once everything on it has ended.
@@ -160,7 +161,7 @@ impl Connection {
             let router = self.router.clone();
             async move {
                 let response = router.oneshot(request.map(Body::new)).await?;
-                Ok::<_, std::convert::Infallible>(response.map(|body| Counted::new(body, exchange)))
+                Ok::<_, std::convert::Infallible>(response.map(|body| Keeping::new(body, exchange)))
             }
         };
         let io = TokioIo::new(Watched::new(socket, pulse.clone()));

@@ -4,20 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Extension;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use domain::{Account, ModelName, RequestId, Usage};
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{HeaderMap, Version};
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use crate::app::App;
 use crate::events;
+use crate::keeping::Keeping;
 use crate::refusal::Reason;
 
 /// The header that names a request, in every response.
@@ -124,7 +122,8 @@ pub async fn remember(State(app): State<Arc<App>>, mut request: Request, next: N
     if app.drain.is_cancelled() && version < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response.map(|body| Body::new(Remembered { body, _visit: visit }))
+    // The line is written when the body is sent or given up.
+    response.map(|body| Body::new(Keeping::new(body, visit)))
 }
 
 /// Returns the path as it may be shown: bounded, and without the query, where people put secrets.
@@ -135,28 +134,4 @@ pub fn shown_path(path: &str) -> String {
 fn client_request(headers: &HeaderMap) -> Option<String> {
     let name = headers.get(&REQUEST_ID)?.to_str().ok()?;
     Some(name.chars().take(CLIENT_REQUEST_CHARACTERS).collect())
-}
-
-/// A body that keeps its visit open until it is sent or given up.
-struct Remembered {
-    body: Body,
-    _visit: Arc<Visit>,
-}
-
-impl HttpBody for Remembered {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use domain::{Account, ModelName, Tenant};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use ledger::{
-    Circumstances, Deed, FoundKey, Journal, KeyRecord, KeyState, LedgerError, ScopeKind, Timestamp,
-};
+use ledger::{Circumstances, Deed, FoundKey, Journal, KeyRecord, KeyState, LedgerError, ScopeKind};
 use parking_lot::Mutex;
 
+use crate::admit::now;
 use crate::app::App;
 use crate::limits::Limits;
 use crate::refusal::Refusal;
@@ -158,7 +157,7 @@ async fn find(app: &App, secret: &str) -> Result<Option<Found>, LedgerError> {
 /// Whoever shows a secret may be told what became of its key. One that ended is refused on loopback too: its holder believes
 /// that it is booked to its account.
 fn live(found: Found) -> Result<Caller, Refusal> {
-    let now = Timestamp::from(SystemTime::now());
+    let now = now();
     match (found.record.state(now), found.closed) {
         (KeyState::Revoked, _) => Err(Refusal::KeyRevoked),
         (KeyState::Expired, _) => Err(Refusal::KeyExpired { at: found.record.expires_at.unwrap_or(now) }),

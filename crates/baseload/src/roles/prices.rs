@@ -15,7 +15,7 @@ use ledger::{
 };
 
 use crate::cli::{ImportFormat, Place, PriceArgs, PriceCommand, PriceFormat, PriceSource, SetPriceArgs};
-use crate::place;
+use crate::{now, place};
 
 pub async fn prices(args: PriceArgs) -> anyhow::Result<()> {
     let place = args.place;
@@ -463,8 +463,4 @@ fn date(text: &str) -> anyhow::Result<Timestamp> {
 /// A day where it is one, else the instant.
 fn since(at: Timestamp) -> String {
     if at.millis() % 86_400_000 == 0 { at.day().to_string() } else { at.to_string() }
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
 }

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use control::admin_api::{self, AdminRoute, Desk};
@@ -18,7 +18,7 @@ use gateway::{
     Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, Spool, SpoolBounds, SpoolError,
     exchange,
 };
-use ledger::{Journal, PriceChange, Region, Timestamp};
+use ledger::{Journal, PriceChange, Region};
 use model::{Forward, LoadReport};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -32,7 +32,7 @@ use crate::config::{
 use crate::models::{self, LoadedModel};
 use crate::roles::declare;
 use crate::roles::models::size;
-use crate::{place, telemetry};
+use crate::{now, place, telemetry};
 
 pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut config = place::config(&args.place)?;
@@ -338,11 +338,6 @@ fn stop_signal() -> impl Future<Output = ()> + Send {
             std::process::exit(130);
         });
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(since.as_millis() as i64)
 }
 
 /// What a person reads at the start.

@@ -12,7 +12,7 @@ use ledger::{
 };
 
 use crate::cli::{Place, StatementArgs, StatementCommand, StatementFormat};
-use crate::place;
+use crate::{now, place};
 
 pub async fn statements(args: StatementArgs) -> anyhow::Result<()> {
     let journal = place::attach_to_existing(&args.place).await?;
@@ -175,8 +175,4 @@ fn terms(place: &Place) -> anyhow::Result<BTreeMap<Provider, Terms>> {
         Ok((terms.provider.clone(), terms.terms().map_err(anyhow::Error::msg)?))
     };
     config.terms.iter().map(one).collect()
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
 }

@@ -4,11 +4,10 @@ use anyhow::Context;
 use domain::{Account, Money};
 use ledger::{
     Amount, Journal, Measure, TaskChange, TaskDeed, TaskNode, TaskPath, TaskQuery, TaskRecord, TaskState,
-    Timestamp,
 };
 
 use crate::cli::{Place, TaskState as StateWord, TasksCommand};
-use crate::place;
+use crate::{now, place};
 
 pub async fn tasks(command: TasksCommand) -> anyhow::Result<()> {
     match command {
@@ -86,7 +85,7 @@ async fn change(
     deed: TaskDeed,
     reason: Option<String>,
 ) -> anyhow::Result<Vec<TaskRecord>> {
-    let at = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
+    let at = now();
     Ok(journal.change_task(TaskChange { path: path.clone(), deed, reason, at }).await?)
 }
 

@@ -16,15 +16,15 @@ pub mod policy;
 pub mod stage;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use dialect::BadRequest;
 use dialect::openai::Labels;
 use domain::{ChatMessage, Input, ModelName, Role};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use ledger::{LedgerError, NewTask, TaskChange, TaskDeed, TaskPath, TaskRecord, TaskState, Timestamp};
+use ledger::{LedgerError, NewTask, TaskChange, TaskDeed, TaskPath, TaskRecord, TaskState};
 
+use crate::admit::now;
 use crate::app::{App, ServedModel};
 use crate::place;
 use crate::refusal::Refusal;
@@ -294,12 +294,10 @@ fn budget_of_nothing() -> Refusal {
     BadRequest::new(message).at(budget::HEADER).code("invalid_task_budget").into()
 }
 
-fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
-}
-
 #[cfg(test)]
 mod tests {
+    use ledger::Timestamp;
+
     use super::*;
     use ledger::Measure;
 
