@@ -25,7 +25,7 @@ macro_rules! name {
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.pad(&self.0)
             }
         }
         impl fmt::Debug for $name {
@@ -54,6 +54,14 @@ name! {
     Account
 }
 name! {
+    /// Who produced the tokens: `local` for our own engine, else the vendor's name in the catalogue, such as `openai`.
+    Provider
+}
+name! {
+    /// Where a request was processed, as its provider writes it: `eu`, `us-east-1`.
+    Region
+}
+name! {
     /// Whose cache entries may be seen and whose queue is served: the unit of isolation and fairness.
     Tenant
 }
@@ -62,5 +70,16 @@ impl RequestId {
     /// Returns `req-` and 32 hexadecimal digits of the random number that the caller drew.
     pub fn from_random(random: u128) -> Self {
         Self::new(format!("req-{random:032x}"))
+    }
+}
+
+impl Provider {
+    pub const LOCAL: &'static str = "local";
+
+    pub fn local() -> Self {
+        Self::new(Self::LOCAL)
+    }
+    pub fn is_local(&self) -> bool {
+        self.as_str() == Self::LOCAL
     }
 }

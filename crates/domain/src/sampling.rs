@@ -41,6 +41,37 @@ impl Default for Sampling {
     }
 }
 
+/// Sampling as far as a request says it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SamplingWish {
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub top_k: Option<u32>,
+    pub min_p: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub logit_bias: Option<Vec<(TokenId, f32)>>,
+    pub seed: Option<u64>,
+}
+
+impl SamplingWish {
+    /// Returns the sampling that follows where a model's defaults fill what was not said.
+    pub fn over(&self, defaults: &Sampling) -> Sampling {
+        Sampling {
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+            logit_bias: self.logit_bias.clone().unwrap_or_else(|| defaults.logit_bias.clone()),
+            seed: self.seed.or(defaults.seed),
+        }
+    }
+}
+
 impl Sampling {
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
