@@ -8,9 +8,18 @@ use crate::{Part, Reasoning, ServiceTier, ToolCall, Usage};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AnswerEvent {
     /// The upstream's own names for the answer and for the model that gives it.
-    Began { id: Option<String>, model: Option<String> },
-    Delta { choice: u32, delta: Delta },
-    Finished { choice: u32, finish: Finish },
+    Began {
+        id: Option<String>,
+        model: Option<String>,
+    },
+    Delta {
+        choice: u32,
+        delta: Delta,
+    },
+    Finished {
+        choice: u32,
+        finish: Finish,
+    },
     /// All that the upstream says was used up to here. A later report replaces an earlier one; none at all is not zero.
     Used(UsageReport),
 }
@@ -23,12 +32,23 @@ pub enum Delta {
     Refusal(String),
     Reasoning(String),
     /// Ends a block of reasoning with what proves it to its maker; what follows is another block.
-    ReasoningProof { proof: Option<String>, id: Option<String> },
+    ReasoningProof {
+        proof: Option<String>,
+        id: Option<String>,
+    },
     SealedReasoning(String),
     /// A call begins; its arguments follow. Calls are numbered from 0 within their choice.
-    ToolCall { index: u32, id: String, name: String, proof: Option<String> },
+    ToolCall {
+        index: u32,
+        id: String,
+        name: String,
+        proof: Option<String>,
+    },
     /// A further piece of a call's JSON.
-    Arguments { index: u32, json: String },
+    Arguments {
+        index: u32,
+        json: String,
+    },
     /// How likely the tokens of the text were.
     Scores(Vec<TokenScore>),
 }
@@ -120,7 +140,9 @@ impl Answer {
                 self.id = id.or(self.id.take());
                 self.model = model.or(self.model.take());
             }
-            AnswerEvent::Delta { choice, delta } => self.choice(choice).into_iter().for_each(|known| known.fold(delta.clone())),
+            AnswerEvent::Delta { choice, delta } => {
+                self.choice(choice).into_iter().for_each(|known| known.fold(delta.clone()))
+            }
             AnswerEvent::Finished { choice, finish } => {
                 self.choice(choice).into_iter().for_each(|known| known.finish = Some(finish.clone()));
             }
@@ -191,7 +213,9 @@ impl AnsweredChoice {
             (Delta::Text(text), _) => self.parts.push(Part::text(text)),
             (Delta::Refusal(more), Some(Part::Refusal(text))) => text.push_str(&more),
             (Delta::Refusal(text), _) => self.parts.push(Part::Refusal(text)),
-            (Delta::Reasoning(more), Some(Part::Reasoning(known))) if !is_proven => known.text.push_str(&more),
+            (Delta::Reasoning(more), Some(Part::Reasoning(known))) if !is_proven => {
+                known.text.push_str(&more)
+            }
             (Delta::Reasoning(text), _) => {
                 self.parts.push(Part::Reasoning(Reasoning { text, ..Reasoning::default() }));
             }

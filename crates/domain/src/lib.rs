@@ -14,11 +14,12 @@ mod usage;
 mod work;
 
 pub use answer::{
-    Answer, AnswerEvent, AnsweredChoice, CHOICES_MAX, Delta, Finish, FinishReason, Scored, TokenScore, UsageReport,
+    Answer, AnswerEvent, AnsweredChoice, CHOICES_MAX, Delta, Finish, FinishReason, Scored, TokenScore,
+    UsageReport,
 };
 pub use ask::{
-    AnswerFormat, Ask, CacheMark, Chat, ChatMessage, EmbedAsk, Input, Media, MediaKind, MediaSource, Part, Prompt,
-    PromptText, Reasoning, ReasoningWish, Role, Tool, ToolCall, ToolChoice,
+    AnswerFormat, Ask, CacheMark, Chat, ChatMessage, EmbedAsk, Input, Media, MediaKind, MediaSource, Part,
+    Prompt, PromptText, Reasoning, ReasoningWish, Role, Tool, ToolCall, ToolChoice,
 };
 pub use id::{Account, ModelName, Provider, Region, RequestId, Tenant, TokenId};
 pub use money::{Money, Price, PriceParseError};

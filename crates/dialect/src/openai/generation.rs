@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use domain::{ModelName, Sampling, TokenId};
+use domain::{Ask, Input, ModelName, SamplingWish, TokenId};
 
 use crate::BadRequest;
 use crate::read::{Fields, decimal, unsupported, wrong_type};
@@ -17,21 +17,7 @@ pub(super) struct Generation {
     pub stop: Vec<String>,
     pub ignore_eos: bool,
     pub user: Option<String>,
-    pub sampling: SamplingFields,
-}
-
-/// Sampling as far as the request says it; the model's defaults fill the rest.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SamplingFields {
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    top_k: Option<u32>,
-    min_p: Option<f32>,
-    repetition_penalty: Option<f32>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    logit_bias: Option<Vec<(TokenId, f32)>>,
-    seed: Option<u64>,
+    pub sampling: SamplingWish,
 }
 
 /// OpenAI takes 4; each costs a search in every piece of text, so more are cheap, but not without end.
@@ -68,40 +54,46 @@ impl Generation {
         let ignore_eos = fields.flag("ignore_eos")?;
         take_min_tokens(fields, ignore_eos)?;
         let user = fields.text("user")?;
-        let sampling = SamplingFields::take(fields)?;
+        let sampling = take_sampling(fields)?;
         Ok(Self { model, choices, stream, stream_usage, stop, ignore_eos, user, sampling })
+    }
+
+    /// Returns an ask with what both endpoints share; the rest is the endpoint's.
+    pub fn into_ask(self) -> Ask {
+        let Self { model, choices, stream, stream_usage, stop, ignore_eos, user, sampling } = self;
+        Ask {
+            model,
+            input: Input::Completion(Vec::new()),
+            max_output_tokens: None,
+            sampling,
+            stop,
+            logprobs: None,
+            choices,
+            stream,
+            stream_usage,
+            echo: false,
+            ignore_eos,
+            user,
+            service_tier: None,
+            cache_key: None,
+        }
     }
 }
 
-impl SamplingFields {
-    fn take(fields: &mut Fields) -> Result<Self, BadRequest> {
-        Ok(Self {
-            temperature: fields.decimal("temperature", 0.0, 2.0)?,
-            top_p: fields.positive("top_p", 1.0)?,
-            // -1 is other servers' word for "all".
-            top_k: fields.integer("top_k", -1, i64::from(u32::MAX))?.map(|top_k| top_k.max(0) as u32),
-            min_p: fields.decimal("min_p", 0.0, 1.0)?,
-            repetition_penalty: fields.positive("repetition_penalty", 10.0)?,
-            presence_penalty: fields.decimal("presence_penalty", -2.0, 2.0)?,
-            frequency_penalty: fields.decimal("frequency_penalty", -2.0, 2.0)?,
-            logit_bias: take_logit_bias(fields)?,
-            // Any 64 bits will do as a seed; a negative one is as good as another.
-            seed: fields.integer("seed", i64::MIN, i64::MAX)?.map(|seed| seed as u64),
-        })
-    }
-    pub fn over(self, defaults: &Sampling) -> Sampling {
-        Sampling {
-            temperature: self.temperature.unwrap_or(defaults.temperature),
-            top_p: self.top_p.unwrap_or(defaults.top_p),
-            top_k: self.top_k.unwrap_or(defaults.top_k),
-            min_p: self.min_p.unwrap_or(defaults.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(defaults.repetition_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
-            logit_bias: self.logit_bias.unwrap_or_else(|| defaults.logit_bias.clone()),
-            seed: self.seed.or(defaults.seed),
-        }
-    }
+fn take_sampling(fields: &mut Fields) -> Result<SamplingWish, BadRequest> {
+    Ok(SamplingWish {
+        temperature: fields.decimal("temperature", 0.0, 2.0)?,
+        top_p: fields.positive("top_p", 1.0)?,
+        // -1 is other servers' word for "all".
+        top_k: fields.integer("top_k", -1, i64::from(u32::MAX))?.map(|top_k| top_k.max(0) as u32),
+        min_p: fields.decimal("min_p", 0.0, 1.0)?,
+        repetition_penalty: fields.positive("repetition_penalty", 10.0)?,
+        presence_penalty: fields.decimal("presence_penalty", -2.0, 2.0)?,
+        frequency_penalty: fields.decimal("frequency_penalty", -2.0, 2.0)?,
+        logit_bias: take_logit_bias(fields)?,
+        // Any 64 bits will do as a seed; a negative one is as good as another.
+        seed: fields.integer("seed", i64::MIN, i64::MAX)?.map(|seed| seed as u64),
+    })
 }
 
 /// Returns the model's name, if the request says one.

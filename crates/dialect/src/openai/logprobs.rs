@@ -2,27 +2,9 @@
 
 use std::fmt;
 
+use domain::{Scored, TokenScore};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// A token that could stand at some place, and how likely it was there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scored {
-    /// The token's text; bytes that are no UTF-8 by themselves show as U+FFFD.
-    pub text: String,
-    pub bytes: Vec<u8>,
-    pub logprob: f32,
-}
-
-/// One place of an answer: the token there and its likeliest rivals.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenScore {
-    pub text: String,
-    pub bytes: Vec<u8>,
-    /// `None` for the first token of an echoed prompt: nothing came before it.
-    pub logprob: Option<f32>,
-    pub top: Vec<Scored>,
-}
 
 /// What JSON says for −∞ (it has no infinity); OpenAI's own choice.
 const LEAST_LOGPROB: f32 = -9999.0;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use domain::{ChatMessage, Role, ToolCall};
+use domain::{ChatMessage, Part, Reasoning, Role, ToolCall};
 
 use super::generation::{empty, too_long};
 use crate::BadRequest;
@@ -36,7 +36,7 @@ fn read_message(place: &str, message: Value) -> Result<ChatMessage, BadRequest> 
     };
     let content = match fields.take("content") {
         Some(content) => read_content(&fields.place("content"), content)?,
-        None if role == Role::Assistant => String::new(),
+        None if role == Role::Assistant => Vec::new(),
         None => return Err(fields.missing("content")),
     };
     let tool_call_id = match role {
@@ -48,7 +48,10 @@ fn read_message(place: &str, message: Value) -> Result<ChatMessage, BadRequest> 
         Some(reasoning) => Some(reasoning),
         None => fields.text("reasoning")?,
     };
-    Ok(ChatMessage { role, content, name: fields.text("name")?, reasoning, tool_calls, tool_call_id })
+    let reasoning = reasoning.map(|text| Part::Reasoning(Reasoning { text, ..Reasoning::default() }));
+    let calls = tool_calls.into_iter().map(Part::ToolCall);
+    let parts = reasoning.into_iter().chain(content).chain(calls).collect();
+    Ok(ChatMessage { name: fields.text("name")?, tool_call_id, ..ChatMessage::new(role, parts) })
 }
 
 fn take_role(fields: &mut Fields) -> Result<Role, BadRequest> {
@@ -68,9 +71,9 @@ fn take_role(fields: &mut Fields) -> Result<Role, BadRequest> {
     })
 }
 
-fn read_content(place: &str, content: Value) -> Result<String, BadRequest> {
+fn read_content(place: &str, content: Value) -> Result<Vec<Part>, BadRequest> {
     match content {
-        Value::String(text) => Ok(text),
+        Value::String(text) => Ok(vec![Part::text(text)]),
         Value::Array(parts) => {
             let read = |(index, part)| read_part(&format!("{place}[{index}]"), part);
             parts.into_iter().enumerate().map(read).collect()
@@ -79,12 +82,11 @@ fn read_content(place: &str, content: Value) -> Result<String, BadRequest> {
     }
 }
 
-/// Returns the text of a part. Parts of a refusal are text that the assistant said.
-fn read_part(place: &str, part: Value) -> Result<String, BadRequest> {
+fn read_part(place: &str, part: Value) -> Result<Part, BadRequest> {
     let mut fields = Fields::of(place, part)?;
     match fields.required_text("type")?.as_str() {
-        "text" => fields.required_text("text"),
-        "refusal" => fields.required_text("refusal"),
+        "text" => fields.required_text("text").map(Part::text),
+        "refusal" => fields.required_text("refusal").map(Part::Refusal),
         kind @ ("image_url" | "input_audio" | "video_url" | "audio_url" | "file") => {
             Err(BadRequest::new(format!(
                 "Invalid content part '{place}': this model reads text only, but got a part of type '{kind}'."
@@ -113,5 +115,5 @@ fn read_tool_call(place: &str, call: Value) -> Result<ToolCall, BadRequest> {
     let name = function.required_text("name")?;
     // A tool without parameters is called with nothing by some clients.
     let arguments = function.text("arguments")?.unwrap_or_default();
-    Ok(ToolCall { id, name, arguments })
+    Ok(ToolCall { id, name, arguments, proof: None })
 }

@@ -24,9 +24,9 @@ pub(super) fn frame<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// Returns the last event of an answer that broke.
-pub(super) fn error_frame(error: &super::ErrorBody) -> Vec<u8> {
+pub(super) fn error_frame(trouble: &crate::Trouble) -> Vec<u8> {
     let mut bytes = b"data: ".to_vec();
-    bytes.append(&mut error.to_json());
+    bytes.append(&mut super::error_to_json(trouble));
     bytes.extend_from_slice(b"\n\n");
     bytes
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use domain::{Input, ModelName, TokenId};
+use domain::{Chat, ModelName, TokenId};
 
 use super::chat::take_chat;
 use super::completion::read_tokens;
@@ -14,11 +14,7 @@ use crate::read::Fields;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     Text(String),
-    /// Always an `Input::Chat`, as in a chat request.
-    Chat {
-        chat: Input,
-        add_generation_prompt: bool,
-    },
+    Chat { chat: Chat, add_generation_prompt: bool },
 }
 
 /// `POST /tokenize`.
@@ -115,8 +111,7 @@ mod tests {
         let chat = br#"{"messages":[{"role":"user","content":"hi"}],"add_generation_prompt":false}"#;
         let request = TokenizeRequest::read(chat).unwrap();
         assert!(!request.add_special_tokens, "the template writes special tokens itself");
-        let Source::Chat { chat: Input::Chat { messages, .. }, add_generation_prompt: false } =
-            request.source
+        let Source::Chat { chat: Chat { messages, .. }, add_generation_prompt: false } = request.source
         else {
             panic!("{:?}", request.source);
         };

@@ -1,5 +1,6 @@
 //! Which tools may the model ask for?
 
+use domain::{Tool, ToolChoice};
 use serde_json::Value;
 
 use super::generation::too_long;
@@ -9,11 +10,8 @@ use crate::read::{Fields, unsupported, wrong_type, wrong_value};
 /// OpenAI's own bound.
 const TOOLS_MAX: usize = 128;
 
-/// Takes `tools` and `tool_choice`, and returns the definitions that the template shall print.
-///
-/// `"none"` prints none: a model that sees no tools calls none. `"required"` and a named function would need the answer to
-/// be constrained, which is not available yet.
-pub(super) fn take_tools(fields: &mut Fields) -> Result<Vec<Value>, BadRequest> {
+/// Takes `tools` and `tool_choice`.
+pub(super) fn take_tools(fields: &mut Fields) -> Result<(Vec<Tool>, ToolChoice), BadRequest> {
     fields.refuse(&[
         ("functions", "It is deprecated; use 'tools' in its place."),
         ("function_call", "It is deprecated; use 'tool_choice' in its place."),
@@ -22,20 +20,20 @@ pub(super) fn take_tools(fields: &mut Fields) -> Result<Vec<Value>, BadRequest> 
     if tools.len() > TOOLS_MAX {
         return Err(too_long("tools", TOOLS_MAX, tools.len()));
     }
-    for (index, tool) in tools.iter().enumerate() {
-        check_tool(&format!("tools[{index}]"), tool)?;
-    }
-    match fields.take("tool_choice") {
-        None => Ok(tools),
+    let read = |(index, tool): (usize, Value)| read_tool(&format!("tools[{index}]"), tool);
+    let tools = tools.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    let choice = match fields.take("tool_choice") {
+        None => ToolChoice::Auto,
         Some(Value::String(choice)) => match choice.as_str() {
-            "auto" => Ok(tools),
-            "none" => Ok(Vec::new()),
-            "required" => Err(cannot_force("the value 'required'")),
-            other => Err(wrong_value("tool_choice", other, "'none' and 'auto'")),
+            "auto" => ToolChoice::Auto,
+            "none" => ToolChoice::None,
+            "required" => return Err(cannot_force("the value 'required'")),
+            other => return Err(wrong_value("tool_choice", other, "'none' and 'auto'")),
         },
-        Some(Value::Object(_)) => Err(cannot_force("a named function")),
-        Some(other) => Err(wrong_type("tool_choice", "a string or an object", &other)),
-    }
+        Some(Value::Object(_)) => return Err(cannot_force("a named function")),
+        Some(other) => return Err(wrong_type("tool_choice", "a string or an object", &other)),
+    };
+    Ok((tools, choice))
 }
 
 fn cannot_force(what: &str) -> BadRequest {
@@ -45,9 +43,8 @@ fn cannot_force(what: &str) -> BadRequest {
     unsupported("tool_choice", &advice)
 }
 
-/// The definition itself goes to the template as it is; only what every template relies on is checked.
-fn check_tool(place: &str, tool: &Value) -> Result<(), BadRequest> {
-    let mut fields = Fields::of(place, tool.clone())?;
+fn read_tool(place: &str, tool: Value) -> Result<Tool, BadRequest> {
+    let mut fields = Fields::of(place, tool)?;
     let kind = fields.required_text("type")?;
     if kind != "function" {
         return Err(wrong_value(&fields.place("type"), &kind, "'function'"));
@@ -63,7 +60,11 @@ fn check_tool(place: &str, tool: &Value) -> Result<(), BadRequest> {
         .at(place)
         .code("invalid_value"));
     }
-    function.text("description")?;
-    function.object("parameters")?;
-    Ok(())
+    Ok(Tool::Function {
+        name,
+        description: function.text("description")?,
+        parameters: function.object("parameters")?.map(|parameters| Value::Object(parameters.into_map())),
+        strict: function.optional_flag("strict")?,
+        cache: None,
+    })
 }

@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use domain::{ToolCall, Usage};
+use domain::{AnsweredChoice, FinishReason, TokenScore, ToolCall, Usage};
 
+use crate::Head;
 use crate::openai::logprobs::ChatLogprobs;
+use crate::openai::stream::json;
 use crate::openai::usage::UsageWire;
-use crate::openai::{FinishReason, Head, TokenScore, stream::json};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
@@ -24,6 +25,8 @@ pub struct Choice {
     /// What the model said while thinking; written as `reasoning_content`, and left out when empty.
     pub reasoning: String,
     pub tool_calls: Vec<ToolCall>,
+    /// What the model said instead of an answer.
+    pub refusal: Option<String>,
     /// One score for each token of the answer, if they were asked for.
     pub logprobs: Option<Vec<TokenScore>>,
     /// `None` only while a stream is being folded.
@@ -91,13 +94,25 @@ impl Reply {
 }
 
 impl Choice {
+    pub(super) fn of(choice: &AnsweredChoice) -> Self {
+        Self {
+            content: choice.text(),
+            reasoning: choice.reasoning().unwrap_or_default(),
+            tool_calls: choice.tool_calls().cloned().collect(),
+            refusal: choice.refusal(),
+            logprobs: choice.scores.clone(),
+            finish: choice.finish.as_ref().map(|finish| finish.reason),
+        }
+    }
+
     fn wire(&self, index: usize) -> ChoiceWire<'_> {
         let message = MessageWire {
             role: "assistant",
-            content: (!self.content.is_empty() || self.tool_calls.is_empty()).then_some(&self.content),
+            content: (!self.content.is_empty() || (self.tool_calls.is_empty() && self.refusal.is_none()))
+                .then_some(&self.content),
             reasoning_content: &self.reasoning,
             tool_calls: self.tool_calls.iter().map(tool_call).collect(),
-            refusal: None,
+            refusal: self.refusal.as_deref(),
         };
         let logprobs = self.logprobs.as_deref().map(ChatLogprobs::new);
         ChoiceWire { index, message, logprobs, finish_reason: self.finish }

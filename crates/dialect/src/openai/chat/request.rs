@@ -2,32 +2,24 @@
 //!
 //! **Accepted without any effect**, because the answer is the same without them: `store`, `metadata`, `service_tier`,
 //! `parallel_tool_calls`, `reasoning_effort`, `verbosity`, `prompt_cache_key`, `prompt_cache_retention`,
-//! `safety_identifier`, and every field that is not known (SDKs and proxies add their own). [`Request::ignored`] lists them.
-//! Of `metadata`, and of what other gateways take, the names of tasks and sessions are read: [`Request::labels`].
+//! `safety_identifier`, and every field that is not known (SDKs and proxies add their own). [`Heard::ignored`] lists them.
+//! Of `metadata`, and of what other gateways take, the names of tasks and sessions are read: [`Heard::labels`].
 //!
 //! **Refused by name**, because the answer would not be what was asked for: other response formats than text, other
 //! modalities and content parts than text, forced tool calls, the deprecated `functions`, and other servers' constraints.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
-use domain::{Ask, ChatMessage, Input, ModelName, Sampling};
+use domain::{Ask, Chat, Input};
 
-use crate::BadRequest;
-use crate::openai::Labels;
+use super::ChatForm;
 use crate::openai::generation::{Generation, take_max_tokens};
 use crate::openai::messages::take_messages;
 use crate::openai::tools::take_tools;
 use crate::read::{Fields, unsupported, wrong_type};
-
-#[derive(Clone, Debug)]
-pub struct Request {
-    generation: Generation,
-    input: Input,
-    max_output_tokens: Option<u32>,
-    logprobs: Option<u8>,
-    labels: Labels,
-    ignored: Vec<String>,
-}
+use crate::{BadRequest, Heard, Labels};
 
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("audio", "Only text is supported."),
@@ -41,69 +33,32 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("continue_final_message", "Use /v1/completions to continue a text."),
 ];
 
-impl Request {
-    pub fn read(body: &[u8]) -> Result<Self, BadRequest> {
-        let mut fields = Fields::parse(body)?;
-        fields.refuse(UNSUPPORTED)?;
-        check_modalities(&mut fields)?;
-        check_response_format(&mut fields)?;
-        if fields.optional_flag("add_generation_prompt")? == Some(false) {
-            return Err(unsupported("add_generation_prompt", "An answer always follows the last message."));
-        }
-        Ok(Self {
-            generation: Generation::take(&mut fields)?,
-            max_output_tokens: take_max_output_tokens(&mut fields)?,
-            logprobs: take_logprobs(&mut fields)?,
-            input: take_chat(&mut fields)?,
-            labels: Labels::take(&mut fields),
-            ignored: fields.left(),
-        })
+/// Reads a chat request.
+pub fn read(body: &[u8]) -> Result<Heard, BadRequest> {
+    let mut fields = Fields::parse(body)?;
+    fields.refuse(UNSUPPORTED)?;
+    check_modalities(&mut fields)?;
+    check_response_format(&mut fields)?;
+    if fields.optional_flag("add_generation_prompt")? == Some(false) {
+        return Err(unsupported("add_generation_prompt", "An answer always follows the last message."));
     }
-    /// Returns the model's name, as the client wrote it.
-    pub fn model(&self) -> &ModelName {
-        &self.generation.model
-    }
-    /// Returns the conversation so far.
-    pub fn messages(&self) -> &[ChatMessage] {
-        match &self.input {
-            Input::Chat { messages, .. } => messages,
-            Input::Completion(_) => &[],
-        }
-    }
-    /// Returns what the request says about where it belongs.
-    pub fn labels(&self) -> &Labels {
-        &self.labels
-    }
-    /// Returns the fields that were accepted without any effect, in the order of the request: for a debug header.
-    pub fn ignored(&self) -> &[String] {
-        &self.ignored
-    }
-    /// Returns the ask. What the request left open is taken from the model's `defaults`.
-    pub fn into_ask(self, defaults: &Sampling) -> Ask {
-        let generation = self.generation;
-        Ask {
-            model: generation.model,
-            input: self.input,
-            max_output_tokens: self.max_output_tokens,
-            sampling: generation.sampling.over(defaults),
-            stop: generation.stop,
-            logprobs: self.logprobs,
-            choices: generation.choices,
-            stream: generation.stream,
-            stream_usage: generation.stream_usage,
-            echo: false,
-            ignore_eos: generation.ignore_eos,
-            user: generation.user,
-        }
-    }
+    let generation = Generation::take(&mut fields)?;
+    let form = Arc::new(ChatForm { include_usage: generation.stream_usage });
+    let ask = Ask {
+        max_output_tokens: take_max_output_tokens(&mut fields)?,
+        logprobs: take_logprobs(&mut fields)?,
+        input: Input::Chat(take_chat(&mut fields)?),
+        ..generation.into_ask()
+    };
+    Ok(Heard { ask, labels: Labels::take(&mut fields), ignored: fields.left(), form })
 }
 
 /// Takes what the template is to print; `/tokenize` reads it the same way.
-pub(in crate::openai) fn take_chat(fields: &mut Fields) -> Result<Input, BadRequest> {
+pub(in crate::openai) fn take_chat(fields: &mut Fields) -> Result<Chat, BadRequest> {
     let messages = take_messages(fields)?;
-    let tools = take_tools(fields)?;
+    let (tools, tool_choice) = take_tools(fields)?;
     let template_variables = fields.object("chat_template_kwargs")?.map_or_else(Map::new, Fields::into_map);
-    Ok(Input::Chat { messages, tools, template_variables })
+    Ok(Chat { messages, tools, tool_choice, template_variables, ..Chat::default() })
 }
 
 /// `max_tokens` is the older name. Both may be sent, if they agree.

@@ -2,26 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use domain::{ToolCall, Usage};
+use domain::{Delta, Finish, FinishReason, TokenScore, ToolCall, UsageReport};
 
 use super::{Choice, Reply};
 use crate::openai::logprobs::ChatLogprobs;
 use crate::openai::stream::{DONE, Fold, frame};
 use crate::openai::usage::UsageWire;
-use crate::openai::{ErrorBody, FinishReason, Head, TokenScore};
+use crate::{Head, Trouble, Writer};
 
-/// What one chunk adds to one choice. Empty fields add nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Delta {
-    pub content: String,
-    pub reasoning: String,
-    /// Each call comes whole, because only a whole call is known to be one.
-    pub tool_calls: Vec<ToolCall>,
-    /// Scores of the tokens that became final with this chunk.
-    pub logprobs: Option<Vec<TokenScore>>,
-}
-
-/// Writes the events of one streamed answer. It ends exactly once: [`Stream::end`] or [`Stream::broken`] takes it.
+/// Writes the events of one streamed answer.
 #[derive(Debug)]
 pub struct Stream {
     head: Head,
@@ -32,7 +21,6 @@ pub struct Stream {
 #[derive(Clone, Debug, Default)]
 struct Progress {
     opened: bool,
-    tool_calls: usize,
     finished: bool,
 }
 
@@ -41,50 +29,11 @@ impl Stream {
     pub fn new(head: Head, choices: u32, include_usage: bool) -> Self {
         Self { head, include_usage, choices: vec![Progress::default(); choices as usize] }
     }
-    /// Returns the chunk that carries `delta`; before the choice's first one, also the chunk that names its role.
-    ///
-    /// Returns no bytes for a delta that adds nothing.
-    pub fn delta(&mut self, choice: u32, delta: &Delta) -> Vec<u8> {
-        if *delta == Delta::default() {
-            return Vec::new();
-        }
+    fn write(&mut self, choice: u32, delta: DeltaWire, scores: Option<&[TokenScore]>) -> Vec<u8> {
         let mut bytes = self.open(choice);
-        let progress = &mut self.choices[choice as usize];
-        assert!(!progress.finished, "choice {choice} was already finished");
-        let first_call = progress.tool_calls;
-        progress.tool_calls += delta.tool_calls.len();
-        let calls = delta.tool_calls.iter().enumerate();
-        let wire = DeltaWire {
-            role: None,
-            content: (!delta.content.is_empty()).then(|| delta.content.clone()),
-            reasoning_content: (!delta.reasoning.is_empty()).then(|| delta.reasoning.clone()),
-            tool_calls: calls.map(|(place, call)| CallWire::new(first_call + place, call)).collect(),
-        };
-        bytes.append(&mut self.chunk(choice, wire, delta.logprobs.as_deref(), None));
+        assert!(!self.choices[choice as usize].finished, "choice {choice} was already finished");
+        bytes.append(&mut self.chunk(choice, delta, scores, None));
         bytes
-    }
-    /// Returns the chunk that ends one choice. Each choice is finished exactly once.
-    pub fn finish(&mut self, choice: u32, reason: FinishReason) -> Vec<u8> {
-        let mut bytes = self.open(choice);
-        let progress = &mut self.choices[choice as usize];
-        assert!(!progress.finished, "choice {choice} was already finished");
-        progress.finished = true;
-        bytes.append(&mut self.chunk(choice, DeltaWire::default(), None, Some(reason)));
-        bytes
-    }
-    /// Returns the end of an answer that ended well: the usage, if it was asked for, and `[DONE]`.
-    pub fn end(self, usage: &Usage) -> Vec<u8> {
-        assert!(self.choices.iter().all(|choice| choice.finished), "a stream ends after all of its choices");
-        let mut bytes = Vec::new();
-        if self.include_usage {
-            bytes = frame(&self.wire(Vec::new(), Some(Some(usage.into()))));
-        }
-        bytes.extend_from_slice(DONE);
-        bytes
-    }
-    /// Returns the end of an answer that broke: the error, and no `[DONE]`, so that nobody takes it for a whole one.
-    pub fn broken(self, error: &ErrorBody) -> Vec<u8> {
-        crate::openai::stream::error_frame(error)
     }
     fn open(&mut self, choice: u32) -> Vec<u8> {
         if std::mem::replace(&mut self.choices[choice as usize].opened, true) {
@@ -123,6 +72,83 @@ impl Stream {
     }
 }
 
+impl Writer for Stream {
+    /// All deltas share one chunk; before the choice's first one comes the chunk that names its role.
+    fn delta(&mut self, choice: u32, deltas: &[Delta]) -> Vec<u8> {
+        let (mut wire, mut scores) = (DeltaWire::default(), None);
+        for delta in deltas {
+            wire.add(delta);
+            if let Delta::Scores(more) = delta {
+                scores.get_or_insert_with(Vec::new).extend_from_slice(more);
+            }
+        }
+        if wire.is_empty() && scores.is_none() {
+            return Vec::new();
+        }
+        self.write(choice, wire, scores.as_deref())
+    }
+    fn finish(&mut self, choice: u32, finish: &Finish) -> Vec<u8> {
+        let mut bytes = self.open(choice);
+        let progress = &mut self.choices[choice as usize];
+        assert!(!progress.finished, "choice {choice} was already finished");
+        progress.finished = true;
+        bytes.append(&mut self.chunk(choice, DeltaWire::default(), None, Some(finish.reason)));
+        bytes
+    }
+    /// The usage, if it was asked for, and `[DONE]`.
+    fn end(self: Box<Self>, report: &UsageReport) -> Vec<u8> {
+        assert!(self.choices.iter().all(|choice| choice.finished), "a stream ends after all of its choices");
+        let mut bytes = Vec::new();
+        if self.include_usage {
+            bytes = frame(&self.wire(Vec::new(), Some(Some((&report.usage).into()))));
+        }
+        bytes.extend_from_slice(DONE);
+        bytes
+    }
+    /// The error, and no `[DONE]`.
+    fn broken(self: Box<Self>, trouble: &Trouble) -> Vec<u8> {
+        crate::openai::stream::error_frame(trouble)
+    }
+}
+
+impl DeltaWire {
+    fn is_empty(&self) -> bool {
+        self.content.is_none()
+            && self.reasoning_content.is_none()
+            && self.tool_calls.is_empty()
+            && self.refusal.is_none()
+    }
+    fn add(&mut self, delta: &Delta) {
+        let append = |known: &mut Option<String>, more: &str| {
+            if !more.is_empty() {
+                known.get_or_insert_default().push_str(more);
+            }
+        };
+        match delta {
+            Delta::Text(text) => append(&mut self.content, text),
+            Delta::Refusal(text) => append(&mut self.refusal, text),
+            Delta::Reasoning(text) => append(&mut self.reasoning_content, text),
+            Delta::ToolCall { index, id, name, .. } => {
+                let function = FunctionWire { name: Some(name.clone()), arguments: String::new() };
+                let (id, kind) = (Some(id.clone()), Some("function".to_owned()));
+                self.tool_calls.push(CallWire { index: *index as usize, id, kind, function });
+            }
+            Delta::Arguments { index, json } => {
+                let index = *index as usize;
+                match self.tool_calls.iter_mut().find(|call| call.index == index) {
+                    Some(call) => call.function.arguments.push_str(json),
+                    None => {
+                        let function = FunctionWire { name: None, arguments: json.clone() };
+                        self.tool_calls.push(CallWire { index, id: None, kind: None, function });
+                    }
+                }
+            }
+            // Only their maker has a use for these, and this dialect no words.
+            Delta::ReasoningProof { .. } | Delta::SealedReasoning(_) | Delta::Scores(_) => {}
+        }
+    }
+}
+
 /// One event. Private to the dialect, but named by [`Fold`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Chunk {
@@ -155,6 +181,8 @@ struct DeltaWire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    refusal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<CallWire>,
@@ -177,13 +205,6 @@ struct FunctionWire {
     name: Option<String>,
     #[serde(default)]
     arguments: String,
-}
-
-impl CallWire {
-    fn new(index: usize, call: &ToolCall) -> Self {
-        let function = FunctionWire { name: Some(call.name.clone()), arguments: call.arguments.clone() };
-        Self { index, id: Some(call.id.clone()), kind: Some("function".to_owned()), function }
-    }
 }
 
 /// Choices and calls that a stream may name; more is no answer to a request that we understand.
@@ -244,7 +265,12 @@ impl Choice {
                 return Err(format!("tool call {} of at most {FOLDED_MAX}", call.index));
             }
             if self.tool_calls.len() <= call.index {
-                let empty = || ToolCall { id: String::new(), name: String::new(), arguments: String::new() };
+                let empty = || ToolCall {
+                    id: String::new(),
+                    name: String::new(),
+                    arguments: String::new(),
+                    proof: None,
+                };
                 self.tool_calls.resize_with(call.index + 1, empty);
             }
             let known = &mut self.tool_calls[call.index];

@@ -4,10 +4,39 @@ mod reply;
 mod request;
 mod stream;
 
+use domain::{Answer, UsageReport};
+
+use crate::{Form, Head, Writer};
+
 pub use reply::{Choice, Reply};
-pub use request::Request;
+pub use request::read;
 pub(super) use request::read_tokens;
-pub use stream::{Delta, Stream};
+pub use stream::Stream;
+
+/// The dialect's name.
+pub const DIALECT: &str = "openai.completions";
+
+/// How a completion request is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct CompletionForm {
+    pub include_usage: bool,
+}
+
+impl Form for CompletionForm {
+    fn dialect(&self) -> &'static str {
+        DIALECT
+    }
+    fn answer_id(&self, number: &str) -> String {
+        format!("cmpl-{number}")
+    }
+    fn writer(&self, head: Head, choices: u32) -> Box<dyn Writer> {
+        Box::new(Stream::new(head, choices, self.include_usage))
+    }
+    fn whole(&self, head: &Head, answer: &Answer, report: &UsageReport) -> Vec<u8> {
+        let choices = answer.choices.iter().map(Choice::of).collect();
+        Reply { head: head.clone(), choices, usage: Some(report.usage) }.to_json()
+    }
+}
 
 #[cfg(test)]
 mod tests;

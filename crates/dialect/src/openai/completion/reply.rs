@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use domain::Usage;
+use domain::{AnsweredChoice, FinishReason, TokenScore, Usage};
 
+use crate::Head;
 use crate::openai::logprobs::CompletionLogprobs;
+use crate::openai::stream::json;
 use crate::openai::usage::UsageWire;
-use crate::openai::{FinishReason, Head, TokenScore, stream::json};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
@@ -63,6 +64,14 @@ impl Reply {
 }
 
 impl Choice {
+    pub(super) fn of(choice: &AnsweredChoice) -> Self {
+        Self {
+            text: choice.text(),
+            logprobs: choice.scores.clone(),
+            finish: choice.finish.as_ref().map(|finish| finish.reason),
+        }
+    }
+
     fn wire(&self, index: usize) -> ChoiceWire<'_> {
         let logprobs = self.logprobs.as_deref().map(|scores| CompletionLogprobs::new(scores, 0));
         ChoiceWire { index, text: &self.text, logprobs, finish_reason: self.finish }

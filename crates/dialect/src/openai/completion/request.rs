@@ -1,84 +1,44 @@
 //! What does a completion request ask for?
 //!
-//! Fields that are not known are accepted without any effect, and listed by [`Request::ignored`]. `suffix` and a `best_of`
+//! Fields that are not known are accepted without any effect, and listed by [`Heard::ignored`]. `suffix` and a `best_of`
 //! beyond `n` are refused by name.
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use domain::{Ask, Input, ModelName, Prompt, Sampling, TokenId};
+use domain::{Ask, Input, Prompt, TokenId};
 
-use crate::BadRequest;
-use crate::openai::Labels;
+use super::CompletionForm;
 use crate::openai::generation::{Generation, empty, take_max_tokens, too_long};
 use crate::read::{Fields, integer, unsupported, wrong_type};
-
-#[derive(Clone, Debug)]
-pub struct Request {
-    generation: Generation,
-    prompts: Vec<Prompt>,
-    max_output_tokens: u32,
-    logprobs: Option<u8>,
-    echo: bool,
-    labels: Labels,
-    ignored: Vec<String>,
-}
+use crate::{BadRequest, Heard, Labels};
 
 /// OpenAI's own bound of prompts in one request.
 const PROMPTS_MAX: usize = 2048;
 /// OpenAI's own default, which surprises everybody once, but which clients rely on.
 const OUTPUT_TOKENS_DEFAULT: u32 = 16;
 
-impl Request {
-    pub fn read(body: &[u8]) -> Result<Self, BadRequest> {
-        let mut fields = Fields::parse(body)?;
-        fields.refuse(&[
-            ("suffix", "Models here continue a text; they do not fill a gap."),
-            ("response_format", "It belongs to /v1/chat/completions."),
-            ("prompt_embeds", "Use 'prompt'."),
-        ])?;
-        let generation = Generation::take(&mut fields)?;
-        check_best_of(&mut fields, generation.choices)?;
-        Ok(Self {
-            max_output_tokens: take_max_tokens(&mut fields, "max_tokens", 0)?
-                .unwrap_or(OUTPUT_TOKENS_DEFAULT),
-            logprobs: fields.integer("logprobs", 0, 20)?.map(|top| top as u8),
-            echo: fields.flag("echo")?,
-            prompts: take_prompts(&mut fields)?,
-            generation,
-            labels: Labels::take(&mut fields),
-            ignored: fields.left(),
-        })
-    }
-    /// Returns the model's name, as the client wrote it.
-    pub fn model(&self) -> &ModelName {
-        &self.generation.model
-    }
-    /// Returns what the request says about where it belongs.
-    pub fn labels(&self) -> &Labels {
-        &self.labels
-    }
-    /// Returns the fields that were accepted without any effect, in the order of the request: for a debug header.
-    pub fn ignored(&self) -> &[String] {
-        &self.ignored
-    }
-    /// Returns the ask. What the request left open is taken from the model's `defaults`.
-    pub fn into_ask(self, defaults: &Sampling) -> Ask {
-        let generation = self.generation;
-        Ask {
-            model: generation.model,
-            input: Input::Completion(self.prompts),
-            max_output_tokens: Some(self.max_output_tokens),
-            sampling: generation.sampling.over(defaults),
-            stop: generation.stop,
-            logprobs: self.logprobs,
-            choices: generation.choices,
-            stream: generation.stream,
-            stream_usage: generation.stream_usage,
-            echo: self.echo,
-            ignore_eos: generation.ignore_eos,
-            user: generation.user,
-        }
-    }
+/// Reads a completion request.
+pub fn read(body: &[u8]) -> Result<Heard, BadRequest> {
+    let mut fields = Fields::parse(body)?;
+    fields.refuse(&[
+        ("suffix", "Models here continue a text; they do not fill a gap."),
+        ("response_format", "It belongs to /v1/chat/completions."),
+        ("prompt_embeds", "Use 'prompt'."),
+    ])?;
+    let generation = Generation::take(&mut fields)?;
+    check_best_of(&mut fields, generation.choices)?;
+    let form = Arc::new(CompletionForm { include_usage: generation.stream_usage });
+    let max_output_tokens = take_max_tokens(&mut fields, "max_tokens", 0)?.unwrap_or(OUTPUT_TOKENS_DEFAULT);
+    let ask = Ask {
+        max_output_tokens: Some(max_output_tokens),
+        logprobs: fields.integer("logprobs", 0, 20)?.map(|top| top as u8),
+        echo: fields.flag("echo")?,
+        input: Input::Completion(take_prompts(&mut fields)?),
+        ..generation.into_ask()
+    };
+    Ok(Heard { ask, labels: Labels::take(&mut fields), ignored: fields.left(), form })
 }
 
 /// All of `n` answers are given back, so there is no choosing among more.

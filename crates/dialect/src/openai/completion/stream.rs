@@ -2,23 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use domain::Usage;
+use domain::{Delta, Finish, FinishReason, TokenScore, UsageReport};
 
 use super::{Choice, Reply};
 use crate::openai::logprobs::CompletionLogprobs;
 use crate::openai::stream::{DONE, Fold, error_frame, frame};
 use crate::openai::usage::UsageWire;
-use crate::openai::{ErrorBody, FinishReason, Head, TokenScore};
+use crate::{Head, Trouble, Writer};
 
-/// What one chunk adds to one choice.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Delta {
-    pub text: String,
-    /// Scores of the tokens that became final with this chunk.
-    pub logprobs: Option<Vec<TokenScore>>,
-}
-
-/// Writes the events of one streamed completion. It ends exactly once: [`Stream::end`] or [`Stream::broken`] takes it.
+/// Writes the events of one streamed completion.
 #[derive(Debug)]
 pub struct Stream {
     head: Head,
@@ -38,41 +30,6 @@ impl Stream {
     /// every chunk carries `usage`, `null` in all but the last.
     pub fn new(head: Head, choices: u32, include_usage: bool) -> Self {
         Self { head, include_usage, choices: vec![Progress::default(); choices as usize] }
-    }
-    /// Returns the chunk that carries `delta`; no bytes for a delta that adds nothing.
-    pub fn delta(&mut self, choice: u32, delta: &Delta) -> Vec<u8> {
-        if *delta == Delta::default() {
-            return Vec::new();
-        }
-        let progress = &mut self.choices[choice as usize];
-        assert!(!progress.finished, "choice {choice} was already finished");
-        let scores = delta.logprobs.as_deref();
-        let logprobs = scores.map(|scores| CompletionLogprobs::new(scores, progress.offset));
-        for score in scores.unwrap_or_default() {
-            progress.offset += score.text.chars().count() as u64;
-        }
-        self.chunk(choice, delta.text.clone(), logprobs, None)
-    }
-    /// Returns the chunk that ends one choice. Each choice is finished exactly once.
-    pub fn finish(&mut self, choice: u32, reason: FinishReason) -> Vec<u8> {
-        let progress = &mut self.choices[choice as usize];
-        assert!(!progress.finished, "choice {choice} was already finished");
-        progress.finished = true;
-        self.chunk(choice, String::new(), None, Some(reason))
-    }
-    /// Returns the end of an answer that ended well: the usage, if it was asked for, and `[DONE]`.
-    pub fn end(self, usage: &Usage) -> Vec<u8> {
-        assert!(self.choices.iter().all(|choice| choice.finished), "a stream ends after all of its choices");
-        let mut bytes = Vec::new();
-        if self.include_usage {
-            bytes = frame(&self.wire(Vec::new(), Some(Some(usage.into()))));
-        }
-        bytes.extend_from_slice(DONE);
-        bytes
-    }
-    /// Returns the end of an answer that broke: the error, and no `[DONE]`, so that nobody takes it for a whole one.
-    pub fn broken(self, error: &ErrorBody) -> Vec<u8> {
-        error_frame(error)
     }
     fn chunk(
         &self,
@@ -96,6 +53,51 @@ impl Stream {
             choices,
             usage,
         }
+    }
+}
+
+impl Writer for Stream {
+    fn delta(&mut self, choice: u32, deltas: &[Delta]) -> Vec<u8> {
+        let (mut text, mut scores) = (String::new(), None);
+        for delta in deltas {
+            match delta {
+                Delta::Text(more) => text.push_str(more),
+                Delta::Scores(more) => scores.get_or_insert_with(Vec::new).extend_from_slice(more),
+                // A completion is text and nothing else.
+                _ => {}
+            }
+        }
+        if text.is_empty() && scores.is_none() {
+            return Vec::new();
+        }
+        let progress = &mut self.choices[choice as usize];
+        assert!(!progress.finished, "choice {choice} was already finished");
+        let scores: Option<&[TokenScore]> = scores.as_deref();
+        let logprobs = scores.map(|scores| CompletionLogprobs::new(scores, progress.offset));
+        for score in scores.unwrap_or_default() {
+            progress.offset += score.text.chars().count() as u64;
+        }
+        self.chunk(choice, text, logprobs, None)
+    }
+    fn finish(&mut self, choice: u32, finish: &Finish) -> Vec<u8> {
+        let progress = &mut self.choices[choice as usize];
+        assert!(!progress.finished, "choice {choice} was already finished");
+        progress.finished = true;
+        self.chunk(choice, String::new(), None, Some(finish.reason))
+    }
+    /// The usage, if it was asked for, and `[DONE]`.
+    fn end(self: Box<Self>, report: &UsageReport) -> Vec<u8> {
+        assert!(self.choices.iter().all(|choice| choice.finished), "a stream ends after all of its choices");
+        let mut bytes = Vec::new();
+        if self.include_usage {
+            bytes = frame(&self.wire(Vec::new(), Some(Some((&report.usage).into()))));
+        }
+        bytes.extend_from_slice(DONE);
+        bytes
+    }
+    /// The error, and no `[DONE]`.
+    fn broken(self: Box<Self>, trouble: &Trouble) -> Vec<u8> {
+        error_frame(trouble)
     }
 }
 

@@ -34,7 +34,7 @@ impl Labels {
     }
 
     /// Reads what there is. Nothing here is ever refused: these fields belong to the client, in whatever form.
-    pub(super) fn take(fields: &mut Fields) -> Self {
+    pub(crate) fn take(fields: &mut Fields) -> Self {
         let mut labels = Self::default();
         for (name, place) in OF_METADATA {
             if let Some(text) = fields.peek("metadata").and_then(|metadata| text(metadata.get(name)?)) {
