@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use dialect::BadRequest;
-use dialect::openai::{ErrorBody, ErrorType};
+use dialect::{BadRequest, Trouble, TroubleKind, openai};
 use domain::{Account, ModelName, SubmitError};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
@@ -187,15 +186,16 @@ impl Refusal {
         }
     }
 
-    fn kind(&self) -> ErrorType {
+    fn kind(&self) -> TroubleKind {
         match self.status() {
-            StatusCode::UNAUTHORIZED => ErrorType::AuthenticationError,
-            StatusCode::FORBIDDEN => ErrorType::PermissionError,
-            StatusCode::TOO_MANY_REQUESTS => ErrorType::RateLimitError,
-            StatusCode::SERVICE_UNAVAILABLE => ErrorType::ServiceUnavailableError,
-            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => ErrorType::TimeoutError,
-            StatusCode::INTERNAL_SERVER_ERROR => ErrorType::ServerError,
-            _ => ErrorType::InvalidRequestError,
+            StatusCode::PAYLOAD_TOO_LARGE => TroubleKind::RequestTooLarge,
+            StatusCode::UNAUTHORIZED => TroubleKind::AuthenticationError,
+            StatusCode::FORBIDDEN => TroubleKind::PermissionError,
+            StatusCode::TOO_MANY_REQUESTS => TroubleKind::RateLimitError,
+            StatusCode::SERVICE_UNAVAILABLE => TroubleKind::ServiceUnavailableError,
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => TroubleKind::TimeoutError,
+            StatusCode::INTERNAL_SERVER_ERROR => TroubleKind::ServerError,
+            _ => TroubleKind::InvalidRequestError,
         }
     }
 
@@ -225,11 +225,11 @@ impl Refusal {
     }
 
     /// Returns what the client reads: the body of a refusal, or the last event of a stream that ends badly.
-    pub fn error_body(&self) -> ErrorBody {
+    pub fn trouble(&self) -> Trouble {
         if let Self::BadRequest(bad) = self {
-            return ErrorBody::from(bad.clone());
+            return Trouble::from(bad.clone());
         }
-        let body = ErrorBody::new(self.kind(), self.to_string()).code(self.code());
+        let body = Trouble::new(self.kind(), self.to_string()).code(self.code());
         match self {
             Self::ModelUnknown { .. } | Self::NotAllowed { lack: Lack::Scope(ScopeKind::Model), .. } => {
                 body.param("model")
@@ -241,7 +241,7 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.error_body().to_json()));
+        let mut response = Response::new(Body::from(openai::error_to_json(&self.trouble())));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -259,7 +259,7 @@ impl IntoResponse for Refusal {
             let is_soon = self.retry_after().is_some_and(|wait| wait <= WORTH_REPEATING);
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if is_soon { "true" } else { "false" }));
         }
-        if self.kind() == ErrorType::AuthenticationError {
+        if self.kind() == TroubleKind::AuthenticationError {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.leaves_body_unread() {
