@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use domain::{ModelName, RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{
-    Amount, Circumstances, EndOutcome, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason,
-    Settlement, Shortage, Standing, TaskPath, Timestamp,
+    Amount, Circumstances, EndOutcome, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, Release,
+    ReleaseReason, Settlement, Shortage, Standing, TaskPath, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;

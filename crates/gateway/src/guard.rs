@@ -165,14 +165,22 @@ impl Order {
 
     /// Returns the headers that only a good answer carries.
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
-        const IGNORED_BYTES_MAX: usize = 512;
-        let mut ignored = self.ignored.join(", ");
-        ignored.truncate(ignored.floor_char_boundary(IGNORED_BYTES_MAX));
-        let value = HeaderValue::from_str(&ignored).ok().filter(|_| !ignored.is_empty());
-        let ignored = value.map(|value| (HeaderName::from_static("x-baseload-ignored-fields"), value));
-        let task = self.task.iter().flat_map(Turn::headers);
-        ignored.into_iter().chain(task).chain(self.notes.iter().cloned()).collect()
+        headers(&self.ignored, self.task.as_ref(), self.notes.clone())
     }
+}
+
+/// Returns the headers that only a good answer carries: what had no effect, how its task stands, and what else is to be noted.
+pub fn headers(
+    ignored: &[String],
+    task: Option<&Turn>,
+    notes: Vec<(HeaderName, HeaderValue)>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    const IGNORED_BYTES_MAX: usize = 512;
+    let mut ignored = ignored.join(", ");
+    ignored.truncate(ignored.floor_char_boundary(IGNORED_BYTES_MAX));
+    let value = HeaderValue::from_str(&ignored).ok().filter(|_| !ignored.is_empty());
+    let ignored = value.map(|value| (HeaderName::from_static("x-baseload-ignored-fields"), value));
+    ignored.into_iter().chain(task.into_iter().flat_map(Turn::headers)).chain(notes).collect()
 }
 
 fn check_works(app: &App, ask: &Ask) -> Result<(), Refusal> {

@@ -41,7 +41,8 @@ fn message(written: &Value) -> ChatMessage {
     let reasoning = |text| Part::Reasoning(Reasoning { text, ..Reasoning::default() });
     let calls = written["tool_calls"].as_array().into_iter().flatten().map(call).map(Part::ToolCall);
     let role = role.into_iter().find(|role| written["role"] == role.as_str()).unwrap();
-    let said = text("reasoning_content").map(reasoning).into_iter().chain([Part::text(text("content").unwrap())]);
+    let said =
+        text("reasoning_content").map(reasoning).into_iter().chain([Part::text(text("content").unwrap())]);
     ChatMessage {
         name: text("name"),
         tool_call_id: text("tool_call_id"),

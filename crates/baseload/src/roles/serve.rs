@@ -182,7 +182,10 @@ impl Process {
         ));
         let replay =
             tokio::spawn(gateway::replay_spooled(self.app.clone(), sweeping.clone().cancelled_owned()));
+        let priced = self.app.clone();
+        let prices = tokio::spawn(async move { priced.keep_prices_fresh().await });
         let served = gateway::serve(self.listener, self.app, stop).await;
+        prices.abort();
         sweeping.cancel();
         sweep.await?;
         beat.await?;

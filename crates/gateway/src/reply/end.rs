@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::{ModelName, UsageEnd};
+use fleet::{Fault, Outcome};
 use ledger::{Action, Measure, ReleaseReason, Standing};
 
 use super::outlet::Deaf;
@@ -42,6 +43,15 @@ impl End {
         match self {
             Self::ClientLeft | Self::SlowReader => ReleaseReason::ClientLeft,
             _ => ReleaseReason::Failed,
+        }
+    }
+    /// Returns what it says of the unit that answered.
+    pub fn outcome(&self, output_tokens: u64) -> Outcome {
+        match self {
+            Self::Complete | Self::BudgetExhausted => Outcome::Answered { output_tokens },
+            Self::Failed(_) => Outcome::Failed(Fault::Server),
+            Self::EngineLost | Self::UpstreamBroke(_) => Outcome::Failed(Fault::Reset),
+            _ => Outcome::Cancelled { output_tokens },
         }
     }
     pub fn word(&self) -> &'static str {

@@ -19,8 +19,20 @@ pub type Told = oneshot::Sender<Result<Response, Refusal>>;
 
 /// Whoever waits for the answer: a stream that takes it as it grows, or a single reply that takes it whole.
 pub enum Listener {
-    Growing { writer: Box<dyn Writer>, outlet: Outlet, ready: Vec<u8>, ready_bytes_max: usize, ping: Box<Interval> },
-    Whole { form: Arc<dyn Form>, head: Head, answer: Answer, told: Told, headers: Headers },
+    Growing {
+        writer: Box<dyn Writer>,
+        outlet: Outlet,
+        ready: Vec<u8>,
+        ready_bytes_max: usize,
+        ping: Box<Interval>,
+    },
+    Whole {
+        form: Arc<dyn Form>,
+        head: Head,
+        answer: Answer,
+        told: Told,
+        headers: Headers,
+    },
 }
 
 pub enum Stir {

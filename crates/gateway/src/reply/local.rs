@@ -5,25 +5,31 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use domain::{Delta, Finish, FinishReason, StepEvent, TokenOut, Usage, UsageReport, UsageSource, WorkEnd, WorkEvent, WorkKey};
-use tokio::task::JoinHandle;
+use domain::{
+    Delta, Finish, FinishReason, StepEvent, TokenOut, Usage, UsageReport, UsageSource, WorkEnd, WorkEvent,
+    WorkKey,
+};
 use tokio::time::Instant as TokioInstant;
 
 use super::choice::Choice;
-use super::credit::Credit;
 use super::end::{End, refusal_of, wall_clock_left};
 use super::listener::{Closing, Listener, Stir};
+use super::purse::Purse;
 use super::tally::{self, Tally};
-use super::{LAST_COUNT_WAIT, grown};
-use crate::admit::{self, Growth, OpenHold};
+use crate::admit::OpenHold;
 use crate::app::App;
 use crate::events;
 use crate::guard::Order;
 use crate::metrics::{Finished, ModelMetrics};
+use crate::supply::Attempt;
 use crate::upstream::WorkStream;
 use crate::visit::Visit;
+
+/// How long cancelled work may take to say what it used. The engine answers within a step; steps are bounded by its own
+/// budget, tenths of a second. After this the door's own count is booked.
+const LAST_COUNT_WAIT: Duration = Duration::from_secs(5);
 
 /// One answer on its way.
 pub struct Reply {
@@ -32,7 +38,7 @@ pub struct Reply {
     order: Order,
     works: WorkStream,
     listener: Listener,
-    hold: OpenHold,
+    purse: Purse,
     choices: Vec<Choice>,
     tallies: Vec<Tally>,
     finishes: Vec<Option<FinishReason>>,
@@ -44,9 +50,7 @@ pub struct Reply {
     deadline: TokioInstant,
     /// A task's time ends the answer, before the server's own limit does.
     ends_by_budget: bool,
-    credit: Credit,
-    /// At most one wish for more is under way.
-    growth: Option<JoinHandle<Growth>>,
+    attempt: Attempt,
 }
 
 impl Reply {
@@ -57,20 +61,19 @@ impl Reply {
         works: WorkStream,
         listener: Listener,
         hold: OpenHold,
+        attempt: Attempt,
     ) -> Self {
         let count = order.choices_total();
         let deadline = visit.arrived + app.limits.request_timeout;
         let left = wall_clock_left(&hold.standings).map(|left| Instant::now() + left);
-        let held_output = hold.estimate.output;
         Self {
             ends_by_budget: left.is_some_and(|end| end < deadline),
-            credit: Credit::new(held_output, order.output_tokens_max(), count as u64),
-            growth: None,
+            purse: Purse::new(hold, order.output_tokens_max(), count as u64),
             choices: (0..count).map(|index| Choice::new(&order, index)).collect(),
             tallies: (0..count).map(|index| Tally::new(order.prompt_of(index).tokens.len())).collect(),
             finishes: vec![None; count],
             last_finish: None,
-            metrics: app.metrics.model(order.model.name.as_str()).clone(),
+            metrics: app.metrics.model(order.model.name.as_str()),
             started: Instant::now(),
             last_token: vec![None; count],
             deadline: TokioInstant::from_std(left.map_or(deadline, |end| end.min(deadline))),
@@ -79,7 +82,7 @@ impl Reply {
             order,
             works,
             listener,
-            hold,
+            attempt,
         }
     }
 
@@ -89,10 +92,6 @@ impl Reply {
             Err(End::TooLong) if self.ends_by_budget => End::BudgetExhausted,
             Err(end) => end,
         };
-        // Whatever comes of a wish under way, it comes before the end in the book.
-        if let Some(growth) = self.growth.take() {
-            let _ = growth.await;
-        }
         if end == End::BudgetExhausted {
             self.end_by_budget();
         }
@@ -106,8 +105,10 @@ impl Reply {
                 usage.output / choices,
             );
         }
-        let Self { app, visit, order, listener, hold, last_finish, works, .. } = self;
+        let Self { app, visit, order, listener, purse, last_finish, works, attempt, .. } = self;
         drop(works);
+        attempt.end(end.outcome(usage.output));
+        let hold = purse.close().await;
         let booked = match usage.total() {
             0 => hold.release(end.release_reason()).await,
             _ => hold.settle(usage, end.usage_end(), UsageSource::Measured).await,
@@ -136,7 +137,7 @@ impl Reply {
         while self.finishes.iter().any(Option::is_none) {
             let event = self.next_event().await?;
             self.take(event).await?;
-            self.ask_for_more();
+            self.purse.ask_for_more();
             // What has arrived meanwhile leaves in the same packet.
             while let Some(event) = self.works.next_ready() {
                 self.take(event).await?;
@@ -157,7 +158,7 @@ impl Reply {
                 },
                 () = cut.cancelled() => return Err(End::Cut),
                 () = tokio::time::sleep_until(self.deadline) => return Err(End::TooLong),
-                growth = grown(&mut self.growth) => self.note(growth)?,
+                grown = self.purse.grown() => grown?,
                 event = self.works.next() => return event.ok_or(End::EngineLost),
             }
         }
@@ -190,7 +191,7 @@ impl Reply {
         self.clock(index, tokens.len());
         let room = self.room_for(tokens.len() as u64).await?;
         let taken = self.choices[index].take(&tokens[..room]);
-        self.credit.deliver(taken.tokens);
+        self.purse.deliver(taken.tokens);
         self.tallies[index].took(taken.tokens, taken.reasoning_tokens);
         self.say(index, taken.deltas).await?;
         if taken.is_stopped {
@@ -207,15 +208,11 @@ impl Reply {
     /// Returns how many of so many tokens may be delivered: all of them as soon as they are held, or fewer, and then no more
     /// will ever be.
     async fn room_for(&mut self, tokens: u64) -> Result<usize, End> {
-        while self.credit.room() < tokens {
-            self.ask_for_more();
-            if self.growth.is_none() {
-                break;
-            }
+        while self.purse.room() < tokens && self.purse.ask_for_more() {
             let cut = self.app.cut.clone();
             tokio::select! {
                 biased;
-                growth = grown(&mut self.growth) => self.note(growth)?,
+                grown = self.purse.grown() => grown?,
                 stir = self.listener.stir() => match stir {
                     Stir::Gone => return Err(End::ClientLeft),
                     Stir::PingTime => self.listener.ping(),
@@ -224,26 +221,7 @@ impl Reply {
                 () = tokio::time::sleep_until(self.deadline) => return Err(End::TooLong),
             }
         }
-        Ok(self.credit.room().min(tokens) as usize)
-    }
-
-    /// Asks for a larger hold when it is time to; tokens go on being delivered meanwhile, as far as they are held.
-    fn ask_for_more(&mut self) {
-        if self.growth.is_none()
-            && let Some(output) = self.credit.wish()
-        {
-            let estimate = Usage { output, ..self.hold.estimate };
-            self.growth = Some(tokio::spawn(admit::grow(&self.hold, estimate)));
-        }
-    }
-
-    fn note(&mut self, growth: Growth) -> Result<(), End> {
-        match growth {
-            Growth::Held(held) => self.credit.granted(held.output),
-            Growth::Short => self.credit.refused(),
-            Growth::Lost => return Err(End::HoldLost),
-        }
-        Ok(())
+        Ok(self.purse.room().min(tokens) as usize)
     }
 
     /// Ends every choice that still runs, with what was delivered of it.
@@ -307,6 +285,7 @@ impl Reply {
         let now = Instant::now();
         if self.last_token.iter().all(Option::is_none) {
             self.metrics.ttft.observe(self.visit.first_token().as_secs_f64());
+            self.attempt.first_token();
         }
         if let Some(last) = self.last_token[index].replace(now) {
             let each = (now - last).as_secs_f64() / tokens.max(1) as f64;

@@ -15,24 +15,6 @@ pub mod end;
 pub mod listener;
 pub mod local;
 mod outlet;
+mod purse;
 pub mod remote;
 mod tally;
-
-use std::time::Duration;
-
-use tokio::task::JoinHandle;
-
-use crate::admit::Growth;
-
-/// How long cancelled work may take to say what it used. The engine answers within a step; steps are bounded by its own
-/// budget, tenths of a second. After this the door's own count is booked.
-const LAST_COUNT_WAIT: Duration = Duration::from_secs(5);
-
-/// Returns what came of the wish under way; waits for ever where there is none.
-async fn grown(growth: &mut Option<JoinHandle<Growth>>) -> Growth {
-    let Some(task) = growth else { return std::future::pending().await };
-    // It ends without a word only by a panic, which the runtime has logged.
-    let grown = task.await.unwrap_or(Growth::Lost);
-    *growth = None;
-    grown
-}

@@ -19,7 +19,15 @@ fn conversation(lines: &[&str]) -> Vec<ChatMessage> {
                     let (name, arguments) = call.split_once('(').unwrap();
                     drawn += 1;
                     let arguments = arguments.strip_suffix(')').unwrap().to_owned();
-                    (ToolCall { id: format!("call_{drawn}"), name: name.to_owned(), arguments, proof: None }, result)
+                    (
+                        ToolCall {
+                            id: format!("call_{drawn}"),
+                            name: name.to_owned(),
+                            arguments,
+                            proof: None,
+                        },
+                        result,
+                    )
                 })
                 .collect();
             let asking = calls.iter().map(|(call, _)| Part::ToolCall(call.clone())).collect();

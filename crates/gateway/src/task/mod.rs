@@ -15,8 +15,6 @@ pub mod memory;
 pub mod policy;
 pub mod stage;
 
-use std::sync::Arc;
-
 use dialect::{BadRequest, Labels};
 use domain::{ChatMessage, Input, ModelName, Part, Role, ToolChoice};
 use http::HeaderMap;
@@ -24,8 +22,7 @@ use http::header::{HeaderName, HeaderValue};
 use ledger::{LedgerError, NewTask, TaskChange, TaskDeed, TaskPath, TaskRecord, TaskState};
 
 use crate::admit::now;
-use crate::app::{App, ServedModel};
-use crate::place;
+use crate::app::App;
 use crate::refusal::Refusal;
 use crate::who::Caller;
 use budget::TaskBudget;
@@ -95,20 +92,6 @@ pub async fn enter(
         Some(why) if !turn.is_hand_back => Err(stop(app, &turn.path, why).await),
         _ => Ok(Some(turn)),
     }
-}
-
-/// Returns the model that answers: the one asked for, or the cheaper one that the task has come to.
-pub fn model(
-    app: &App,
-    caller: &Caller,
-    turn: Option<&Turn>,
-    asked: &ModelName,
-) -> Result<Arc<ServedModel>, Refusal> {
-    let asked = place::model(app, caller, asked)?;
-    // A cheaper model that is not served, or not for this caller, helps nobody.
-    let cheaper =
-        turn.and_then(|turn| turn.downgrade_to.as_ref()).map(|model| place::model(app, caller, model));
-    Ok(cheaper.and_then(Result::ok).unwrap_or(asked))
 }
 
 /// Takes the task's last turn; refuses where another request was faster.
