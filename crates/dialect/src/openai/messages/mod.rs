@@ -1,5 +1,7 @@
 //! What was said so far in a conversation?
 
+pub(super) mod written;
+
 use serde_json::Value;
 
 use domain::{ChatMessage, Part, Reasoning, Role, ToolCall};
