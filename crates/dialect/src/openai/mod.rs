@@ -7,6 +7,7 @@ pub mod error;
 pub mod models;
 pub mod stream;
 pub mod tokenize;
+pub mod unable;
 
 mod answer;
 mod body;
@@ -21,6 +22,7 @@ mod tier;
 mod tools;
 mod usage;
 mod wire;
+mod wishes;
 
 pub use error::to_json as error_to_json;
 pub use stream::DONE;

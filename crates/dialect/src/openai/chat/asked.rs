@@ -11,7 +11,7 @@ use crate::openai::wire::Manner;
 use crate::{Target, Untellable};
 
 /// The place of a native tool that is no entry of `tools` but a field of its own.
-pub(super) const WEB_SEARCH: &str = "web_search_options";
+pub(in crate::openai) const WEB_SEARCH: &str = "web_search_options";
 
 /// Returns the request's body.
 pub(super) fn body(ask: &Ask, target: &Target<'_>, manner: &Manner) -> Result<Vec<u8>, Untellable> {

@@ -10,6 +10,7 @@ use domain::{Answer, UsageReport};
 
 use crate::{Form, Head, Writer};
 
+pub(super) use asked::{WEB_SEARCH, effort};
 pub use reply::{Choice, Reply};
 pub use request::read;
 pub(super) use request::take_chat;

@@ -9,7 +9,7 @@ use domain::{
 };
 
 use super::*;
-use crate::{BadAnswer, BadRequest, Heard, Reader, Trouble, TroubleKind, Upstream};
+use crate::{BadAnswer, BadRequest, Heard, Trouble, TroubleKind, Upstream};
 
 fn request(fields: Value) -> Vec<u8> {
     let mut request = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
@@ -131,22 +131,12 @@ fn every_field_of_a_full_request_arrives() {
 #[test]
 fn what_changes_nothing_is_accepted_and_listed() {
     let body = request(json!({
-        "store": true, "metadata": {"a": "b"}, "service_tier": "auto", "parallel_tool_calls": true,
-        "reasoning_effort": "low", "prompt_cache_key": "k", "safety_identifier": "s", "verbosity": "low",
+        "store": true, "metadata": {"a": "b"}, "prediction": {"type": "content", "content": "x"},
+        "safety_identifier": "s", "verbosity": "low",
         "of_my_proxy": 1, "temperature": null, "seed": null, "suffix": null,
     }));
     let heard = read(&body).unwrap();
-    let expected = [
-        "store",
-        "metadata",
-        "service_tier",
-        "parallel_tool_calls",
-        "reasoning_effort",
-        "prompt_cache_key",
-        "safety_identifier",
-        "verbosity",
-        "of_my_proxy",
-    ];
+    let expected = ["store", "metadata", "prediction", "safety_identifier", "verbosity", "of_my_proxy"];
     assert_eq!(heard.ignored, expected);
 }
 
@@ -181,10 +171,25 @@ fn each_wrong_parameter_is_named() {
         (user(json!(5)), "messages[0].content", "invalid_type"),
         (
             user(json!([{"type": "image_url", "image_url": {}}])),
-            "messages[0].content[0]",
-            "unsupported_content",
+            "messages[0].content[0].image_url.url",
+            "missing_required_parameter",
         ),
-        (user(json!([{"type": "input_audio"}])), "messages[0].content[0]", "unsupported_content"),
+        (
+            user(json!([{"type": "image_url", "image_url": {"url": "data:nothing"}}])),
+            "messages[0].content[0].image_url.url",
+            "invalid_value",
+        ),
+        (
+            user(json!([{"type": "input_audio"}])),
+            "messages[0].content[0].input_audio",
+            "missing_required_parameter",
+        ),
+        (
+            user(json!([{"type": "file", "file": {}}])),
+            "messages[0].content[0].file.file_data",
+            "missing_required_parameter",
+        ),
+        (user(json!([{"type": "video_url"}])), "messages[0].content[0]", "unsupported_content"),
         (user(json!([{"type": "smell"}])), "messages[0].content[0].type", "invalid_value"),
         (user(json!([{"type": "text"}])), "messages[0].content[0].text", "missing_required_parameter"),
         (json!({"temperature": 2.1}), "temperature", "decimal_above_max_value"),
@@ -223,20 +228,29 @@ fn each_wrong_parameter_is_named() {
         (json!({"min_tokens": 5}), "min_tokens", "unsupported_parameter"),
         (json!({"suffix": "x"}), "suffix", "unsupported_parameter"),
         (json!({"guided_json": {"type": "object"}}), "guided_json", "unsupported_parameter"),
-        (json!({"response_format": {"type": "json_object"}}), "response_format", "unsupported_parameter"),
+        (
+            json!({"response_format": {"type": "json_schema"}}),
+            "response_format.json_schema",
+            "missing_required_parameter",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}),
+            "response_format.json_schema.schema",
+            "missing_required_parameter",
+        ),
         (json!({"response_format": {"type": "xml"}}), "response_format.type", "invalid_value"),
         (json!({"response_format": "json"}), "response_format", "invalid_type"),
         (json!({"modalities": ["text", "audio"]}), "modalities", "unsupported_parameter"),
         (json!({"functions": [{"name": "f"}]}), "functions", "unsupported_parameter"),
-        (json!({"tools": [{"type": "magic"}]}), "tools[0].type", "invalid_value"),
+        (json!({"tools": [{"type": "black magic"}]}), "tools[0].type", "invalid_value"),
         (json!({"tools": [{"type": "function"}]}), "tools[0].function", "missing_required_parameter"),
         (
             json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}),
             "tools[0].function.name",
             "invalid_value",
         ),
-        (json!({"tool_choice": "required"}), "tool_choice", "unsupported_parameter"),
-        (json!({"tool_choice": {"type": "function"}}), "tool_choice", "unsupported_parameter"),
+        (json!({"tool_choice": {"type": "function"}}), "tool_choice.function", "missing_required_parameter"),
+        (json!({"tool_choice": {"type": "luck"}}), "tool_choice.type", "invalid_value"),
         (json!({"tool_choice": "maybe"}), "tool_choice", "invalid_value"),
         (json!({"chat_template_kwargs": 1}), "chat_template_kwargs", "invalid_type"),
     ];

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use domain::{Answer, AnswerEvent, Ask, Finish, FinishReason, Input, Prompt, Scored, TokenScore, Usage};
 
 use super::*;
-use crate::{BadAnswer, Reader, Upstream};
+use crate::{BadAnswer, Upstream};
 
 fn request(fields: Value) -> Vec<u8> {
     let mut request = json!({"model": "m", "prompt": "Once"});
