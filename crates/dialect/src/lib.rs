@@ -10,6 +10,7 @@ mod bad_request;
 mod form;
 mod labels;
 mod read;
+mod retry_after;
 mod trouble;
 mod upstream;
 
