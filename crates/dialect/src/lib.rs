@@ -13,6 +13,7 @@ mod read;
 mod trouble;
 mod upstream;
 
+pub mod anthropic;
 pub mod openai;
 pub mod sse;
 
