@@ -14,6 +14,7 @@ mod retry_after;
 mod trouble;
 mod upstream;
 
+pub mod anthropic;
 pub mod openai;
 pub mod sse;
 
