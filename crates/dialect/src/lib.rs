@@ -13,6 +13,8 @@ mod read;
 mod trouble;
 mod upstream;
 
+pub mod aws;
+pub mod google;
 pub mod openai;
 pub mod sse;
 
