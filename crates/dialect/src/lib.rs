@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod bad_request;
+mod call_id;
+mod decimal;
 mod form;
 mod labels;
 mod read;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::usage::Counts;
 use super::{PROOF_MARK, fault};
+use crate::call_id::fingerprint;
 use crate::{BadAnswer, Fault, FaultKind};
 
 /// Begins the ids that we give to calls without one.
@@ -227,14 +228,7 @@ fn own_id(index: u32, answer: Option<&str>, name: &str, json: &str) -> String {
     let plain = |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
     let answer: String = answer.unwrap_or_default().chars().filter(plain).take(ANSWER_CHARS_MAX).collect();
     match answer.as_str() {
-        "" => {
-            // FNV-1a: two calls that differ shall differ, nobody attacks their own conversation.
-            let bytes = name.bytes().chain([0]).chain(json.bytes());
-            let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
-            format!("{OWN_CALL_PREFIX}{index}_{hash:016x}")
-        }
+        "" => format!("{OWN_CALL_PREFIX}{index}_{}", fingerprint(name.bytes().chain([0]).chain(json.bytes()))),
         answer => format!("{OWN_CALL_PREFIX}{index}_{answer}"),
     }
 }

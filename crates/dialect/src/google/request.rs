@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Home, conversation, tools, untellable};
 use crate::Untellable;
+use crate::decimal::decimal;
 
 /// A request's headers and body.
 pub(super) struct Said {
@@ -102,11 +103,6 @@ fn sampling(wish: &SamplingWish) -> Result<Map<String, Value>, Untellable> {
         ("seed", wish.seed.map(|seed| json!(folded(seed)))),
     ];
     Ok(said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
-}
-
-/// Returns the decimal as the client wrote it: 0.7 is not 0.699999988079071.
-fn decimal(value: f32) -> Value {
-    value.to_string().parse::<f64>().map_or(Value::Null, |value| json!(value))
 }
 
 /// Returns a seed that fits into Gemini's 31 bits. Small ones stay, and the same one stays the same.
