@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod bad_request;
+mod call_id;
+mod decimal;
 mod form;
 mod labels;
 mod read;
@@ -15,6 +17,8 @@ mod trouble;
 mod upstream;
 
 pub mod anthropic;
+pub mod aws;
+pub mod google;
 pub mod openai;
 pub mod sse;
 
