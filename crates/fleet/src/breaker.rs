@@ -145,17 +145,19 @@ impl Breaker {
         is_probe
     }
 
-    /// Notes a sign of life of a request that began in the epoch: its first token, or its whole answer.
-    pub fn lived(&mut self, epoch: u32) {
-        if epoch == self.epoch && matches!(self.state, BreakerState::Probing { .. }) {
+    /// Notes a sign of life of a request that began in the epoch: its first token, or its whole answer. Returns whether the
+    /// unit is back with it.
+    pub fn lived(&mut self, epoch: u32) -> bool {
+        let is_back = epoch == self.epoch && matches!(self.state, BreakerState::Probing { .. });
+        if is_back {
             self.state = BreakerState::Recovering { allowance: ALLOWANCE };
             (self.failures, self.good, self.bad) = (0, 0.0, 0.0);
         }
+        is_back
     }
 
-    /// Notes a whole answer.
+    /// Notes a whole answer, after its [`lived`](Self::lived).
     pub fn succeeded(&mut self, epoch: u32, now_us: u64) {
-        self.lived(epoch);
         if epoch != self.epoch {
             return;
         }

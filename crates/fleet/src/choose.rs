@@ -10,8 +10,8 @@ use crate::{Caching, Choice, Decision, Need, Order, Reason, Rejected, Standing, 
 
 /// Costs within this part of the cheapest are equal: a hundredth is less than what a guess of the answer's length is worth.
 const EQUAL_COST: i128 = 100;
-/// Of units that are hardly measured, each gets this many requests at a time to be measured with.
-const EXPLORERS_MAX: u32 = 2;
+/// Of units that are hardly measured, each awaits this many first tokens at a time, to be measured with.
+const EXPLORERS_MAX: usize = 2;
 
 /// A unit that answers to the name that was asked for, as it is now.
 #[derive(Clone, Copy, Debug)]
@@ -253,7 +253,7 @@ fn group(choice: &Choice, need: &Need, state: &UnitState) -> Group {
     }
     // Without an SLO there is nothing to prove.
     let crowded =
-        need.slo.is_some() && choice.standing == Standing::Unproven && state.in_flight() >= EXPLORERS_MAX;
+        need.slo.is_some() && choice.standing == Standing::Unproven && state.awaited() >= EXPLORERS_MAX;
     if choice.meets_slo && !crowded { Group::Meets } else { Group::Doubtful }
 }
 

@@ -116,6 +116,11 @@ impl Estimate {
         self.ratios.add(f64::INFINITY);
     }
 
+    /// Forgets those that never came: the unit is another one since.
+    pub fn forgive(&mut self) {
+        self.ratios.counts[BUCKETS - 1] = 0.0;
+    }
+
     fn fade(&mut self, now_us: u64) {
         let fade = faded(self.as_of_us, now_us);
         self.as_of_us = self.as_of_us.max(now_us);
@@ -158,8 +163,7 @@ impl Default for Histogram {
 
 impl Histogram {
     fn add(&mut self, ratio: f64) {
-        let position = place(ratio);
-        self.counts[position as usize] += 1.0;
+        self.counts[place(ratio) as usize] += 1.0;
     }
     fn fade(&mut self, factor: f64) {
         self.counts.iter_mut().for_each(|count| *count *= factor);
@@ -167,9 +171,10 @@ impl Histogram {
     fn total(&self) -> f64 {
         self.counts.iter().sum()
     }
-    /// Returns how many were at most so much, counting a bucket in part.
+    /// Returns how many were at most so much, counting a bucket in part. What never came is in the last one: no limit is so
+    /// generous that it counts.
     fn within(&self, ratio: f64) -> f64 {
-        let position = place(ratio);
+        let position = place(ratio).min(BUCKETS as f64 - 1.0 - 1e-6);
         let bucket = position as usize;
         self.counts[..bucket].iter().sum::<f64>() + self.counts[bucket] * position.fract()
     }

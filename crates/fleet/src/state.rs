@@ -13,6 +13,8 @@ const REST: Duration = Duration::from_secs(5);
 const REST_MAX: Duration = Duration::from_secs(3600);
 /// Requests whose first token is awaited and whose age is looked at: 8 bytes each. Those beyond are only counted.
 const AWAITED_MAX: usize = 1024;
+/// The pace of a long answer is learnt when it has this many tokens, and again when it ends.
+const PACED_TOKENS: u64 = 32;
 /// With fewer measurements than this, what is expected is mostly belief.
 const PROVEN_WEIGHT: f64 = 3.0;
 
@@ -56,6 +58,7 @@ pub struct Ticket {
     epoch: u32,
     is_probe: bool,
     is_awaited: bool,
+    is_paced: bool,
 }
 
 impl Ticket {
@@ -128,9 +131,16 @@ impl UnitState {
             self.awaited.insert(place, now_us);
         }
         self.in_flight += 1;
-        let (epoch, first_token_us) = (self.breaker.epoch(), None);
-        let context_tokens = input_tokens;
-        Ok(Ticket { began_us: now_us, first_token_us, size, context_tokens, epoch, is_probe, is_awaited })
+        Ok(Ticket {
+            began_us: now_us,
+            first_token_us: None,
+            size,
+            context_tokens: input_tokens,
+            epoch: self.breaker.epoch(),
+            is_probe,
+            is_awaited,
+            is_paced: false,
+        })
     }
 
     /// Notes the first token of a streamed answer.
@@ -142,7 +152,20 @@ impl UnitState {
         ticket.first_token_us = Some(now_us);
         self.forget_awaited(ticket);
         self.ttft.measured(seconds(ticket.began_us, now_us), ticket.size, now_us);
-        self.breaker.lived(ticket.epoch);
+        self.note_life(ticket);
+    }
+
+    /// Notes that a streamed answer has so many tokens by now. It may be called for each of them: long answers would
+    /// otherwise tell how slow a unit has become only when they end.
+    pub fn progressed(&mut self, ticket: &mut Ticket, output_tokens: u64, now: Duration) {
+        if let Some(first_us) = ticket.first_token_us
+            && !ticket.is_paced
+            && output_tokens >= PACED_TOKENS
+        {
+            ticket.is_paced = true;
+            let next = Size { tokens: ticket.context_tokens, load: ticket.size.load };
+            self.learn_pace(first_us, output_tokens, next, micros(now));
+        }
     }
 
     /// Gives the place back and learns from what happened. An answer that never told its first token was not streamed: what
@@ -154,6 +177,7 @@ impl UnitState {
         match outcome {
             Outcome::Answered { output_tokens } => {
                 self.learn_answer(&ticket, output_tokens, now_us);
+                self.note_life(&ticket);
                 self.breaker.succeeded(ticket.epoch, now_us);
             }
             Outcome::Cancelled { output_tokens } => {
@@ -201,6 +225,10 @@ impl UnitState {
     /// Returns whether it has come back from a failure and has as many requests as that allows.
     pub(crate) fn is_over_allowance(&self) -> bool {
         self.breaker.allowance().is_some_and(|allowance| self.in_flight >= allowance)
+    }
+    /// Returns how many requests await their first token.
+    pub(crate) fn awaited(&self) -> usize {
+        self.awaited.len()
     }
     /// Returns whether what is expected of it was measured, and lately.
     pub fn is_proven(&self, now: Duration) -> bool {
@@ -260,6 +288,14 @@ impl UnitState {
         let Some(quota) = self.quota.filter(|quota| now_us < quota.renews_us) else { return Ok(()) };
         let used = quota.requests == Some(0) || quota.tokens.is_some_and(|tokens| tokens < input_tokens);
         if used { Err(Reason::QuotaUsed { until_us: quota.renews_us, now_us }) } else { Ok(()) }
+    }
+
+    /// A unit that is back is not judged by how it failed: its allowance limits what that may cost.
+    fn note_life(&mut self, ticket: &Ticket) {
+        if self.breaker.lived(ticket.epoch) {
+            self.ttft.forgive();
+            self.per_token.forgive();
+        }
     }
 
     fn learn_answer(&mut self, ticket: &Ticket, output_tokens: u64, now_us: u64) {
