@@ -52,7 +52,7 @@ pub use task::loops::Patience;
 pub use task::policy::{LoopDeed, LoopPolicy, TaskPolicy};
 pub use task::stage::Thresholds;
 pub use upstream::{
-    Auth, HttpProvider, HttpSettings, Inbox, LocalUpstream, OnCancel, Outbox, Paths, Secret, SettingsError,
+    Auth, GoogleAccount, HttpProvider, HttpSettings, Inbox, LocalUpstream, OnCancel, Outbox, Paths, Secret, SettingsError,
     Timeouts, exchange,
 };
 pub use who::{KeysPolicy, LOCAL_ACCOUNT};

@@ -22,7 +22,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
 pub use answer::{Failure, Piece, UpstreamAnswer};
-pub use auth::{Auth, Secret};
+pub use auth::{Auth, GoogleAccount, Secret};
 use connect::Client;
 
 /// A provider, and how it is reached.
@@ -164,7 +164,7 @@ impl HttpProvider {
         model: &str,
         extra: &[(HeaderName, HeaderValue)],
     ) -> Result<Response<Incoming>, Failure> {
-        let request = self.request(wire, model, extra).await?;
+        let request = self.request(dialect, wire, model, extra).await?;
         let sent = tokio::time::timeout(self.timeouts.first, self.client.request(request)).await;
         let answer = match sent {
             Err(_) => return Err(Failure::Silent { waited: self.timeouts.first }),
@@ -180,15 +180,17 @@ impl HttpProvider {
 
     async fn request(
         &self,
+        dialect: &dyn Upstream,
         wire: WireRequest,
         model: &str,
         extra: &[(HeaderName, HeaderValue)],
     ) -> Result<Request<Full<Bytes>>, Failure> {
         let unsendable = |why: String| Failure::Unsendable(why);
-        let path = self.paths.place(&self.base.path, &wire.path, model);
+        let path = self.paths.place(&self.base.path, &wire.path, model, dialect.name().starts_with("openai"));
         let uri = Uri::builder().scheme(self.base.scheme.clone()).authority(self.base.authority.clone());
         let uri = uri.path_and_query(path).build().map_err(|error| unsendable(error.to_string()))?;
-        let mut request = Request::new(Full::new(Bytes::from(wire.body)));
+        let body = Bytes::from(wire.body);
+        let mut request = Request::new(Full::new(body.clone()));
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -202,7 +204,7 @@ impl HttpProvider {
         }
         headers.extend(extra.iter().cloned().map(|(name, value)| (Some(name), value)));
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        self.auth.sign(&mut request, &self.client).await.map_err(Failure::Credentials)?;
+        self.auth.sign(&mut request, &body, &self.client).await.map_err(Failure::Credentials)?;
         Ok(request)
     }
 
@@ -266,13 +268,16 @@ fn shown(url: &str) -> String {
 }
 
 impl Paths {
-    fn place(&self, base: &str, path: &str, model: &str) -> String {
+    fn place(&self, base: &str, path: &str, model: &str, is_openai: bool) -> String {
         match self {
             Self::Plain => {
-                let stripped = path.strip_prefix("/v1/").filter(|_| !base.is_empty());
-                match stripped {
-                    Some(rest) => format!("{base}/{rest}"),
-                    None => format!("{base}{path}"),
+                let (version, rest) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
+                let ends_in_it = base.rsplit('/').next().is_some_and(|last| !last.is_empty() && last == version);
+                // OpenAI's clients are given a base URL that ends in whatever stands for the version.
+                let stands_for_it = is_openai && version == "v1" && !base.is_empty();
+                match ends_in_it || stands_for_it {
+                    true => format!("{base}/{rest}"),
+                    false => format!("{base}{path}"),
                 }
             }
             Self::Azure { api_version } => {
@@ -297,22 +302,25 @@ mod tests {
 
     #[test]
     fn a_base_url_with_a_path_ends_in_the_version_already() {
-        let place = |base: &str| Paths::Plain.place(base, "/v1/chat/completions", "m");
+        let place = |base: &str| Paths::Plain.place(base, "/v1/chat/completions", "m", true);
         assert_eq!(place(""), "/v1/chat/completions");
         assert_eq!(place("/v1"), "/v1/chat/completions");
         assert_eq!(place("/openai/v1"), "/openai/v1/chat/completions");
         assert_eq!(place("/v1beta/openai"), "/v1beta/openai/chat/completions");
+        let other = |base: &str, path: &str| Paths::Plain.place(base, path, "m", false);
+        assert_eq!(other("/anthropic", "/v1/messages"), "/anthropic/v1/messages");
+        assert_eq!(other("/v1beta", "/v1beta/models/g:generateContent"), "/v1beta/models/g:generateContent");
     }
 
     #[test]
     fn azure_has_a_folder_for_each_deployment_or_one_for_all() {
         let paths = Paths::Azure { api_version: "2024-10-21".into() };
         assert_eq!(
-            paths.place("", "/v1/chat/completions", "prod-4o"),
+            paths.place("", "/v1/chat/completions", "prod-4o", true),
             "/openai/deployments/prod-4o/chat/completions?api-version=2024-10-21"
         );
         assert_eq!(
-            paths.place("/openai/v1", "/v1/chat/completions", "prod-4o"),
+            paths.place("/openai/v1", "/v1/chat/completions", "prod-4o", true),
             "/openai/v1/chat/completions"
         );
     }
