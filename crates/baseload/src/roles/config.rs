@@ -15,12 +15,12 @@ pub fn check(file: &Path) -> anyhow::Result<()> {
     }
     for model in &config.models {
         let name = model.name.as_ref().map_or("(named after its folder)", |name| name.as_str());
-        let price = match model.price.map(|price| price.sheet()) {
+        let price = match model.price.as_ref().map(|price| price.sheet()) {
             Some(Ok(sheet)) => sheet_line(&sheet),
             Some(Err(why)) => why,
             None => "unpriced".into(),
         };
-        println!("serves {name} from {}: {price}", model.path);
+        println!("serves {name} from {}: {price}", model.path.as_deref().unwrap_or_default());
     }
     for price in &config.prices {
         println!("prices {}: {}", price.priced_as(), sheet_line(&price.sheet()?));
