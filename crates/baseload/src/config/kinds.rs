@@ -16,10 +16,12 @@ pub enum ProviderKind {
     Baseload,
 }
 
-/// What a model can do beyond text in, text out.
+/// What a model can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Capability {
+    Chat,
+    Completions,
     Tools,
     Images,
     Documents,
@@ -27,6 +29,8 @@ pub enum Capability {
     Structured,
     Reasoning,
     Logprobs,
+    /// Several answers to one prompt.
+    Choices,
     Embeddings,
 }
 
@@ -57,7 +61,7 @@ pub struct KindFacts {
     pub own_settings: &'static [(&'static str, bool)],
 }
 
-use Capability::{Audio, Documents, Embeddings, Images, Logprobs, Reasoning, Structured, Tools};
+use Capability::{Audio, Chat, Choices, Completions, Documents, Embeddings, Images, Logprobs, Reasoning, Structured, Tools};
 
 /// Every capability that the kind's wire format can carry. A model of it may have fewer: say so in its `capabilities`.
 pub const KINDS: [KindFacts; 8] = [
@@ -67,7 +71,7 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: Some("https://api.openai.com/v1"),
         auth: AuthForm::Bearer,
         key_required: true,
-        capabilities: &[Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Embeddings],
+        capabilities: &[Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings],
         own_settings: &[],
     },
     KindFacts {
@@ -76,7 +80,7 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: None,
         auth: AuthForm::Header("api-key"),
         key_required: true,
-        capabilities: &[Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Embeddings],
+        capabilities: &[Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings],
         own_settings: &[("api_version", false)],
     },
     KindFacts {
@@ -85,7 +89,7 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: Some("https://api.anthropic.com"),
         auth: AuthForm::Header("x-api-key"),
         key_required: true,
-        capabilities: &[Tools, Images, Documents, Structured, Reasoning],
+        capabilities: &[Chat, Tools, Images, Documents, Structured, Reasoning],
         own_settings: &[],
     },
     KindFacts {
@@ -94,7 +98,7 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
         auth: AuthForm::Header("x-goog-api-key"),
         key_required: true,
-        capabilities: &[Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Embeddings],
+        capabilities: &[Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings],
         own_settings: &[],
     },
     KindFacts {
@@ -103,7 +107,7 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: Some("https://{location}-aiplatform.googleapis.com"),
         auth: AuthForm::Google,
         key_required: true,
-        capabilities: &[Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Embeddings],
+        capabilities: &[Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings],
         own_settings: &[("project", true), ("location", true), ("service_account", false), ("token", false)],
     },
     KindFacts {
@@ -112,7 +116,7 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: Some("https://bedrock-runtime.{region}.amazonaws.com"),
         auth: AuthForm::Signed,
         key_required: true,
-        capabilities: &[Tools, Images, Documents, Structured, Reasoning],
+        capabilities: &[Chat, Tools, Images, Documents, Structured, Reasoning],
         own_settings: &[
             ("region", true),
             ("access_key", true),
@@ -126,7 +130,7 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: None,
         auth: AuthForm::Bearer,
         key_required: false,
-        capabilities: &[Tools, Structured, Reasoning, Logprobs],
+        capabilities: &[Chat, Completions, Tools, Structured, Reasoning, Logprobs, Choices, Embeddings],
         own_settings: &[],
     },
     KindFacts {
@@ -135,13 +139,13 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: None,
         auth: AuthForm::Bearer,
         key_required: false,
-        capabilities: &[Tools, Reasoning, Logprobs],
+        capabilities: &[Chat, Completions, Tools, Reasoning, Logprobs, Choices],
         own_settings: &[],
     },
 ];
 
 /// What the embedded engine can do.
-pub const EMBEDDED_CAPABILITIES: &[Capability] = &[Tools, Reasoning, Logprobs];
+pub const EMBEDDED_CAPABILITIES: &[Capability] = &[Chat, Completions, Tools, Reasoning, Logprobs, Choices];
 
 impl ProviderKind {
     pub fn facts(self) -> &'static KindFacts {
@@ -156,6 +160,8 @@ impl ProviderKind {
 impl Capability {
     pub fn name(self) -> &'static str {
         match self {
+            Chat => "chat",
+            Completions => "completions",
             Tools => "tools",
             Images => "images",
             Documents => "documents",
@@ -163,6 +169,7 @@ impl Capability {
             Structured => "structured",
             Reasoning => "reasoning",
             Logprobs => "logprobs",
+            Choices => "choices",
             Embeddings => "embeddings",
         }
     }

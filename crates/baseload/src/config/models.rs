@@ -149,7 +149,13 @@ impl ModelSetting {
     /// Returns what it can do at its provider, or here.
     pub fn capabilities(&self, provider: Option<&ProviderSetting>) -> Vec<Capability> {
         let usual = provider.map_or(EMBEDDED_CAPABILITIES, |provider| provider.kind.facts().capabilities);
-        self.capabilities.clone().unwrap_or_else(|| usual.to_vec())
+        let mut own = self.capabilities.clone().unwrap_or_else(|| usual.to_vec());
+        // What answers nobody with words and only embeds says so; of all others it goes without saying that they chat.
+        let says_what = [Capability::Chat, Capability::Completions, Capability::Embeddings];
+        if !own.iter().any(|capability| says_what.contains(capability)) {
+            own.insert(0, Capability::Chat);
+        }
+        own
     }
 
     pub fn check(&self, providers: &[ProviderSetting], at: &At, mistakes: &mut Mistakes) {
