@@ -14,6 +14,7 @@ mod admit;
 mod app;
 mod body;
 mod breaker;
+pub mod decisions;
 mod endpoints;
 mod estimate;
 mod events;

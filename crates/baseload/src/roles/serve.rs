@@ -134,7 +134,7 @@ impl Process {
             let one = wanted.clone();
             let loaded =
                 tokio::task::spawn_blocking(move || models::load(&one, &settings, &data, &hub)).await??;
-            record_price(&journal, &loaded.name, wanted.price).await?;
+            record_price(&journal, &loaded.name, wanted.price.clone()).await?;
             let (model, engine, line) = start_engine(loaded, &wanted, &config)?;
             served.push(model);
             engines.push(engine);
