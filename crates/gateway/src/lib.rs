@@ -28,6 +28,7 @@ mod place;
 mod prices;
 mod pulse;
 mod refusal;
+mod repeat;
 mod reply;
 mod router;
 mod server;
@@ -38,6 +39,7 @@ mod task;
 mod upstream;
 mod visit;
 mod who;
+mod why;
 
 pub use admit::replay_spooled;
 pub use app::{App, AppError, ServedModel};

@@ -7,15 +7,17 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::response::Response;
 use dialect::{Form, Head, Heard, Labels, Target};
-use domain::{Ask, Input, ModelName, Priority, RequestId, Usage};
+use content::{AskKey, CachedAnswer, Follower, MadeBy, Step};
+use domain::{AnswerEvent, Ask, Input, ModelName, Priority, RequestId, Usage, UsageReport};
 use fleet::DataClass;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use ledger::{Action, ReleaseReason};
+use ledger::{Action, ReleaseReason, SaveOutcome, SavedBy, Saving};
 use tokio::sync::oneshot;
 
 use crate::admit::{self, Claim, NoHold, OpenHold, Place};
@@ -24,15 +26,16 @@ use crate::guard::{self, Draft, Order};
 use crate::place::{self, Plan};
 use crate::refusal::Refusal;
 use crate::reply::end::End;
-use crate::reply::listener::{Headers, Listener, Told, Wish};
+use crate::reply::listener::{Closing, Headers, Listener, Stir, Told, Wish};
 use crate::reply::local::Reply;
 use crate::reply::remote::{Begun, RemoteReply};
-use crate::supply::{Attempt, SupplyUnit, UnitKind};
+use crate::repeat::{self, Found, Repeats, Tee};
+use crate::supply::{Attempt, CacheRule, SupplyUnit, UnitKind};
 use crate::task::{self, Turn};
 use crate::upstream::{Failure, HttpProvider, UpstreamAnswer};
 use crate::visit::Visit;
 use crate::who::Caller;
-use crate::{events, needs, standing};
+use crate::{decisions, events, needs, standing, why};
 
 /// A request as its endpoint has understood it.
 pub struct Spoken {
@@ -46,6 +49,8 @@ pub struct Spoken {
 /// Names the unit that answered.
 const UNIT: HeaderName = HeaderName::from_static("x-baseload-unit");
 const PROVIDER: HeaderName = HeaderName::from_static("x-baseload-provider");
+/// `hit`, `joined` or `miss`, where a route keeps answers.
+const CACHE: HeaderName = HeaderName::from_static("x-baseload-cache");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-baseload-attempts");
 /// Names the limit for which another model answers than was asked for; the answer's `model` says which.
 const DOWNGRADED: HeaderName = HeaderName::from_static("x-baseload-downgraded-by");
@@ -75,15 +80,19 @@ pub async fn answer(
         // A cheaper model that is not served, or not for this caller, helps nobody.
         if let Some(cheaper) = &turn.downgrade_to {
             let asked = std::mem::replace(&mut ask.model, cheaper.clone());
-            if place::plan(&app, &caller, &ask, class.clone()).is_err() {
+            let plan = place::plan(&app, &caller, &ask, class.clone());
+            if plan.is_err() || plan.is_ok_and(|plan| plan.first().is_none()) {
                 ask.model = asked;
             }
         }
     }
     let plan = place::plan(&app, &caller, &ask, class.clone())?;
-    if let Some((unit, _)) = plan.first() {
-        visit.model(&unit.facts.model);
+    if let Some(refusal) = plan.refusal(&app, &caller, &ask) {
+        app.decisions.record(why::record(&visit.id, &caller, &ask.model, &plan, Vec::new(), None));
+        return Err(refusal);
     }
+    plan.first().iter().for_each(|(unit, _)| visit.model(&unit.facts.model));
+    let repeat_as = passable.as_ref().and_then(|original| repeat::key(headers, &caller, &ask, &ignored, original, &plan));
     let (told, heard) = oneshot::channel();
     let created = guard::unix_seconds();
     let passage = Passage {
@@ -101,8 +110,16 @@ pub async fn answer(
         created,
         notes: Vec::new(),
         attempts: 0,
+        tee: None,
+        tried: Vec::new(),
     };
-    app.generations.spawn(passage.fulfil(plan, place, told));
+    let repeats = app.repeats.clone().zip(repeat_as).zip(plan.rules.cache);
+    app.generations.spawn(async move {
+        match repeats {
+            Some(((repeats, key), rule)) => passage.repeat(repeats, key, rule, plan, place, told).await,
+            None => passage.fulfil(plan, place, told).await,
+        }
+    });
     // The task ends without a word only by a panic, which the runtime has logged.
     heard.await.unwrap_or(Err(Refusal::Internal))
 }
@@ -148,6 +165,10 @@ struct Passage {
     created: u64,
     notes: Headers,
     attempts: usize,
+    /// Whoever asked the same hears the answer, too.
+    tee: Option<Tee>,
+    /// What became of each attempt, for whoever asks why.
+    tried: Vec<decisions::Attempt>,
 }
 
 /// Why one unit did not answer.
@@ -194,21 +215,174 @@ struct Remote {
 }
 
 impl Passage {
+    /// Gives an answer that was made for another, or makes one that others may have.
+    async fn repeat(
+        mut self,
+        repeats: Arc<Repeats>,
+        key: AskKey,
+        rule: CacheRule,
+        plan: Plan,
+        place: Place,
+        told: Told,
+    ) {
+        match repeats.look(rule, key, &plan).await {
+            Found::Nothing(tee) => {
+                self.tee = Some(tee);
+                self.notes.push((CACHE, HeaderValue::from_static("miss")));
+                self.fulfil(plan, place, told).await;
+            }
+            Found::Kept(kept) => self.give_again(kept, told).await,
+            Found::Joined(follower) => self.follow(follower, repeats, key, rule, plan, place, told).await,
+        }
+    }
+
+    async fn give_again(mut self, kept: Arc<CachedAnswer>, told: Told) {
+        if let Err(refusal) = self.save(&kept.made_by, kept.usage, SavedBy::Cache).await {
+            let _ = told.send(Err(refusal));
+            return;
+        }
+        let mut listener = self.listener_of_another("hit", &kept.made_by, told);
+        let last = kept.answer.choices.iter().rposition(|choice| choice.finish.is_some());
+        let mut last_finish = None;
+        listener.open();
+        for event in kept.answer.events() {
+            match event {
+                AnswerEvent::Delta { choice, delta } => listener.say(choice, vec![delta]),
+                AnswerEvent::Finished { choice, finish } if Some(choice as usize) == last => {
+                    last_finish = Some((choice, finish));
+                }
+                AnswerEvent::Finished { choice, finish } => listener.finish(choice, finish),
+                AnswerEvent::Began { .. } | AnswerEvent::Used(_) => {}
+            }
+        }
+        self.visit.ended("repeated");
+        listener.close(Closing::Written { last_finish, report: of_usage(kept.usage) }).await;
+    }
+
+    /// Tells an answer that is being made for another.
+    #[expect(clippy::too_many_arguments, reason = "it may have to make the answer itself after all")]
+    async fn follow(
+        mut self,
+        mut follower: Follower<Refusal>,
+        repeats: Arc<Repeats>,
+        key: AskKey,
+        rule: CacheRule,
+        plan: Plan,
+        place: Place,
+        mut told: Told,
+    ) {
+        let mut step = tokio::select! {
+            step = follower.next() => step,
+            () = told.closed() => return,
+        };
+        if let Step::Lead(leader) = step {
+            self.tee = Some(repeats.tee(rule, key, leader));
+            return self.fulfil(plan, place, told).await;
+        }
+        let Some(made_by) = follower.made_by().filter(|made_by| repeat::admits(&plan, made_by)) else {
+            // Somebody answers it where this request may not go: it is answered by itself.
+            return self.fulfil(plan, place, told).await;
+        };
+        let mut listener = self.listener_of_another("joined", &made_by, told);
+        listener.open();
+        let mut finishes = Vec::new();
+        loop {
+            match step {
+                Step::Event(event) => match &*event {
+                    AnswerEvent::Delta { choice, delta } => listener.say(*choice, vec![delta.clone()]),
+                    AnswerEvent::Finished { choice, finish } => finishes.push((*choice, finish.clone())),
+                    AnswerEvent::Began { .. } | AnswerEvent::Used(_) => {}
+                },
+                Step::Finished(usage) => {
+                    if let Err(refusal) = self.save(&made_by, usage, SavedBy::Twin).await {
+                        return listener.break_off(refusal);
+                    }
+                    let last_finish = finishes.pop();
+                    finishes.into_iter().for_each(|(choice, finish)| listener.finish(choice, finish));
+                    self.visit.ended("joined");
+                    return listener.close(Closing::Written { last_finish, report: of_usage(usage) }).await;
+                }
+                Step::Failed(refusal) => return listener.break_off(refusal),
+                Step::Left | Step::Lead(_) => {
+                    let why = "the request that it was joined to was given up".to_owned();
+                    return listener.break_off(Refusal::UpstreamBroke { why });
+                }
+            }
+            if listener.flush().await.is_err() {
+                return;
+            }
+            step = tokio::select! {
+                step = follower.next() => step,
+                stir = listener.stir() => match stir {
+                    Stir::Gone => return,
+                    Stir::PingTime => {
+                        listener.ping();
+                        follower.next().await
+                    }
+                },
+            };
+        }
+    }
+
+    /// Books what was saved; the limits on requests count it all the same.
+    async fn save(&self, made_by: &MadeBy, usage: Usage, way: SavedBy) -> Result<(), Refusal> {
+        let saving = Saving {
+            request: self.visit.id.clone(),
+            account: self.caller.account.clone(),
+            key: self.caller.key.as_ref().map(|key| key.id.clone()),
+            task: self.task.as_ref().map(|turn| turn.path.clone()),
+            end_user: self.ask.user.clone(),
+            model: made_by.model.clone(),
+            circumstances: ledger::Circumstances {
+                provider: made_by.provider.clone(),
+                service_tier: made_by.service_tier,
+                region: made_by.region.clone(),
+            },
+            usage,
+            at: admit::now(),
+            way,
+        };
+        match self.app.journal.save(saving).await {
+            Ok(SaveOutcome::Booked(..)) => Ok(()),
+            Ok(SaveOutcome::Refused(shortage)) => Err(NoHold::Short(Box::new(shortage)).refusal()),
+            Err(error) => {
+                let request = self.visit.id.as_str();
+                events::LedgerFailed { request, doing: "save", error: &error, is_last_try: true }.emit();
+                Err(Refusal::LedgerUnavailable { retry_after: self.app.limits.retry_after })
+            }
+        }
+    }
+
+    fn listener_of_another(&mut self, how: &'static str, made_by: &MadeBy, told: Told) -> Listener {
+        let named = |name: &str| HeaderValue::from_str(name).ok();
+        self.notes.push((CACHE, HeaderValue::from_static(how)));
+        self.notes.extend(named(&made_by.unit).map(|unit| (UNIT, unit)));
+        self.notes.extend(named(made_by.provider.as_str()).map(|provider| (PROVIDER, provider)));
+        let headers = guard::headers(&self.ignored, self.task.as_ref(), std::mem::take(&mut self.notes));
+        let wish = self.wish(headers, made_by.model.clone(), self.ask.choices);
+        Listener::new(&self.app, wish, told)
+    }
+
     async fn fulfil(mut self, mut plan: Plan, _place: Place, mut told: Told) {
         let mut is_downgraded = false;
         loop {
             let Some((unit, choice)) = plan.first() else { return };
             let cold = plan.need.input_tokens.saturating_sub(choice.warm_tokens);
             self.attempts += 1;
+            let began = Instant::now();
             let setback = match self.attempt(&plan, &unit, cold, &mut told).await {
                 Ok(started) => {
                     self.remember(&plan, &unit);
+                    self.tell_why(&plan, &unit, "answering", None, began);
+                    let tier = plan.need.service_tier;
+                    self.tee.iter_mut().for_each(|tee| tee.made_by(&unit, tier));
                     return self.reply(started, &unit, told).await;
                 }
                 Err(setback) => setback,
             };
             let refusal = match setback {
                 Setback::Left => {
+                    self.tell_why(&plan, &unit, "cancelled", None, began);
                     self.visit.ended(End::ClientLeft.word());
                     return;
                 }
@@ -229,6 +403,8 @@ impl Passage {
                     }
                 }
                 Setback::Elsewhere(refusal) => {
+                    let reason = Some(refusal.to_string());
+                    self.tried.push(why::attempt(unit.facts.id.as_str(), "failed", reason, began.elapsed()));
                     plan.need.tried.push(unit.facts.id.clone());
                     plan.choose(&self.app, &self.caller);
                     let may_go_on = plan.first().is_some()
@@ -240,6 +416,7 @@ impl Passage {
                     refusal
                 }
             };
+            self.tell_why(&plan, &unit, "refused", Some(refusal.to_string()), began);
             // Nobody listens when the client has left; there is nothing to tell it then.
             let _ = told.send(Err(refusal));
             return;
@@ -253,11 +430,11 @@ impl Passage {
         }
         let asked = std::mem::replace(&mut self.ask.model, model);
         match place::plan(&self.app, &self.caller, &self.ask, self.class.clone()) {
-            Ok(plan) => {
+            Ok(plan) if plan.first().is_some() => {
                 plan.first().iter().for_each(|(unit, _)| self.visit.model(&unit.facts.model));
                 Some(plan)
             }
-            Err(_) => {
+            _ => {
                 self.ask.model = asked;
                 None
             }
@@ -428,7 +605,8 @@ impl Passage {
                 order.notes = std::mem::take(&mut self.notes);
                 let wish = self.wish(order.headers(), order.model.name.clone(), order.choices_total() as u32);
                 let listener = Listener::new(&self.app, wish, told);
-                Reply::new(self.app, self.visit, order, works, listener, hold, attempt).run().await;
+                let tee = self.tee;
+                Reply::new(self.app, self.visit, order, works, listener, hold, attempt, tee).run().await;
             }
             Started::Remote(started) => {
                 let Remote { answer, provider, hold, attempt, passes, model, output_tokens_max } = *started;
@@ -449,6 +627,7 @@ impl Passage {
                     choices,
                     output_tokens_max,
                     prompt_bytes: needs::size(&self.ask).0,
+                    tee: self.tee,
                 };
                 RemoteReply::new(self.app, self.visit, begun).run().await;
             }
@@ -494,6 +673,18 @@ impl Passage {
         Ok(hold)
     }
 
+    /// Keeps the decision with what was tried, the last attempt among it.
+    fn tell_why(&mut self, plan: &Plan, unit: &SupplyUnit, outcome: &str, reason: Option<String>, began: Instant) {
+        let name = unit.facts.id.as_str();
+        let is_told = self.tried.len() >= self.attempts;
+        let last = (!is_told).then(|| why::attempt(name, outcome, reason, began.elapsed()));
+        self.tried.extend(last);
+        let tried = self.tried.clone();
+        let chosen = (outcome == "answering").then_some(name);
+        let record = why::record(&self.visit.id, &self.caller, &self.ask.model, plan, tried, chosen);
+        self.app.decisions.record(record);
+    }
+
     /// What the unit has seen will be warm there for a while.
     fn remember(&self, plan: &Plan, unit: &SupplyUnit) {
         let (lifetime, now) = (fleet::WarmIndex::LIFETIME, self.app.clock.now());
@@ -507,6 +698,10 @@ impl Passage {
             retry_after: self.app.limits.retry_after,
         }
     }
+}
+
+fn of_usage(usage: Usage) -> UsageReport {
+    UsageReport { usage, service_tier: None }
 }
 
 fn notes_of(hold: &OpenHold) -> Headers {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use dialect::{BadRequest, FaultKind, Trouble, TroubleKind, openai};
+use dialect::{BadRequest, FaultKind, Trouble, TroubleKind, anthropic, openai};
 use domain::{Account, ModelName, SubmitError};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
@@ -292,8 +292,17 @@ impl IntoResponse for Refusal {
         }
         // For the line that this request leaves in the log.
         response.extensions_mut().insert(Reason(self.code()));
+        response.extensions_mut().insert(self.trouble());
         response
     }
+}
+
+/// Returns the response with its trouble, if it has one, in Anthropic's shape.
+pub fn in_anthropics_words(mut response: Response) -> Response {
+    if let Some(trouble) = response.extensions_mut().remove::<Trouble>() {
+        *response.body_mut() = Body::from(anthropic::error_to_json(&trouble));
+    }
+    response
 }
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::{
-    Delta, Finish, FinishReason, StepEvent, TokenOut, Usage, UsageReport, UsageSource, WorkEnd, WorkEvent,
+    AnswerEvent, Delta, Finish, FinishReason, StepEvent, TokenOut, Usage, UsageReport, UsageSource, WorkEnd, WorkEvent,
     WorkKey,
 };
 use tokio::time::Instant as TokioInstant;
@@ -23,6 +23,7 @@ use crate::app::App;
 use crate::events;
 use crate::guard::Order;
 use crate::metrics::{Finished, ModelMetrics};
+use crate::repeat::Tee;
 use crate::supply::Attempt;
 use crate::upstream::WorkStream;
 use crate::visit::Visit;
@@ -51,6 +52,8 @@ pub struct Reply {
     /// A task's time ends the answer, before the server's own limit does.
     ends_by_budget: bool,
     attempt: Attempt,
+    /// Whoever asked the same hears the answer, too.
+    tee: Option<Tee>,
 }
 
 impl Reply {
@@ -62,6 +65,7 @@ impl Reply {
         listener: Listener,
         hold: OpenHold,
         attempt: Attempt,
+        tee: Option<Tee>,
     ) -> Self {
         let count = order.choices_total();
         let deadline = visit.arrived + app.limits.request_timeout;
@@ -83,6 +87,7 @@ impl Reply {
             works,
             listener,
             attempt,
+            tee,
         }
     }
 
@@ -105,7 +110,7 @@ impl Reply {
                 usage.output / choices,
             );
         }
-        let Self { app, visit, order, listener, purse, last_finish, works, attempt, .. } = self;
+        let Self { app, visit, order, listener, purse, last_finish, works, attempt, tee, .. } = self;
         drop(works);
         attempt.end(end.outcome(usage.output));
         let hold = purse.close().await;
@@ -120,6 +125,8 @@ impl Reply {
         match refusal {
             Some(refusal) => listener.break_off(refusal),
             None => {
+                let tee = tee.filter(|_| end == End::Complete);
+                tee.into_iter().for_each(|tee| tee.complete(usage));
                 let report = UsageReport { usage, service_tier: None };
                 listener.close(Closing::Written { last_finish, report }).await;
             }
@@ -258,6 +265,9 @@ impl Reply {
         let reason = self.choices[index].finish_reason(reason);
         self.finishes[index] = Some(reason);
         self.metrics.finished(if reason == FinishReason::Length { Finished::Length } else { Finished::Stop });
+        if let Some(tee) = &mut self.tee {
+            tee.say(&AnswerEvent::Finished { choice: index as u32, finish: Finish::of(reason) });
+        }
         match self.finishes.iter().all(Option::is_some) {
             true => self.last_finish = Some((index as u32, Finish::of(reason))),
             false => self.listener.finish(index as u32, Finish::of(reason)),
@@ -265,6 +275,9 @@ impl Reply {
     }
 
     async fn say(&mut self, index: usize, deltas: Vec<Delta>) -> Result<(), End> {
+        if let Some(tee) = &mut self.tee {
+            deltas.iter().for_each(|delta| tee.say(&AnswerEvent::Delta { choice: index as u32, delta: delta.clone() }));
+        }
         self.listener.say(index as u32, deltas);
         match self.listener.is_loaded() {
             true => self.flush().await,

@@ -24,6 +24,7 @@ use crate::app::App;
 use crate::events;
 use crate::metrics::{Finished, ModelMetrics};
 use crate::needs::BYTES_PER_TOKEN;
+use crate::repeat::Tee;
 use crate::supply::Attempt;
 use crate::upstream::{Failure, HttpProvider, OnCancel, Piece, UpstreamAnswer};
 use crate::visit::Visit;
@@ -44,6 +45,8 @@ pub struct Begun {
     pub output_tokens_max: Option<u64>,
     /// How many bytes of prompt there were, to learn what a token is here.
     pub prompt_bytes: u64,
+    /// Whoever asked the same hears the answer, too.
+    pub tee: Option<Tee>,
 }
 
 pub struct RemoteReply {
@@ -72,6 +75,7 @@ pub struct RemoteReply {
     last_said: Option<Instant>,
     deadline: TokioInstant,
     ends_by_budget: bool,
+    tee: Option<Tee>,
 }
 
 /// What an answer costs, on a whole answer: a stream's headers have left before it is known.
@@ -101,6 +105,7 @@ impl RemoteReply {
             metrics,
             last_said: None,
             prompt_bytes: begun.prompt_bytes,
+            tee: begun.tee,
             app,
             visit,
             answer,
@@ -122,7 +127,7 @@ impl RemoteReply {
         self.drain(&end).await;
         let (usage, source) = self.usage();
         self.measure(&end, &usage);
-        let Self { app, visit, attempt, purse, mut listener, mut answer, passes, .. } = self;
+        let Self { app, visit, attempt, purse, mut listener, mut answer, passes, tee, .. } = self;
         attempt.end(end.outcome(usage.output));
         let hold = purse.close().await;
         let (model, way) = (hold.hold().model.clone(), hold.hold().circumstances.clone());
@@ -139,6 +144,8 @@ impl RemoteReply {
         match refusal {
             Some(refusal) => listener.break_off(refusal),
             None => {
+                let tee = tee.filter(|_| end == End::Complete);
+                tee.into_iter().for_each(|tee| tee.complete(usage));
                 let cost = cost.and_then(|cost| HeaderValue::from_str(&cost.to_string()).ok());
                 cost.into_iter().for_each(|cost| listener.add_header(COST, cost));
                 let closing = match passes {
@@ -196,6 +203,9 @@ impl RemoteReply {
         let says_only_usage =
             !events.is_empty() && events.iter().all(|event| matches!(event, AnswerEvent::Used(_)));
         for event in events {
+            if let Some(tee) = self.tee.as_mut().filter(|_| !matches!(event, AnswerEvent::Used(_))) {
+                tee.say(&event);
+            }
             match event {
                 AnswerEvent::Began { .. } => {}
                 AnswerEvent::Used(report) => self.report = Some(report),
