@@ -206,9 +206,9 @@ class Azure(OpenAiChat):
 class OpenAiResponses(Case):
     kind = "openai"
 
-    def ask(self, text, model="gpt-standin", **options):
+    def ask(self, said, model="gpt-standin", **options):
         client = openai.OpenAI(base_url=standins.url(self.kind) + "/v1", api_key=KEY, max_retries=0)
-        return client.responses.create(model=model, input=text, **options)
+        return client.responses.create(model=model, input=said, **options)
 
     def test_an_answer_and_its_stream_say_the_same(self):
         whole = self.ask("Hello", instructions="Be brief.")
@@ -324,7 +324,7 @@ class Anthropic(Case):
 
     def test_what_is_wrong_is_named(self):
         for wrong, said in [
-            ({"temperature": 1.5}, "temperature"), ({"extra_body": {"n": 1}}, "n: Extra inputs are not permitted"),
+            ({"extra_body": {"temperature": 1.0}}, "temperature: Extra"), ({"extra_body": {"temperature": 1.5}, "extra_headers": {"anthropic-version": "2023-06-01"}}, "less than or equal to 1"), ({"extra_body": {"n": 1}}, "n: Extra inputs are not permitted"),
             ({"messages": [{"role": "user", "content": ""}]}, "messages.0.content"), ({"messages": []}, "at least one message"),
         ]:
             with self.assertRaises(anthropic.BadRequestError) as caught:
@@ -351,13 +351,15 @@ class Gemini(Case):
         return genai.Client(api_key=KEY, http_options=options, vertexai=False)
 
     def ask(self, contents, model=None, **config):
-        return self.client().models.generate_content(model=model or self.model, contents=contents, config=config or None)
+        client = self.client()  # which closes when it is forgotten
+        return client.models.generate_content(model=model or self.model, contents=contents, config=config or None)
 
     def test_an_answer_and_its_stream_say_the_same(self):
         whole = self.ask("Hello", system_instruction="Be brief.")
         self.assertEqual(whole.text, 'Told "Be brief.". You said: Hello')
         self.assertEqual(whole.candidates[0].finish_reason, "STOP")
-        chunks = list(self.client().models.generate_content_stream(model=self.model, contents="Hello", config={"system_instruction": "Be brief."}))
+        client = self.client()
+        chunks = list(client.models.generate_content_stream(model=self.model, contents="Hello", config={"system_instruction": "Be brief."}))
         self.assertEqual("".join(chunk.text or "" for chunk in chunks), whole.text)
         self.assertEqual(chunks[-1].usage_metadata.total_token_count, whole.usage_metadata.total_token_count)
 
@@ -385,7 +387,8 @@ class Gemini(Case):
         self.assertEqual(self.ask("count to 99", max_output_tokens=3).candidates[0].finish_reason, "MAX_TOKENS")
         self.assertEqual(self.ask(LONG).usage_metadata.cached_content_token_count, None)
         self.assertGreaterEqual(self.ask(LONG).usage_metadata.cached_content_token_count, 1024)
-        self.assertGreater(self.client().models.count_tokens(model=self.model, contents="Hi").total_tokens, 0)
+        client = self.client()
+        self.assertGreater(client.models.count_tokens(model=self.model, contents="Hi").total_tokens, 0)
 
     def test_what_is_wrong_is_named(self):
         with self.assertRaises(genai_errors.ClientError) as caught:
@@ -475,7 +478,7 @@ class Bedrock(Case):
         with self.assertRaises(EventStreamError):
             self.streamed("x")
         standins.behave(self.kind, {"kind": "tiny_writes", "bytes": 1})
-        self.assertEqual(len([e for e in self.streamed("Hello") if "contentBlockDelta" in e]), 4)
+        self.assertEqual(len([e for e in self.streamed("Hello") if "contentBlockDelta" in e]), 3)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,11 @@ impl Problem {
     }
 }
 
+/// Reads base64 in both of its alphabets, as protocol buffers' JSON does.
+pub fn decoded(text: &str) -> Option<Vec<u8>> {
+    base64::engine::general_purpose::STANDARD.decode(text.replace('-', "+").replace('_', "/")).ok()
+}
+
 pub fn key(name: &str) -> Step {
     Step::Key(name.to_owned())
 }
@@ -122,7 +127,7 @@ fn check_at(value: &Value, shape: &Shape, path: &mut Vec<Step>) -> Result<(), Pr
             None => wrong("string", path),
         },
         Shape::Base64 => match value.as_str() {
-            Some(text) if base64::engine::general_purpose::STANDARD.decode(text).is_ok() && !text.is_empty() => Ok(()),
+            Some(text) if decoded(text).is_some_and(|bytes| !bytes.is_empty()) => Ok(()),
             Some(_) => Err(Problem::rule(path.clone(), "is not valid base64")),
             None => wrong("string", path),
         },

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::check::decoded;
 use super::tokens;
 
 /// A request as a provider's reader understood it.
@@ -164,11 +165,7 @@ impl Prompt {
 
 impl Media {
     pub fn of_base64(media_type: &str, data: &str) -> Result<Self, String> {
-        use base64::Engine as _;
-        let bytes = base64::engine::general_purpose::STANDARD.decode(data).map_err(|error| error.to_string())?;
-        if bytes.is_empty() {
-            return Err("empty data".into());
-        }
+        let bytes = decoded(data).filter(|bytes| !bytes.is_empty()).ok_or("it is not valid base64, or empty")?;
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         Ok(Self::Inline { media_type: media_type.to_owned(), bytes: bytes.len(), sha256: sha256[..12].to_owned() })
     }

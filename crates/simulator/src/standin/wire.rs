@@ -1,6 +1,5 @@
 //! How do an answer's bytes reach the socket: in which pieces, how fast, and where do they break off?
 
-use std::io;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -325,9 +324,4 @@ impl Gzip {
         out.extend((self.bytes.len() as u32).to_le_bytes());
         out
     }
-}
-
-/// Closes the connection without a word.
-pub fn hang_up(stream: &TcpStream) -> io::Result<()> {
-    stream.set_zero_linger()
 }

@@ -6,10 +6,13 @@ mod stream;
 
 use serde_json::{Value, json};
 
-use super::check::{Fault, Problem};
+use super::check::{Fault, Problem, Step, key};
 use super::http::Request;
 use super::reply::{Class, Reply, Trouble};
 use super::server::Context;
+
+const VERSION_WITH_SAMPLING: &str = "2023-06-01";
+const VERSION: &str = "2026-10-21";
 
 pub fn answer(request: &Request, mut context: Context<'_>) -> Result<Reply, Trouble> {
     let counts_only = match (&*request.method, &*request.path) {
@@ -21,6 +24,9 @@ pub fn answer(request: &Request, mut context: Context<'_>) -> Result<Reply, Trou
     authorise(request, &context)?;
     let body: Value = serde_json::from_slice(&request.body)
         .map_err(|error| Trouble::invalid(format!("The request body is not valid JSON: {error}")))?;
+    if request.header("anthropic-version") == Some(VERSION) {
+        check_newest(&body)?;
+    }
     let reply = match counts_only {
         true => messages::count(&body, &context)?,
         false => messages::answer(&body, &mut context)?,
@@ -49,14 +55,32 @@ pub fn refusal(trouble: &Trouble) -> Reply {
     Reply::json(trouble.status, &json!({"type": "error", "error": error, "request_id": "req_011standin"}))
 }
 
+/// What the newer version has taken away.
+fn check_newest(body: &Value) -> Result<(), Problem> {
+    if let Some(name) = ["temperature", "top_p", "top_k"].into_iter().find(|name| body.get(name).is_some()) {
+        return Err(Problem { path: vec![key(name)], fault: Fault::Unknown });
+    }
+    for (place, message) in body["messages"].as_array().into_iter().flatten().enumerate().filter(|(_, message)| message["role"] == "user") {
+        for (number, block) in message["content"].as_array().into_iter().flatten().enumerate() {
+            if block["type"] == "text" && block["citations"].as_array().is_some_and(|list| !list.is_empty()) {
+                let at = [key("messages"), Step::Place(place), key("content"), Step::Place(number), key("citations")];
+                return Err(Problem { path: at.into(), fault: Fault::Unknown });
+            }
+        }
+    }
+    Ok(())
+}
+
 fn authorise(request: &Request, context: &Context<'_>) -> Result<(), Trouble> {
-    match request.header("x-api-key") {
+    // The client libraries of late 2026 send their key as a bearer token; those before, and curl, as `x-api-key`.
+    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    match request.header("x-api-key").or(bearer) {
         Some(key) if key == context.settings.key => {}
         Some(_) => return Err(Trouble::new(401, Class::Unauthorized, "invalid x-api-key")),
         None => return Err(Trouble::new(401, Class::Unauthorized, "x-api-key header is required")),
     }
     match request.header("anthropic-version") {
-        Some("2023-06-01") => {}
+        Some(VERSION_WITH_SAMPLING | VERSION) => {}
         Some(version) => {
             let text = format!("anthropic-version: \"{version}\" is not a valid version.");
             return Err(Trouble::invalid(text));

@@ -146,7 +146,8 @@ fn check_signature(part: &Value) -> Result<(), Problem> {
         Value::Null => part["text"].as_str().unwrap_or_default().to_owned(),
         call => format!("{}{}", call["name"].as_str().unwrap_or_default(), call["args"]),
     };
-    match signature == sign(&signed) || STANDS_FOR_SIGNATURE.contains(&signature) {
+    let signature = &*signature.replace('-', "+").replace('_', "/");
+    match signature == sign(&signed) || STANDS_FOR_SIGNATURE.contains(&part["thoughtSignature"].as_str().unwrap_or_default()) {
         true => Ok(()),
         false => Err(Problem::rule([key("contents")], "Corrupted thought signature.")),
     }

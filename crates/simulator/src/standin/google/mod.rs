@@ -35,7 +35,37 @@ pub fn answer(request: &Request, mut context: Context<'_>) -> Result<Reply, Trou
     }
     let body: Value = serde_json::from_slice(&request.body)
         .map_err(|error| Trouble::invalid(format!("Invalid JSON payload received. {error}")))?;
-    generate::answer(&body, &model, verb, &mut context)
+    generate::answer(&in_camel_case(body), &model, verb, &mut context)
+}
+
+/// Protocol buffers' JSON takes a field by either of its names: `tool_config` is `toolConfig`.
+fn in_camel_case(value: Value) -> Value {
+    /// What is below these is not the API's.
+    const FREE: [&str; 8] =
+        ["args", "response", "parametersJsonSchema", "responseJsonSchema", "responseSchema", "parameters", "labels", "properties"];
+    match value {
+        Value::Array(items) => Value::Array(items.into_iter().map(in_camel_case).collect()),
+        Value::Object(map) => {
+            let renamed = map.into_iter().map(|(name, value)| {
+                let name = camel(&name);
+                let value = if FREE.contains(&&*name) { value } else { in_camel_case(value) };
+                (name, value)
+            });
+            Value::Object(renamed.collect())
+        }
+        value => value,
+    }
+}
+
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |mut name, word| {
+        let mut letters = word.chars();
+        name.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+        name
+    })
 }
 
 /// `{"error": {"code", "message", "status", "details"}}`
