@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use content::AnswerCache;
+use content::{AnswerCache, ResponseStore};
 use domain::{ModelName, RequestId, Sampling};
 use fleet::WarmIndex;
 use ledger::{Journal, Region};
@@ -60,6 +60,8 @@ pub struct App {
     pub(crate) prices: Prices,
     /// Answers that may be given again, where routes want it.
     pub(crate) repeats: Option<Arc<Repeats>>,
+    /// Turns of conversations, for clients that go on from them by name.
+    pub(crate) responses: Option<ResponseStore>,
     /// Why requests went where they went.
     pub(crate) decisions: Arc<Decisions>,
     /// Which units have seen the beginning of which prompts.
@@ -112,6 +114,7 @@ impl App {
             clock: Clock::default(),
             prices: Prices::default(),
             repeats: None,
+            responses: None,
             decisions: Arc::new(Decisions::in_memory(DecisionBounds::default())),
             warm: Mutex::new(WarmIndex::with_bytes(limits.warm_index_bytes)),
             prefix_secret: rand::random(),
@@ -174,6 +177,12 @@ impl App {
     /// Returns the app that keeps answers there, for routes that want it.
     pub fn keeping_answers_in(mut self, cache: AnswerCache) -> App {
         self.repeats = Some(Arc::new(Repeats::new(cache)));
+        self
+    }
+
+    /// Returns the app that keeps responses there.
+    pub fn keeping_responses_in(mut self, responses: ResponseStore) -> App {
+        self.responses = Some(responses);
         self
     }
 

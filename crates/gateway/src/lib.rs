@@ -15,10 +15,12 @@ mod app;
 mod body;
 mod breaker;
 pub mod decisions;
+mod ears;
 mod endpoints;
 mod estimate;
 mod events;
 mod guard;
+mod keeper;
 mod keeping;
 mod limits;
 mod metrics;
@@ -55,7 +57,7 @@ pub use task::loops::Patience;
 pub use task::policy::{LoopDeed, LoopPolicy, TaskPolicy};
 pub use task::stage::Thresholds;
 pub use upstream::{
-    Auth, GoogleAccount, HttpProvider, HttpSettings, Inbox, LocalUpstream, OnCancel, Outbox, Paths, Secret, SettingsError,
-    Timeouts, exchange,
+    Auth, GoogleAccount, HttpProvider, HttpSettings, Inbox, LocalUpstream, OnCancel, Outbox, Paths, Secret,
+    SettingsError, Timeouts, exchange,
 };
 pub use who::{KeysPolicy, LOCAL_ACCOUNT};

@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::response::Response;
-use dialect::{Form, Head, Heard, Labels, Target};
 use content::{AskKey, CachedAnswer, Follower, MadeBy, Step};
+use dialect::openai::responses::Continuation;
+use dialect::{Form, Head, Heard, Labels, Target};
 use domain::{AnswerEvent, Ask, Input, ModelName, Priority, RequestId, Usage, UsageReport};
 use fleet::DataClass;
 use http::HeaderMap;
@@ -22,20 +23,22 @@ use tokio::sync::oneshot;
 
 use crate::admit::{self, Claim, NoHold, OpenHold, Place};
 use crate::app::{App, ServedModel};
+use crate::ears::Ears;
 use crate::guard::{self, Draft, Order};
+use crate::keeper::Keeper;
 use crate::place::{self, Plan};
 use crate::refusal::Refusal;
+use crate::repeat::{self, Found, Repeats};
 use crate::reply::end::End;
 use crate::reply::listener::{Closing, Headers, Listener, Stir, Told, Wish};
-use crate::reply::local::Reply;
+use crate::reply::local::{self, Reply};
 use crate::reply::remote::{Begun, RemoteReply};
-use crate::repeat::{self, Found, Repeats, Tee};
 use crate::supply::{Attempt, CacheRule, SupplyUnit, UnitKind};
 use crate::task::{self, Turn};
 use crate::upstream::{Failure, HttpProvider, UpstreamAnswer};
 use crate::visit::Visit;
 use crate::who::Caller;
-use crate::{decisions, events, needs, standing, why};
+use crate::{decisions, events, keeper, needs, standing, why};
 
 /// A request as its endpoint has understood it.
 pub struct Spoken {
@@ -44,6 +47,8 @@ pub struct Spoken {
     pub original: Bytes,
     /// Headers of the client's that an upstream of its dialect shall see.
     pub passed_headers: Headers,
+    /// What it says about the turns before it and after it, where turns are kept here.
+    pub continuation: Option<Continuation>,
 }
 
 /// Names the unit that answered.
@@ -68,10 +73,20 @@ pub async fn answer(
 ) -> Result<Response, Refusal> {
     let place = admit::place(&app)?;
     let class = data_class(headers)?;
-    let Spoken { heard, original, passed_headers } = spoken;
+    let Spoken { heard, original, passed_headers, continuation } = spoken;
     let Heard { mut ask, labels, ignored, form } = heard;
     let task = enter(&app, &caller, headers, &labels, &ask).await?;
     let mut passable = Some(original);
+    let keeper = continuation.as_ref().and_then(|turn| Keeper::new(&app, turn, &ask, &form, &caller.account));
+    if let Some(turn) = &continuation {
+        if let Some(previous) = &turn.previous_response_id {
+            let earlier = keeper::earlier(&app, &caller.account, previous, admit::now().millis()).await?;
+            turn.go_on_from(&mut ask, earlier);
+            passable = None;
+        }
+        // What is kept here has a name of ours, which the upstream's own bytes would not say.
+        passable = passable.filter(|_| keeper.is_none());
+    }
     if let Some(turn) = &task {
         if turn.is_hand_back {
             turn.prepare(&mut ask.input);
@@ -92,7 +107,8 @@ pub async fn answer(
         return Err(refusal);
     }
     plan.first().iter().for_each(|(unit, _)| visit.model(&unit.facts.model));
-    let repeat_as = passable.as_ref().and_then(|original| repeat::key(headers, &caller, &ask, &ignored, original, &plan));
+    let repeat_as =
+        passable.as_ref().and_then(|original| repeat::key(headers, &caller, &ask, &ignored, original, &plan));
     let (told, heard) = oneshot::channel();
     let created = guard::unix_seconds();
     let passage = Passage {
@@ -110,7 +126,7 @@ pub async fn answer(
         created,
         notes: Vec::new(),
         attempts: 0,
-        tee: None,
+        ears: Ears { tee: None, keeper },
         tried: Vec::new(),
     };
     let repeats = app.repeats.clone().zip(repeat_as).zip(plan.rules.cache);
@@ -165,8 +181,8 @@ struct Passage {
     created: u64,
     notes: Headers,
     attempts: usize,
-    /// Whoever asked the same hears the answer, too.
-    tee: Option<Tee>,
+    /// Whoever else hears the answer.
+    ears: Ears,
     /// What became of each attempt, for whoever asks why.
     tried: Vec<decisions::Attempt>,
 }
@@ -227,7 +243,7 @@ impl Passage {
     ) {
         match repeats.look(rule, key, &plan).await {
             Found::Nothing(tee) => {
-                self.tee = Some(tee);
+                self.ears.tee = Some(tee);
                 self.notes.push((CACHE, HeaderValue::from_static("miss")));
                 self.fulfil(plan, place, told).await;
             }
@@ -256,7 +272,12 @@ impl Passage {
             }
         }
         self.visit.ended("repeated");
-        listener.close(Closing::Written { last_finish, report: of_usage(kept.usage) }).await;
+        let report = of_usage(kept.usage);
+        if let Some(mut keeper) = self.ears.keeper.take() {
+            kept.answer.events().iter().for_each(|event| keeper.say(event));
+            keeper.complete(&self.head(&kept.made_by.model), &report).await;
+        }
+        listener.close(Closing::Written { last_finish, report }).await;
     }
 
     /// Tells an answer that is being made for another.
@@ -276,7 +297,7 @@ impl Passage {
             () = told.closed() => return,
         };
         if let Step::Lead(leader) = step {
-            self.tee = Some(repeats.tee(rule, key, leader));
+            self.ears.tee = Some(repeats.tee(rule, key, leader));
             return self.fulfil(plan, place, told).await;
         }
         let Some(made_by) = follower.made_by().filter(|made_by| repeat::admits(&plan, made_by)) else {
@@ -288,11 +309,14 @@ impl Passage {
         let mut finishes = Vec::new();
         loop {
             match step {
-                Step::Event(event) => match &*event {
-                    AnswerEvent::Delta { choice, delta } => listener.say(*choice, vec![delta.clone()]),
-                    AnswerEvent::Finished { choice, finish } => finishes.push((*choice, finish.clone())),
-                    AnswerEvent::Began { .. } | AnswerEvent::Used(_) => {}
-                },
+                Step::Event(event) => {
+                    self.ears.say(&event);
+                    match &*event {
+                        AnswerEvent::Delta { choice, delta } => listener.say(*choice, vec![delta.clone()]),
+                        AnswerEvent::Finished { choice, finish } => finishes.push((*choice, finish.clone())),
+                        AnswerEvent::Began { .. } | AnswerEvent::Used(_) => {}
+                    }
+                }
                 Step::Finished(usage) => {
                     if let Err(refusal) = self.save(&made_by, usage, SavedBy::Twin).await {
                         return listener.break_off(refusal);
@@ -300,7 +324,10 @@ impl Passage {
                     let last_finish = finishes.pop();
                     finishes.into_iter().for_each(|(choice, finish)| listener.finish(choice, finish));
                     self.visit.ended("joined");
-                    return listener.close(Closing::Written { last_finish, report: of_usage(usage) }).await;
+                    let report = of_usage(usage);
+                    let head = self.head(&made_by.model);
+                    std::mem::take(&mut self.ears).complete(&head, &report).await;
+                    return listener.close(Closing::Written { last_finish, report }).await;
                 }
                 Step::Failed(refusal) => return listener.break_off(refusal),
                 Step::Left | Step::Lead(_) => {
@@ -375,7 +402,7 @@ impl Passage {
                     self.remember(&plan, &unit);
                     self.tell_why(&plan, &unit, "answering", None, began);
                     let tier = plan.need.service_tier;
-                    self.tee.iter_mut().for_each(|tee| tee.made_by(&unit, tier));
+                    self.ears.tee.iter_mut().for_each(|tee| tee.made_by(&unit, tier));
                     return self.reply(started, &unit, told).await;
                 }
                 Err(setback) => setback,
@@ -604,9 +631,16 @@ impl Passage {
                 self.notes.extend(notes_of(&hold));
                 order.notes = std::mem::take(&mut self.notes);
                 let wish = self.wish(order.headers(), order.model.name.clone(), order.choices_total() as u32);
+                let head = wish.head.clone();
                 let listener = Listener::new(&self.app, wish, told);
-                let tee = self.tee;
-                Reply::new(self.app, self.visit, order, works, listener, hold, attempt, tee).run().await;
+                let (app, ears) = (self.app, self.ears);
+                Reply::new(
+                    app,
+                    self.visit,
+                    local::Begun { order, works, listener, hold, attempt, ears, head },
+                )
+                .run()
+                .await;
             }
             Started::Remote(started) => {
                 let Remote { answer, provider, hold, attempt, passes, model, output_tokens_max } = *started;
@@ -614,7 +648,9 @@ impl Passage {
                 let choices = self.ask.choices;
                 let headers =
                     guard::headers(&self.ignored, self.task.as_ref(), std::mem::take(&mut self.notes));
-                let listener = Listener::new(&self.app, self.wish(headers, model, choices), told);
+                let wish = self.wish(headers, model, choices);
+                let head = wish.head.clone();
+                let listener = Listener::new(&self.app, wish, told);
                 let begun = Begun {
                     answer,
                     provider,
@@ -627,7 +663,8 @@ impl Passage {
                     choices,
                     output_tokens_max,
                     prompt_bytes: needs::size(&self.ask).0,
-                    tee: self.tee,
+                    ears: self.ears,
+                    head,
                 };
                 RemoteReply::new(self.app, self.visit, begun).run().await;
             }
@@ -635,11 +672,13 @@ impl Passage {
     }
 
     fn wish(&self, headers: Headers, model: ModelName, choices: u32) -> Wish {
+        Wish { form: self.form.clone(), head: self.head(&model), choices, stream: self.ask.stream, headers }
+    }
+
+    fn head(&self, model: &ModelName) -> Head {
         let number = self.visit.id.as_str();
-        let number = number.strip_prefix("req-").unwrap_or(number);
-        let head =
-            Head { id: self.form.answer_id(number), created: self.created, model, system_fingerprint: None };
-        Wish { form: self.form.clone(), head, choices, stream: self.ask.stream, headers }
+        let id = self.form.answer_id(number.strip_prefix("req-").unwrap_or(number));
+        Head { id, created: self.created, model: model.clone(), system_fingerprint: None }
     }
 
     fn claim(&self, model: &ModelName, way: ledger::Circumstances, estimate: Usage) -> Claim {
@@ -674,7 +713,14 @@ impl Passage {
     }
 
     /// Keeps the decision with what was tried, the last attempt among it.
-    fn tell_why(&mut self, plan: &Plan, unit: &SupplyUnit, outcome: &str, reason: Option<String>, began: Instant) {
+    fn tell_why(
+        &mut self,
+        plan: &Plan,
+        unit: &SupplyUnit,
+        outcome: &str,
+        reason: Option<String>,
+        began: Instant,
+    ) {
         let name = unit.facts.id.as_str();
         let is_told = self.tried.len() >= self.attempts;
         let last = (!is_told).then(|| why::attempt(name, outcome, reason, began.elapsed()));

@@ -10,10 +10,10 @@ use fleet::{
 
 use crate::admit;
 use crate::app::{App, ServedModel};
-use crate::{guard, needs};
 use crate::refusal::Refusal;
 use crate::supply::{RouteRules, Supply, SupplyUnit, UnitKind};
 use crate::who::Caller;
+use crate::{guard, needs};
 
 /// Who may answer, best first, and why.
 pub struct Plan {
@@ -236,7 +236,8 @@ pub async fn count(app: &App, caller: &Caller, ask: &Ask) -> Result<u64, Refusal
     guard::check_bytes(app, bytes)?;
     let input = ask.input.clone();
     let now = guard::unix_seconds() as i64;
-    let counted = guard::off_thread(app, bytes > app.limits.tokenize_inline_bytes, move || text.prompts(&input, now));
+    let counted =
+        guard::off_thread(app, bytes > app.limits.tokenize_inline_bytes, move || text.prompts(&input, now));
     let prompts = counted.await?.map_err(guard::bad_prompt)?;
     Ok(prompts.iter().map(|prompt| prompt.tokens.len() as u64).sum())
 }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use content::{AnswerCache, AskKey, CachedAnswer, Follower, Joined, Leader, MadeBy, TwinOptions, Twins, ask_key};
+use content::{
+    AnswerCache, AskKey, CachedAnswer, Follower, Joined, Leader, MadeBy, TwinOptions, Twins, ask_key,
+};
 use domain::{Account, Answer, AnswerEvent, Ask, ServiceTier, Usage};
 use fleet::Jurisdiction;
 use http::HeaderMap;
@@ -75,12 +77,20 @@ impl Repeats {
 
 /// Whether the place that made an answer is one that this request may use: what is kept must not get around a rule.
 pub fn admits(plan: &Plan, made_by: &MadeBy) -> bool {
-    let places: Vec<Jurisdiction> = made_by.jurisdictions.iter().map(|place| Jurisdiction::new(place.as_str())).collect();
+    let places: Vec<Jurisdiction> =
+        made_by.jurisdictions.iter().map(|place| Jurisdiction::new(place.as_str())).collect();
     plan.need.residency.iter().all(|rule| rule.admits(&places))
 }
 
 /// Returns under which name a request's answer is kept, unless the client wants a fresh one.
-pub fn key(headers: &HeaderMap, caller: &Caller, ask: &Ask, ignored: &[String], original: &Bytes, plan: &Plan) -> Option<AskKey> {
+pub fn key(
+    headers: &HeaderMap,
+    caller: &Caller,
+    ask: &Ask,
+    ignored: &[String],
+    original: &Bytes,
+    plan: &Plan,
+) -> Option<AskKey> {
     let rule = plan.rules.cache?;
     let control = headers.get(CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if ["no-cache", "no-store"].iter().any(|word| control.contains(word)) {
@@ -146,10 +156,16 @@ impl Tee {
 }
 
 fn weight(event: &AnswerEvent) -> usize {
-    use domain::Delta::{Arguments, Reasoning, ReasoningProof, Refusal, Scores, SealedReasoning, Text, ToolCall};
+    use domain::Delta::{
+        Arguments, Reasoning, ReasoningProof, Refusal, Scores, SealedReasoning, Text, ToolCall,
+    };
     match event {
         AnswerEvent::Delta { delta, .. } => match delta {
-            Text(text) | Refusal(text) | Reasoning(text) | SealedReasoning(text) | Arguments { json: text, .. } => text.len(),
+            Text(text)
+            | Refusal(text)
+            | Reasoning(text)
+            | SealedReasoning(text)
+            | Arguments { json: text, .. } => text.len(),
             ToolCall { id, name, proof, .. } => id.len() + name.len() + proof.as_ref().map_or(0, String::len),
             ReasoningProof { proof, id } => [proof, id].into_iter().flatten().map(String::len).sum(),
             Scores(scores) => scores.iter().map(|score| 64 * (1 + score.top.len())).sum(),

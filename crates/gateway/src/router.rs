@@ -14,7 +14,9 @@ use axum::{Extension, Router};
 use http::Method;
 
 use crate::app::App;
-use crate::endpoints::{chat, completions, detokenize, messages, metrics, models, probes, tokenize};
+use crate::endpoints::{
+    chat, completions, detokenize, messages, metrics, models, probes, responses, tokenize,
+};
 use crate::refusal::{self, Refusal};
 use crate::visit::{self, Visit, shown_path};
 use crate::who::{self, Caller};
@@ -61,7 +63,12 @@ fn contents(app: &Arc<App>) -> Vec<Route> {
         Route::new(Method::POST, "/v1/chat/completions", Held, chat::create, app()),
         Route::new(Method::POST, "/v1/completions", Held, completions::create, app()),
         Route::new(Method::POST, "/v1/messages", Held, messages::create, app()).in_anthropics_words(),
-        Route::new(Method::POST, "/v1/messages/count_tokens", Key, messages::count, app()).in_anthropics_words(),
+        Route::new(Method::POST, "/v1/messages/count_tokens", Key, messages::count, app())
+            .in_anthropics_words(),
+        Route::new(Method::POST, "/v1/responses", Held, responses::create, app()),
+        Route::new(Method::GET, "/v1/responses/{id}", Key, responses::one, app()),
+        Route::new(Method::DELETE, "/v1/responses/{id}", Key, responses::delete, app()),
+        Route::new(Method::GET, "/v1/responses/{id}/input_items", Key, responses::input_items, app()),
         Route::new(Method::GET, "/v1/models", Key, models::list, app()),
         Route::new(Method::GET, "/v1/models/{*name}", Key, models::one, app()),
         Route::new(Method::POST, "/tokenize", Key, tokenize::run, app()),
@@ -107,7 +114,8 @@ pub fn routes(app: &Arc<App>) -> Vec<Route> {
 
 pub fn build(app: Arc<App>) -> Router {
     let add = |router: Router, route: Route| {
-        let door = Door { app: app.clone(), admission: route.admission, path: route.path, shape: route.shape };
+        let door =
+            Door { app: app.clone(), admission: route.admission, path: route.path, shape: route.shape };
         router.route(route.path, route.handler.route_layer(from_fn_with_state(door, pass)))
     };
     routes(&app)

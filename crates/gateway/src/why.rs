@@ -46,7 +46,12 @@ pub fn record(
         account: caller.account.clone(),
         asked: asked.clone(),
         route: plan.route.clone(),
-        needs: need.capabilities.iter().map(|capability| capability.name().to_owned()).chain([tokens]).collect(),
+        needs: need
+            .capabilities
+            .iter()
+            .map(|capability| capability.name().to_owned())
+            .chain([tokens])
+            .collect(),
         data_class: need.data_class.as_ref().map(ToString::to_string),
         residency: need
             .residency

@@ -33,8 +33,9 @@ pub async fn create(
     let body = body::read(&app, &headers, body).await?;
     let original = body.bytes();
     let heard = body.understood(&app, anthropic::read).await?;
-    let passed_headers = PASSED.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect();
-    let spoken = Spoken { heard, original, passed_headers };
+    let passed_headers =
+        PASSED.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect();
+    let spoken = Spoken { heard, original, passed_headers, continuation: None };
     passage::answer(app, visit, caller, &headers, priority, spoken).await
 }
 

@@ -7,6 +7,7 @@ pub mod messages;
 pub mod metrics;
 pub mod models;
 pub mod probes;
+pub mod responses;
 pub mod tokenize;
 
 mod priority;

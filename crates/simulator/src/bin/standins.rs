@@ -100,7 +100,8 @@ async fn main() -> anyhow::Result<()> {
             tokens: arguments.fast_tokens,
         };
         let started = Standin::start_fast(loopback(port), fast).await;
-        let (address, _) = started.with_context(|| format!("cannot listen on port {port} for the fast one"))?;
+        let (address, _) =
+            started.with_context(|| format!("cannot listen on port {port} for the fast one"))?;
         ports.insert("fast", address.port());
     }
     anyhow::ensure!(!ports.is_empty(), "name at least one stand-in, such as --openai 0, or --all");
@@ -113,7 +114,9 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Settings> {
         Some(text) => serde_json::from_str(text).context("--behaviour is no behaviour")?,
         None => Behaviour::default(),
     };
-    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
     Ok(Settings {
         key: arguments.key.clone(),
         secret: arguments.secret.clone(),

@@ -59,39 +59,74 @@ pub enum When {
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Ugly {
     /// 429, and how it says when to come back.
-    RateLimited { retry: RetryForm, seconds: f64 },
-    ServerError { status: u16, body: ServerErrorBody },
+    RateLimited {
+        retry: RetryForm,
+        seconds: f64,
+    },
+    ServerError {
+        status: u16,
+        body: ServerErrorBody,
+    },
     /// Anthropic's 529; elsewhere the provider's own 503.
     Overloaded,
     /// The status is 200, and an error follows this many events.
-    ErrorAfter { events: usize },
+    ErrorAfter {
+        events: usize,
+    },
     /// Silence before this event (0: before the head), for so long.
-    Stall { before_event: usize, milliseconds: u64 },
+    Stall {
+        before_event: usize,
+        milliseconds: u64,
+    },
     /// The connection ends after this many bytes of the whole response, head included.
-    Reset { at_byte: usize, #[serde(default)] how: ResetHow },
+    Reset {
+        at_byte: usize,
+        #[serde(default)]
+        how: ResetHow,
+    },
     /// A clean end without the terminal event, after this many events or where the finish would be.
-    EndEarly { #[serde(default)] after_events: Option<usize> },
+    EndEarly {
+        #[serde(default)]
+        after_events: Option<usize>,
+    },
     /// The terminal event comes, but nothing said how the answer ended.
     DoneWithoutFinish,
-    Usage { how: UsageQuirk },
+    Usage {
+        how: UsageQuirk,
+    },
     /// A line that is no JSON, before this event.
-    MalformedLine { before_event: usize },
+    MalformedLine {
+        before_event: usize,
+    },
     /// Every write has so many bytes.
-    TinyWrites { bytes: usize },
+    TinyWrites {
+        bytes: usize,
+    },
     /// Two writes, parted at this byte of the response.
-    Cut { at_byte: usize },
+    Cut {
+        at_byte: usize,
+    },
     CarriageReturns,
     /// Comment lines and, where the provider has them, pings between events.
     Comments,
     /// All events in one write.
     Packed,
     /// So many bytes, then a pause.
-    SlowDrip { bytes: usize, milliseconds: u64 },
-    ContentType { value: String },
+    SlowDrip {
+        bytes: usize,
+        milliseconds: u64,
+    },
+    ContentType {
+        value: String,
+    },
     /// If the client accepts it.
     Gzip,
-    ToolIndex { how: ToolIndex },
-    ReasoningField { field: ReasoningField },
+    ToolIndex {
+        how: ToolIndex,
+    },
+    ReasoningField {
+        field: ReasoningField,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,9 +229,12 @@ impl Default for CacheRules {
 impl Behaviour {
     pub fn plan(&self, number: u64, path: &str) -> Plan {
         let matches = |(place, rule): &(usize, &Rule)| {
-            rule.path.as_ref().is_none_or(|part| path.contains(&**part)) && rule.when.holds(number, self.seed ^ (*place as u64) << 32)
+            rule.path.as_ref().is_none_or(|part| path.contains(&**part))
+                && rule.when.holds(number, self.seed ^ (*place as u64) << 32)
         };
-        Plan { uglies: self.ugly.iter().enumerate().filter(matches).map(|(_, rule)| rule.ugly.clone()).collect() }
+        Plan {
+            uglies: self.ugly.iter().enumerate().filter(matches).map(|(_, rule)| rule.ugly.clone()).collect(),
+        }
     }
 }
 

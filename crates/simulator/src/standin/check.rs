@@ -63,9 +63,19 @@ pub struct Problem {
 pub enum Fault {
     Unknown,
     Missing,
-    Wrong { expected: String, found: &'static str },
-    Range { low: f64, high: f64, found: f64 },
-    NotAmong { words: Vec<&'static str>, found: String },
+    Wrong {
+        expected: String,
+        found: &'static str,
+    },
+    Range {
+        low: f64,
+        high: f64,
+        found: f64,
+    },
+    NotAmong {
+        words: Vec<&'static str>,
+        found: String,
+    },
     /// A rule that no shape can say.
     Rule(String),
 }
@@ -143,13 +153,17 @@ fn check_at(value: &Value, shape: &Shape, path: &mut Vec<Step>) -> Result<(), Pr
         },
         Shape::Word(words) => match value.as_str() {
             Some(word) if words.contains(&word) => Ok(()),
-            Some(word) => {
-                Err(Problem { path: path.clone(), fault: Fault::NotAmong { words: words.to_vec(), found: word.into() } })
-            }
+            Some(word) => Err(Problem {
+                path: path.clone(),
+                fault: Fault::NotAmong { words: words.to_vec(), found: word.into() },
+            }),
             None => wrong("string", path),
         },
         Shape::List(item) => match value.as_array() {
-            Some(items) => items.iter().enumerate().try_for_each(|(place, value)| at(Step::Place(place), value, item, path)),
+            Some(items) => items
+                .iter()
+                .enumerate()
+                .try_for_each(|(place, value)| at(Step::Place(place), value, item, path)),
             None => wrong("array", path),
         },
         Shape::Map(item) => match value.as_object() {
@@ -174,7 +188,9 @@ fn check_at(value: &Value, shape: &Shape, path: &mut Vec<Step>) -> Result<(), Pr
             check_fields(value, fields, None, path)?;
             match value.as_object().map_or(0, serde_json::Map::len) {
                 1 => Ok(()),
-                count => Err(Problem::rule(path.clone(), format!("must have exactly one member, not {count}"))),
+                count => {
+                    Err(Problem::rule(path.clone(), format!("must have exactly one member, not {count}")))
+                }
             }
         }
         Shape::Either(shapes) => {
@@ -182,7 +198,9 @@ fn check_at(value: &Value, shape: &Shape, path: &mut Vec<Step>) -> Result<(), Pr
             for shape in *shapes {
                 match check_at(value, shape, path) {
                     Ok(()) => return Ok(()),
-                    Err(problem) if deepest.as_ref().is_none_or(|known| problem.path.len() > known.path.len()) => {
+                    Err(problem)
+                        if deepest.as_ref().is_none_or(|known| problem.path.len() > known.path.len()) =>
+                    {
                         deepest = Some(problem);
                     }
                     Err(_) => {}
@@ -193,7 +211,12 @@ fn check_at(value: &Value, shape: &Shape, path: &mut Vec<Step>) -> Result<(), Pr
     }
 }
 
-fn check_fields(value: &Value, fields: &[Field], tag: Option<&str>, path: &mut Vec<Step>) -> Result<(), Problem> {
+fn check_fields(
+    value: &Value,
+    fields: &[Field],
+    tag: Option<&str>,
+    path: &mut Vec<Step>,
+) -> Result<(), Problem> {
     let Some(map) = value.as_object() else {
         let fault = Fault::Wrong { expected: "object".into(), found: type_of(value) };
         return Err(Problem { path: path.clone(), fault });
@@ -211,9 +234,10 @@ fn check_fields(value: &Value, fields: &[Field], tag: Option<&str>, path: &mut V
         }
     }
     match fields.iter().find(|field| field.needed && !map.contains_key(field.name)) {
-        Some(field) => {
-            Err(Problem { path: path.iter().cloned().chain([key(field.name)]).collect(), fault: Fault::Missing })
-        }
+        Some(field) => Err(Problem {
+            path: path.iter().cloned().chain([key(field.name)]).collect(),
+            fault: Fault::Missing,
+        }),
         None => Ok(()),
     }
 }

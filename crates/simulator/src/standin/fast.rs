@@ -64,7 +64,9 @@ async fn converse(mut stream: TcpStream, answers: &Answers) -> Option<()> {
         while buffer.len() < end {
             (stream.read_buf(&mut buffer).await.ok()? > 0).then_some(())?;
         }
-        let streams = find(&buffer[head..end], b"\"stream\":true").or(find(&buffer[head..end], b"\"stream\": true")).is_some();
+        let streams = find(&buffer[head..end], b"\"stream\":true")
+            .or(find(&buffer[head..end], b"\"stream\": true"))
+            .is_some();
         let is_messages = find(&buffer[..head.min(64)], b"/messages").is_some();
         buffer.drain(..end);
         if !answers.settings.delay.is_zero() {
@@ -93,13 +95,16 @@ impl Answers {
     fn new(settings: FastSettings) -> Self {
         let tokens = settings.tokens.max(1);
         let text = " word".repeat(tokens);
-        let usage = format!(r#"{{"prompt_tokens":8,"completion_tokens":{tokens},"total_tokens":{}}}"#, tokens + 8);
+        let usage =
+            format!(r#"{{"prompt_tokens":8,"completion_tokens":{tokens},"total_tokens":{}}}"#, tokens + 8);
         let chat = format!(
             r#"{{"id":"chatcmpl-fast","object":"chat.completion","created":1700000000,"model":"fast","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null}},"logprobs":null,"finish_reason":"stop"}}],"usage":{usage},"service_tier":"default","system_fingerprint":"fp_fast"}}"#
         );
         let chunk = |delta: &str, finish: &str| {
             let envelope = r#""id":"chatcmpl-fast","object":"chat.completion.chunk","created":1700000000,"model":"fast""#;
-            format!("data: {{{envelope},\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n")
+            format!(
+                "data: {{{envelope},\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+            )
         };
         let mut chunks = vec![chunk(r#"{"role":"assistant","content":""}"#, "null")];
         chunks.extend((0..tokens).map(|_| chunk(r#"{"content":" word"}"#, "null")));
@@ -108,7 +113,11 @@ impl Answers {
             "data: {{\"id\":\"chatcmpl-fast\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"fast\",\"choices\":[],\"usage\":{usage}}}\n\n"
         ));
         chunks.push("data: [DONE]\n\n".into());
-        let spent = |output: usize| format!(r#"{{"input_tokens":8,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":{output}}}"#);
+        let spent = |output: usize| {
+            format!(
+                r#"{{"input_tokens":8,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":{output}}}"#
+            )
+        };
         let message = |content: &str, stop: &str, output: usize| {
             format!(
                 r#"{{"id":"msg_fast","type":"message","role":"assistant","model":"fast","content":{content},"stop_reason":{stop},"stop_sequence":null,"usage":{}}}"#,
@@ -116,15 +125,20 @@ impl Answers {
             )
         };
         let messages = message(&format!(r#"[{{"type":"text","text":"{text}"}}]"#), "\"end_turn\"", tokens);
-        let event = |name: &str, rest: &str| format!("event: {name}\ndata: {{\"type\":\"{name}\"{rest}}}\n\n");
+        let event =
+            |name: &str, rest: &str| format!("event: {name}\ndata: {{\"type\":\"{name}\"{rest}}}\n\n");
         let mut events = vec![
             event("message_start", &format!(",\"message\":{}", message("[]", "null", 1))),
             event("content_block_start", r#","index":0,"content_block":{"type":"text","text":""}"#),
         ];
-        let delta = event("content_block_delta", r#","index":0,"delta":{"type":"text_delta","text":" word"}"#);
+        let delta =
+            event("content_block_delta", r#","index":0,"delta":{"type":"text_delta","text":" word"}"#);
         events.extend((0..tokens).map(|_| delta.clone()));
         events.push(event("content_block_stop", r#","index":0"#));
-        let last = format!(r#","delta":{{"stop_reason":"end_turn","stop_sequence":null}},"usage":{}"#, spent(tokens));
+        let last = format!(
+            r#","delta":{{"stop_reason":"end_turn","stop_sequence":null}},"usage":{}"#,
+            spent(tokens)
+        );
         events.push(event("message_delta", &last));
         events.push(event("message_stop", ""));
         let one_write = settings.between_chunks.is_zero();
@@ -149,7 +163,11 @@ impl Answers {
 }
 
 fn whole(json: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}", json.len()).into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{json}",
+        json.len()
+    )
+    .into_bytes()
 }
 
 /// Returns the writes: the head with the first event, the end with the last.

@@ -25,7 +25,11 @@ impl Request {
     }
 
     pub fn query_value(&self, name: &str) -> Option<&str> {
-        self.query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+        self.query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     }
 
     pub fn keeps_alive(&self) -> bool {
@@ -54,7 +58,8 @@ impl Reader {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(broken("the head ends early")) };
             }
         };
-        let head = String::from_utf8(self.buffer[..end].to_vec()).map_err(|_| broken("the head is not UTF-8"))?;
+        let head =
+            String::from_utf8(self.buffer[..end].to_vec()).map_err(|_| broken("the head is not UTF-8"))?;
         self.buffer.drain(..end + 4);
         let mut request = parse(&head)?;
         if request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
@@ -63,7 +68,9 @@ impl Reader {
         let is_chunked = request.header("transfer-encoding").is_some_and(|value| value.contains("chunked"));
         request.body = match request.header("content-length") {
             _ if is_chunked => self.chunks(stream).await?,
-            Some(length) => self.take(stream, length.parse().map_err(|_| broken("content-length is no number"))?).await?,
+            Some(length) => {
+                self.take(stream, length.parse().map_err(|_| broken("content-length is no number"))?).await?
+            }
             None => Vec::new(),
         };
         Ok(Some(request))
@@ -91,7 +98,9 @@ impl Reader {
             match find(&self.buffer, b"\r\n") {
                 Some(place) => break place,
                 None if self.buffer.len() > HEAD_BYTES_MAX => return Err(broken("a line is too long")),
-                None if stream.read_buf(&mut self.buffer).await? == 0 => return Err(broken("the body ends early")),
+                None if stream.read_buf(&mut self.buffer).await? == 0 => {
+                    return Err(broken("the body ends early"));
+                }
                 None => {}
             }
         };
@@ -162,13 +171,17 @@ pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 fn parse(head: &str) -> io::Result<Request> {
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
-    let (Some(method), Some(target)) = (words.next(), words.next()) else { return Err(broken("no request line")) };
+    let (Some(method), Some(target)) = (words.next(), words.next()) else {
+        return Err(broken("no request line"));
+    };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let header = |line: &str| {
         let (name, value) = line.split_once(':')?;
         Some((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
     };
-    let headers = lines.map(|line| header(line).ok_or_else(|| broken("a header without a colon"))).collect::<io::Result<_>>()?;
+    let headers = lines
+        .map(|line| header(line).ok_or_else(|| broken("a header without a colon")))
+        .collect::<io::Result<_>>()?;
     Ok(Request { method: method.into(), path: path.into(), query: query.into(), headers, body: Vec::new() })
 }
 

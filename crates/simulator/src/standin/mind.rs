@@ -59,7 +59,10 @@ impl Said {
 /// Returns the answer that is choice number `choice` of several.
 pub fn think(prompt: &Prompt, choice: u64) -> Said {
     let reasoning = match prompt.thinks {
-        true => tokens(&format!("The user wrote {} characters, so I weigh each of them.", prompt.ask.chars().count())),
+        true => tokens(&format!(
+            "The user wrote {} characters, so I weigh each of them.",
+            prompt.ask.chars().count()
+        )),
         false => Vec::new(),
     };
     let calls = calls(prompt);
@@ -109,7 +112,9 @@ fn calls(prompt: &Prompt) -> Vec<Call> {
     let mut calls = Vec::new();
     for (place, _) in prompt.ask.match_indices("call ") {
         let rest = &prompt.ask[place + 5..];
-        let end = rest.find(|letter: char| !letter.is_alphanumeric() && !"_-".contains(letter)).unwrap_or(rest.len());
+        let end = rest
+            .find(|letter: char| !letter.is_alphanumeric() && !"_-".contains(letter))
+            .unwrap_or(rest.len());
         let Some(tool) = prompt.tools.iter().find(|tool| tool.name == rest[..end]) else { continue };
         let said = serde_json::Deserializer::from_str(rest[end..].trim_start()).into_iter::<Value>().next();
         let arguments = match said {
@@ -124,7 +129,12 @@ fn calls(prompt: &Prompt) -> Vec<Call> {
             Choice::Named(name) => prompt.tools.iter().find(|tool| tool.name == *name),
             Choice::Auto | Choice::None => None,
         };
-        calls.extend(forced.map(|tool| Call { name: tool.name.clone(), arguments: fitting(&tool.schema, &prompt.ask, 0) }));
+        calls.extend(
+            forced.map(|tool| Call {
+                name: tool.name.clone(),
+                arguments: fitting(&tool.schema, &prompt.ask, 0),
+            }),
+        );
     }
     if prompt.one_call_only {
         calls.truncate(1);
@@ -148,7 +158,9 @@ fn words(prompt: &Prompt) -> String {
         Format::Text => {}
     }
     let seen = |media: &Media| match media {
-        Media::Inline { media_type, bytes, sha256 } => format!("I see {media_type} of {bytes} bytes ({sha256}). "),
+        Media::Inline { media_type, bytes, sha256 } => {
+            format!("I see {media_type} of {bytes} bytes ({sha256}). ")
+        }
         Media::At(url) => format!("I see {url} from afar. "),
     };
     let seen = prompt.media.iter().map(seen).collect::<String>();
@@ -176,13 +188,19 @@ pub fn fitting(schema: &Value, ask: &str, depth: usize) -> Value {
         }
     }
     let kind = match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or("null"),
+        Value::Array(kinds) => {
+            kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or("null")
+        }
         kind => kind.as_str().unwrap_or(if schema.get("properties").is_some() { "object" } else { "string" }),
     };
     match &*kind.to_lowercase() {
         "object" => {
             let properties = schema["properties"].as_object().into_iter().flatten();
-            Value::Object(properties.map(|(name, inner)| (name.clone(), fitting(inner, ask, depth + 1))).collect::<Map<_, _>>())
+            Value::Object(
+                properties
+                    .map(|(name, inner)| (name.clone(), fitting(inner, ask, depth + 1)))
+                    .collect::<Map<_, _>>(),
+            )
         }
         "array" => {
             let count = schema["minItems"].as_u64().unwrap_or(1).clamp(1, 16);

@@ -35,7 +35,8 @@ use tokio::task::JoinHandle;
 
 pub use aws::event_stream;
 pub use behaviour::{
-    Behaviour, CacheRules, ReasoningField, ResetHow, RetryForm, Rule, ServerErrorBody, ToolIndex, Ugly, UsageQuirk, When,
+    Behaviour, CacheRules, ReasoningField, ResetHow, RetryForm, Rule, ServerErrorBody, ToolIndex, Ugly,
+    UsageQuirk, When,
 };
 pub use fast::FastSettings;
 pub use prompt::Tally;
@@ -60,8 +61,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] =
-        [Self::OpenAi, Self::Azure, Self::Compatible, Self::Anthropic, Self::Gemini, Self::Vertex, Self::Bedrock];
+    pub const ALL: [Self; 7] = [
+        Self::OpenAi,
+        Self::Azure,
+        Self::Compatible,
+        Self::Anthropic,
+        Self::Gemini,
+        Self::Vertex,
+        Self::Bedrock,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -119,7 +127,10 @@ impl Standin {
     }
 
     /// One that answers fixed bytes with next to no work of its own, for benchmarks.
-    pub async fn start_fast(listen: SocketAddr, settings: FastSettings) -> io::Result<(SocketAddr, JoinHandle<()>)> {
+    pub async fn start_fast(
+        listen: SocketAddr,
+        settings: FastSettings,
+    ) -> io::Result<(SocketAddr, JoinHandle<()>)> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         Ok((address, tokio::spawn(fast::serve(listener, settings))))

@@ -165,20 +165,28 @@ impl Prompt {
 
 impl Media {
     pub fn of_base64(media_type: &str, data: &str) -> Result<Self, String> {
-        let bytes = decoded(data).filter(|bytes| !bytes.is_empty()).ok_or("it is not valid base64, or empty")?;
+        let bytes =
+            decoded(data).filter(|bytes| !bytes.is_empty()).ok_or("it is not valid base64, or empty")?;
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        Ok(Self::Inline { media_type: media_type.to_owned(), bytes: bytes.len(), sha256: sha256[..12].to_owned() })
+        Ok(Self::Inline {
+            media_type: media_type.to_owned(),
+            bytes: bytes.len(),
+            sha256: sha256[..12].to_owned(),
+        })
     }
 
     /// `data:image/png;base64,…`, or an address.
     pub fn of_url(url: &str) -> Result<Self, String> {
         match url.strip_prefix("data:") {
             Some(rest) => {
-                let (media_type, data) = rest.split_once(";base64,").ok_or("a data URL without `;base64,`")?;
+                let (media_type, data) =
+                    rest.split_once(";base64,").ok_or("a data URL without `;base64,`")?;
                 Self::of_base64(media_type, data)
             }
             None if url.starts_with("https://") || url.starts_with("http://") => Ok(Self::At(url.to_owned())),
-            None => Err(format!("`{}` is neither a URL nor a data URL", url.chars().take(40).collect::<String>())),
+            None => {
+                Err(format!("`{}` is neither a URL nor a data URL", url.chars().take(40).collect::<String>()))
+            }
         }
     }
 }

@@ -13,8 +13,14 @@ const REQUESTS_MAX: usize = 1024;
 /// Bytes of bodies kept in all, and of one body: 32 MiB hold a matrix of pictures.
 const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-const SECRET_HEADERS: [&str; 6] =
-    ["authorization", "api-key", "x-api-key", "x-goog-api-key", "x-amz-security-token", "proxy-authorization"];
+const SECRET_HEADERS: [&str; 6] = [
+    "authorization",
+    "api-key",
+    "x-api-key",
+    "x-goog-api-key",
+    "x-amz-security-token",
+    "proxy-authorization",
+];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recorded {
@@ -63,7 +69,9 @@ impl Record {
         };
         let (body, body_bytes) = match request.body.len() {
             length if length > BODY_BYTES_MAX => (json!(format!("({length} bytes)")), 0),
-            length => (serde_json::from_slice(&request.body).unwrap_or_else(|_| shown(&request.body)), length),
+            length => {
+                (serde_json::from_slice(&request.body).unwrap_or_else(|_| shown(&request.body)), length)
+            }
         };
         self.bytes += body_bytes;
         self.kept.push_back(Recorded {

@@ -142,7 +142,9 @@ impl Trouble {
             Fault::Missing => format!("{place}: required"),
             Fault::Wrong { expected, found } => format!("{place}: expected {expected}, got {found}"),
             Fault::Range { low, high, found } => format!("{place}: {found} is not within {low} and {high}"),
-            Fault::NotAmong { words, found } => format!("{place}: '{found}' is not one of {}", words.join(", ")),
+            Fault::NotAmong { words, found } => {
+                format!("{place}: '{found}' is not one of {}", words.join(", "))
+            }
             Fault::Rule(text) => format!("{place}: {text}"),
         };
         Self { status: 400, class: Class::Invalid, message, problem: Some(problem) }

@@ -48,7 +48,9 @@ impl Context<'_> {
     /// A name that looks like the provider's and is the same in every run.
     pub fn id(&self, prefix: &str, salt: u64, length: usize) -> String {
         const LETTERS: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789";
-        let mut state = self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ salt.wrapping_mul(0xd1b5_4a32_d192_ed03) ^ 0x2545_f491;
+        let mut state = self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ salt.wrapping_mul(0xd1b5_4a32_d192_ed03)
+            ^ 0x2545_f491;
         let letters = (0..length).map(|_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             char::from(LETTERS[(state >> 33) as usize % LETTERS.len()])
@@ -160,7 +162,11 @@ async fn play(stream: &mut TcpStream, request: &Request, shared: &Shared) -> wir
         state.count += 1;
         let (number, behaviour) = (state.count, state.behaviour.clone());
         let plan = behaviour.plan(number, &request.path);
-        let ugly = plan.uglies.iter().map(|ugly| json!(ugly)["kind"].as_str().unwrap_or_default().to_owned()).collect();
+        let ugly = plan
+            .uglies
+            .iter()
+            .map(|ugly| json!(ugly)["kind"].as_str().unwrap_or_default().to_owned())
+            .collect();
         let ticket = state.record.begin(number, request, ugly);
         let context = Context {
             kind: shared.kind,
@@ -222,15 +228,22 @@ fn rate_limited(kind: Kind, form: RetryForm, seconds: f64) -> Reply {
     let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs_f64(seconds);
     match form {
         RetryForm::Seconds => reply = reply.with("retry-after", seconds.ceil().to_string()),
-        RetryForm::HttpDate => reply = reply.with("retry-after", at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()),
-        RetryForm::Milliseconds => reply = reply.with("retry-after-ms", (seconds * 1000.0).ceil().to_string()),
+        RetryForm::HttpDate => {
+            reply = reply.with("retry-after", at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+        }
+        RetryForm::Milliseconds => {
+            reply = reply.with("retry-after-ms", (seconds * 1000.0).ceil().to_string())
+        }
         RetryForm::ResetHeaders if kind == Kind::Anthropic => {
             let at = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            reply = reply.with("anthropic-ratelimit-requests-remaining", "0").with("anthropic-ratelimit-requests-reset", at);
+            reply = reply
+                .with("anthropic-ratelimit-requests-remaining", "0")
+                .with("anthropic-ratelimit-requests-reset", at);
         }
         RetryForm::ResetHeaders => {
             let reset = format!("{}ms", (seconds * 1000.0).ceil());
-            reply = reply.with("x-ratelimit-remaining-requests", "0").with("x-ratelimit-reset-requests", reset);
+            reply =
+                reply.with("x-ratelimit-remaining-requests", "0").with("x-ratelimit-reset-requests", reset);
         }
         RetryForm::BodyOnly if matches!(kind, Kind::Gemini | Kind::Vertex) => {
             let body = google::with_retry_info(&reply, seconds);
@@ -242,7 +255,10 @@ fn rate_limited(kind: Kind, form: RetryForm, seconds: f64) -> Reply {
 }
 
 fn server_error(kind: Kind, status: u16, body: ServerErrorBody) -> Reply {
-    let mut reply = refusal(kind, &Trouble::new(status, Class::Server, "The server had an error while processing your request."));
+    let mut reply = refusal(
+        kind,
+        &Trouble::new(status, Class::Server, "The server had an error while processing your request."),
+    );
     let bytes = match body {
         ServerErrorBody::Json => return reply,
         ServerErrorBody::Html => {

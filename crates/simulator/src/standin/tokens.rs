@@ -65,7 +65,8 @@ impl PromptCache {
             }
         }
         // The last token is always read anew: something must be computed to answer.
-        let known = blocks.iter().take_while(|(count, hash)| *count < total && self.known.contains(hash)).last();
+        let known =
+            blocks.iter().take_while(|(count, hash)| *count < total && self.known.contains(hash)).last();
         let read = known.map_or(0, |(count, _)| *count);
         blocks.iter().for_each(|(_, hash)| self.remember(*hash));
         Found { uncached: total - read, read, ..Found::default() }
@@ -85,7 +86,8 @@ impl PromptCache {
                 marks.push((seen, hasher.finish(), lifetime));
             }
         }
-        let read = marks.iter().rev().find(|(_, hash, _)| self.known.contains(hash)).map_or(0, |(count, ..)| *count);
+        let read =
+            marks.iter().rev().find(|(_, hash, _)| self.known.contains(hash)).map_or(0, |(count, ..)| *count);
         let mut found = Found { read, ..Found::default() };
         let mut kept = read;
         for (count, hash, lifetime) in marks {
@@ -124,7 +126,8 @@ mod tests {
 
     #[test]
     fn tokens_add_up_to_the_text_again() {
-        for text in ["", "one", " two  words\n", "incomprehensibilities", "Grüße, Welt! 東京タワー東京タワー"] {
+        for text in ["", "one", " two  words\n", "incomprehensibilities", "Grüße, Welt! 東京タワー東京タワー"]
+        {
             assert_eq!(tokens(text).concat(), text);
         }
     }
@@ -141,7 +144,11 @@ mod tests {
     #[test]
     fn marks_write_once_and_read_then() {
         let mut cache = PromptCache::default();
-        let first = [piece("a b c d", Some(Lifetime::OneHour)), piece(" e", Some(Lifetime::FiveMinutes)), piece(" f", None)];
+        let first = [
+            piece("a b c d", Some(Lifetime::OneHour)),
+            piece(" e", Some(Lifetime::FiveMinutes)),
+            piece(" f", None),
+        ];
         let written = Found { uncached: 1, read: 0, written_5m: 1, written_1h: 4 };
         assert_eq!(cache.by_marks("m", &first, RULES), written);
         assert_eq!(cache.by_marks("m", &first, RULES), Found { uncached: 1, read: 5, ..Found::default() });

@@ -46,7 +46,12 @@ struct Wire<'a> {
 
 /// Sends a reply as the plan says.
 pub async fn send(
-    stream: &mut TcpStream, reply: Reply, plan: &Plan, behaviour: &Behaviour, number: u64, accepts_gzip: bool,
+    stream: &mut TcpStream,
+    reply: Reply,
+    plan: &Plan,
+    behaviour: &Behaviour,
+    number: u64,
+    accepts_gzip: bool,
 ) -> Sent {
     let gzip = (accepts_gzip && plan.has(&Ugly::Gzip)).then(Gzip::default);
     let packed = plan.has(&Ugly::Packed).then(Vec::new);
@@ -74,7 +79,8 @@ impl Wire<'_> {
         match reply.body {
             Body::Whole { bytes, tokens } => {
                 let pace = tokens.saturating_sub(1);
-                self.wait(self.behaviour.time_to_first_token_ms as f64 + pace as f64 * self.token_ms()).await?;
+                self.wait(self.behaviour.time_to_first_token_ms as f64 + pace as f64 * self.token_ms())
+                    .await?;
                 let bytes = match &mut self.gzip {
                     Some(gzip) => [gzip.piece(&bytes), gzip.end()].concat(),
                     None => bytes,
@@ -163,7 +169,8 @@ impl Wire<'_> {
             _ => None,
         });
         let cut = self.plan.find(|ugly| if let Ugly::Cut { at_byte } = ugly { Some(*at_byte) } else { None });
-        let cut = cut.and_then(|cut| cut.checked_sub(self.written)).filter(|cut| (1..now.len()).contains(cut));
+        let cut =
+            cut.and_then(|cut| cut.checked_sub(self.written)).filter(|cut| (1..now.len()).contains(cut));
         let parts: Vec<&[u8]> = match (size, cut) {
             (Some((size, _)), _) => now.chunks(size.max(1)).collect(),
             (None, Some(cut)) => vec![&now[..cut], &now[cut..]],
@@ -238,7 +245,8 @@ async fn left(stream: &TcpStream, byte: &mut [u8; 1]) {
 /// Returns the events that the plan leaves.
 fn planned(stream: &Stream, plan: &Plan) -> Vec<Event> {
     let mut events = stream.events.clone();
-    let until_finish = |events: &[Event]| events.iter().position(|event| event.part == Part::Finish).unwrap_or(events.len());
+    let until_finish =
+        |events: &[Event]| events.iter().position(|event| event.part == Part::Finish).unwrap_or(events.len());
     for ugly in &plan.uglies {
         match ugly {
             Ugly::ErrorAfter { events: count } => {
@@ -249,7 +257,9 @@ fn planned(stream: &Stream, plan: &Plan) -> Vec<Event> {
                 let count = after_events.unwrap_or_else(|| until_finish(&events));
                 events.truncate(count);
             }
-            Ugly::DoneWithoutFinish => events.retain(|event| !matches!(event.part, Part::Finish | Part::Usage)),
+            Ugly::DoneWithoutFinish => {
+                events.retain(|event| !matches!(event.part, Part::Finish | Part::Usage))
+            }
             Ugly::Comments => {
                 if let Some(ping) = &stream.ping {
                     events = events.into_iter().flat_map(|event| [ping.clone(), event]).skip(1).collect();

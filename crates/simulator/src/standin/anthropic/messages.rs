@@ -81,7 +81,9 @@ fn check_fields(body: &Value) -> Result<(), Problem> {
     let rule = |name: &str, text: &str| Err(Problem::rule([key(name)], text));
     let top = |text: String| Err(Problem::rule([], text));
     let thinks = body["thinking"]["type"] == "enabled" || body["thinking"]["type"] == "adaptive";
-    if body["thinking"]["type"] == "enabled" && body["thinking"]["budget_tokens"].as_u64() >= body["max_tokens"].as_u64() {
+    if body["thinking"]["type"] == "enabled"
+        && body["thinking"]["budget_tokens"].as_u64() >= body["max_tokens"].as_u64()
+    {
         return top("`max_tokens` must be greater than `thinking.budget_tokens`.".into());
     }
     if thinks && body["temperature"].as_f64().is_some_and(|value| value != 1.0) {
@@ -93,12 +95,17 @@ fn check_fields(body: &Value) -> Result<(), Problem> {
     if thinks && matches!(body["tool_choice"]["type"].as_str(), Some("any" | "tool")) {
         return top("Thinking may not be enabled when tool_choice forces tool use.".into());
     }
-    if !body["tool_choice"].is_null() && body["tools"].as_array().is_none_or(Vec::is_empty) && body["tool_choice"]["type"] != "none" {
+    if !body["tool_choice"].is_null()
+        && body["tools"].as_array().is_none_or(Vec::is_empty)
+        && body["tool_choice"]["type"] != "none"
+    {
         return rule("tool_choice", "tool_choice may only be specified while providing tools.");
     }
     let marks = body.to_string().matches("\"cache_control\":{").count();
     if marks > MARKS_MAX {
-        return top(format!("A maximum of {MARKS_MAX} blocks with cache_control may be provided. Found {marks}."));
+        return top(format!(
+            "A maximum of {MARKS_MAX} blocks with cache_control may be provided. Found {marks}."
+        ));
     }
     let is_text = |stop: &Value| stop.as_str().is_some_and(|text| !text.trim().is_empty());
     if !body["stop_sequences"].as_array().into_iter().flatten().all(is_text) {
@@ -110,7 +117,10 @@ fn check_fields(body: &Value) -> Result<(), Problem> {
         let is_good = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
         let at = [key("tools"), Step::Place(place), key("custom")];
         if !(1..=128).contains(&name.len()) || !name.chars().all(is_good) {
-            return Err(Problem::rule(at.into_iter().chain([key("name")]), "String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"));
+            return Err(Problem::rule(
+                at.into_iter().chain([key("name")]),
+                "String should match pattern '^[a-zA-Z0-9_-]{1,128}$'",
+            ));
         }
         if tool["input_schema"]["type"] != "object" {
             let at = at.into_iter().chain([key("input_schema"), key("type")]);
@@ -120,7 +130,9 @@ fn check_fields(body: &Value) -> Result<(), Problem> {
             return rule("tools", "Tool names must be unique.");
         }
     }
-    if body["output_config"]["format"]["schema"].is_object() && !closed(&body["output_config"]["format"]["schema"]) {
+    if body["output_config"]["format"]["schema"].is_object()
+        && !closed(&body["output_config"]["format"]["schema"])
+    {
         return top("output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false".into());
     }
     check_messages(body)
@@ -137,20 +149,31 @@ fn check_messages(body: &Value) -> Result<(), Problem> {
     let rule = |place: usize, text: String| Err(Problem::rule([key("messages"), Step::Place(place)], text));
     match messages.first() {
         None => return Err(Problem::rule([key("messages")], "at least one message is required")),
-        Some(first) if first["role"] != "user" => return rule(0, "first message must use the \"user\" role".into()),
+        Some(first) if first["role"] != "user" => {
+            return rule(0, "first message must use the \"user\" role".into());
+        }
         Some(_) => {}
     }
     for (place, message) in messages.iter().enumerate() {
-        let blocks = |number: usize| messages.get(number).and_then(|message| message["content"].as_array()).into_iter().flatten();
+        let blocks = |number: usize| {
+            messages.get(number).and_then(|message| message["content"].as_array()).into_iter().flatten()
+        };
         if message["role"] == "assistant" {
             check_assistant(body, message, place, place + 1 == messages.len())?;
             // Every call is answered in the very next message.
-            let calls = blocks(place).filter(|block| block["type"] == "tool_use").filter_map(|block| block["id"].as_str());
+            let calls = blocks(place)
+                .filter(|block| block["type"] == "tool_use")
+                .filter_map(|block| block["id"].as_str());
             let answered = |id: &str| blocks(place + 1).any(|block| block["tool_use_id"] == id);
             let open: Vec<&str> = calls.filter(|id| !answered(id)).collect();
             if !open.is_empty() {
                 let ids = open.join(", ");
-                return rule(place, format!("`tool_use` ids were found without `tool_result` blocks immediately after: {ids}. Each `tool_use` block must have a corresponding `tool_result` block in the next message."));
+                return rule(
+                    place,
+                    format!(
+                        "`tool_use` ids were found without `tool_result` blocks immediately after: {ids}. Each `tool_use` block must have a corresponding `tool_result` block in the next message."
+                    ),
+                );
             }
             continue;
         }
@@ -161,10 +184,16 @@ fn check_messages(body: &Value) -> Result<(), Problem> {
                 continue;
             }
             let id = block["tool_use_id"].as_str().unwrap_or_default();
-            let is_known = place > 0 && blocks(place - 1).any(|block| block["type"] == "tool_use" && block["id"] == id);
+            let is_known =
+                place > 0 && blocks(place - 1).any(|block| block["type"] == "tool_use" && block["id"] == id);
             if !is_known {
                 let at = [key("messages"), Step::Place(place), key("content"), Step::Place(number)];
-                return Err(Problem::rule(at, format!("unexpected `tool_use_id` found in `tool_result` blocks: {id}. Each `tool_result` block must have a corresponding `tool_use` block in the previous message.")));
+                return Err(Problem::rule(
+                    at,
+                    format!(
+                        "unexpected `tool_use_id` found in `tool_result` blocks: {id}. Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
+                    ),
+                ));
             }
             if other_seen {
                 return rule(place, "`tool_result` blocks must come first in the content.".into());
@@ -178,17 +207,26 @@ fn check_assistant(body: &Value, message: &Value, place: usize, is_last: bool) -
     let blocks = message["content"].as_array().map_or(&[][..], |blocks| blocks);
     for (number, block) in blocks.iter().enumerate() {
         let at = [key("messages"), Step::Place(place), key("content"), Step::Place(number)];
-        let is_own = block["type"] != "thinking" || block["signature"] == sign(block["thinking"].as_str().unwrap_or_default());
+        let is_own = block["type"] != "thinking"
+            || block["signature"] == sign(block["thinking"].as_str().unwrap_or_default());
         if !is_own {
             return Err(Problem::rule(at, "Invalid `signature` in `thinking` block"));
         }
     }
     let first = blocks.first().and_then(|block| block["type"].as_str());
     let calls = blocks.iter().any(|block| block["type"] == "tool_use");
-    if body["thinking"]["type"] == "enabled" && calls && !matches!(first, Some("thinking" | "redacted_thinking")) {
+    if body["thinking"]["type"] == "enabled"
+        && calls
+        && !matches!(first, Some("thinking" | "redacted_thinking"))
+    {
         let at = [key("messages"), Step::Place(place), key("content"), Step::Place(0), key("type")];
         let found = first.unwrap_or_default();
-        return Err(Problem::rule(at, format!("Expected `thinking` or `redacted_thinking`, but found `{found}`. When `thinking` is enabled, a final `assistant` message must start with a thinking block.")));
+        return Err(Problem::rule(
+            at,
+            format!(
+                "Expected `thinking` or `redacted_thinking`, but found `{found}`. When `thinking` is enabled, a final `assistant` message must start with a thinking block."
+            ),
+        ));
     }
     let text = message["content"].as_str().or(blocks.last().and_then(|block| block["text"].as_str()));
     if is_last && text.is_some_and(|text| text.ends_with(char::is_whitespace)) {
@@ -199,7 +237,9 @@ fn check_assistant(body: &Value, message: &Value, place: usize, is_last: bool) -
 }
 
 fn read(body: &Value) -> Result<Prompt, Trouble> {
-    let texts = |value: &Value| value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let texts = |value: &Value| {
+        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
     let mut prompt = Prompt {
         max_tokens: body["max_tokens"].as_u64(),
         stop: texts(&body["stop_sequences"]),
@@ -294,7 +334,8 @@ fn blocks(body: &Value, said: &Said, context: &Context<'_>) -> Vec<Value> {
     let mut blocks = Vec::new();
     if !said.reasoning.is_empty() {
         // A display of `omitted` hides the words, not the proof.
-        let shown = if body["thinking"]["display"] == "omitted" { String::new() } else { said.reasoning_text() };
+        let shown =
+            if body["thinking"]["display"] == "omitted" { String::new() } else { said.reasoning_text() };
         blocks.push(json!({"type": "thinking", "thinking": shown, "signature": sign(&shown)}));
     }
     if !said.text.is_empty() {
@@ -311,7 +352,8 @@ impl Message {
     fn whole(&self) -> Value {
         let mut whole = self.envelope();
         whole["content"] = json!(self.blocks);
-        (whole["stop_reason"], whole["stop_sequence"]) = (json!(self.stop_reason), self.stop_sequence.clone());
+        (whole["stop_reason"], whole["stop_sequence"]) =
+            (json!(self.stop_reason), self.stop_sequence.clone());
         if self.quirk != UsageQuirk::Missing {
             whole["usage"] = self.usage(self.tally.output);
             if self.tally.reasoning > 0 {

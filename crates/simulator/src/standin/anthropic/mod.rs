@@ -60,10 +60,22 @@ fn check_newest(body: &Value) -> Result<(), Problem> {
     if let Some(name) = ["temperature", "top_p", "top_k"].into_iter().find(|name| body.get(name).is_some()) {
         return Err(Problem { path: vec![key(name)], fault: Fault::Unknown });
     }
-    for (place, message) in body["messages"].as_array().into_iter().flatten().enumerate().filter(|(_, message)| message["role"] == "user") {
+    for (place, message) in body["messages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .filter(|(_, message)| message["role"] == "user")
+    {
         for (number, block) in message["content"].as_array().into_iter().flatten().enumerate() {
             if block["type"] == "text" && block["citations"].as_array().is_some_and(|list| !list.is_empty()) {
-                let at = [key("messages"), Step::Place(place), key("content"), Step::Place(number), key("citations")];
+                let at = [
+                    key("messages"),
+                    Step::Place(place),
+                    key("content"),
+                    Step::Place(number),
+                    key("citations"),
+                ];
                 return Err(Problem { path: at.into(), fault: Fault::Unknown });
             }
         }
@@ -99,7 +111,9 @@ fn worded(problem: &Problem) -> String {
         Fault::Unknown => format!("{place}: Extra inputs are not permitted"),
         Fault::Missing => format!("{place}: Field required"),
         Fault::Wrong { expected, .. } => format!("{place}: Input should be a valid {expected}"),
-        Fault::Range { low, found, .. } if found < low => format!("{place}: Input should be greater than or equal to {low}"),
+        Fault::Range { low, found, .. } if found < low => {
+            format!("{place}: Input should be greater than or equal to {low}")
+        }
         Fault::Range { high, .. } => format!("{place}: Input should be less than or equal to {high}"),
         Fault::NotAmong { words, found } => {
             let words = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");

@@ -81,7 +81,10 @@ const MESSAGE: Shape = Tagged(
 const THINKING: Shape = Tagged(
     "type",
     &[
-        ("enabled", fields!["budget_tokens" ! Whole(1024, i64::MAX), "display" ? Word(&["summarized", "omitted"])]),
+        (
+            "enabled",
+            fields!["budget_tokens" ! Whole(1024, i64::MAX), "display" ? Word(&["summarized", "omitted"])],
+        ),
         ("adaptive", fields!["display" ? Word(&["summarized", "omitted"])]),
         ("between_tools", &[]),
         ("disabled", &[]),

@@ -46,7 +46,8 @@ pub fn stream(message: &Message) -> Stream {
                 (empty, deltas.collect())
             }
             _ => {
-                let pieces = message.said.text.iter().map(|token| json!({"type": "text_delta", "text": token}));
+                let pieces =
+                    message.said.text.iter().map(|token| json!({"type": "text_delta", "text": token}));
                 (json!({"type": "text", "text": ""}), pieces.collect())
             }
         };

@@ -46,27 +46,43 @@ fn check_fields(body: &Value) -> Result<(), Problem> {
     if thinking["type"] == "enabled" {
         let budget = thinking["budget_tokens"].as_u64();
         if budget.is_none_or(|budget| budget < 1024) {
-            return top("The model returned the following errors: thinking.enabled.budget_tokens: Input should be greater than or equal to 1024");
+            return top(
+                "The model returned the following errors: thinking.enabled.budget_tokens: Input should be greater than or equal to 1024",
+            );
         }
         if body["inferenceConfig"]["maxTokens"].as_u64().is_some_and(|most| budget >= Some(most)) {
-            return top("The model returned the following errors: `max_tokens` must be greater than `thinking.budget_tokens`.");
+            return top(
+                "The model returned the following errors: `max_tokens` must be greater than `thinking.budget_tokens`.",
+            );
         }
         if body["inferenceConfig"]["temperature"].as_f64().is_some_and(|value| value != 1.0) {
-            return top("The model returned the following errors: `temperature` may only be set to 1 when thinking is enabled.");
+            return top(
+                "The model returned the following errors: `temperature` may only be set to 1 when thinking is enabled.",
+            );
         }
-        if body["toolConfig"]["toolChoice"].get("any").or(body["toolConfig"]["toolChoice"].get("tool")).is_some() {
-            return top("The model returned the following errors: Thinking may not be enabled when tool_choice forces tool use.");
+        if body["toolConfig"]["toolChoice"]
+            .get("any")
+            .or(body["toolConfig"]["toolChoice"].get("tool"))
+            .is_some()
+        {
+            return top(
+                "The model returned the following errors: Thinking may not be enabled when tool_choice forces tool use.",
+            );
         }
     }
     for tool in body["toolConfig"]["tools"].as_array().into_iter().flatten() {
         let name = tool["toolSpec"]["name"].as_str().unwrap_or("x");
         let is_good = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
         if !(1..=64).contains(&name.len()) || !name.chars().all(is_good) {
-            return top("1 validation error detected: Value at 'toolConfig.tools.1.member.toolSpec.name' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9_-]+");
+            return top(
+                "1 validation error detected: Value at 'toolConfig.tools.1.member.toolSpec.name' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9_-]+",
+            );
         }
     }
     if body["toolConfig"]["tools"].as_array().is_some_and(Vec::is_empty) {
-        return top("1 validation error detected: Value '[]' at 'toolConfig.tools' failed to satisfy constraint: Member must have length greater than or equal to 1");
+        return top(
+            "1 validation error detected: Value '[]' at 'toolConfig.tools' failed to satisfy constraint: Member must have length greater than or equal to 1",
+        );
     }
     check_messages(body)
 }
@@ -85,35 +101,58 @@ fn check_messages(body: &Value) -> Result<(), Problem> {
         if place > 0 && messages[place - 1]["role"] == message["role"] {
             return top("A conversation must alternate between user and assistant roles. Make sure the conversation alternates between user and assistant roles and try again.".into());
         }
-        let blocks = |number: usize| messages.get(number).and_then(|message| message["content"].as_array()).into_iter().flatten();
+        let blocks = |number: usize| {
+            messages.get(number).and_then(|message| message["content"].as_array()).into_iter().flatten()
+        };
         if blocks(place).next().is_none() {
             let shown = place + 1;
-            return top(format!("The content field in the Message object at messages.{shown} is empty. Add a ContentBlock object to the content field and try again."));
+            return top(format!(
+                "The content field in the Message object at messages.{shown} is empty. Add a ContentBlock object to the content field and try again."
+            ));
         }
-        let calls: Vec<&str> = blocks(place).filter_map(|block| block["toolUse"]["toolUseId"].as_str()).collect();
-        let answers: Vec<&str> = blocks(place + 1).filter_map(|block| block["toolResult"]["toolUseId"].as_str()).collect();
+        let calls: Vec<&str> =
+            blocks(place).filter_map(|block| block["toolUse"]["toolUseId"].as_str()).collect();
+        let answers: Vec<&str> =
+            blocks(place + 1).filter_map(|block| block["toolResult"]["toolUseId"].as_str()).collect();
         if calls.iter().any(|id| !answers.contains(id)) {
-            return top(format!("Expected toolResult blocks at messages.{}.content for the following Ids: {}", place + 1, calls.join(", ")));
+            return top(format!(
+                "Expected toolResult blocks at messages.{}.content for the following Ids: {}",
+                place + 1,
+                calls.join(", ")
+            ));
         }
         if answers.len() > calls.len() {
             return top("The number of toolResult blocks at messages.content exceeds the number of toolUse blocks of previous turn.".into());
         }
         if !calls.is_empty() && body["toolConfig"].is_null() {
-            return top("The toolConfig field must be defined when using toolUse and toolResult content blocks.".into());
+            return top(
+                "The toolConfig field must be defined when using toolUse and toolResult content blocks."
+                    .into(),
+            );
         }
         for (number, block) in blocks(place).enumerate() {
             if block["text"].as_str().is_some_and(|text| text.trim().is_empty()) {
-                return Err(Problem::rule(at(number), "The text field in the ContentBlock object is blank. Add text to the text field, and try again."));
+                return Err(Problem::rule(
+                    at(number),
+                    "The text field in the ContentBlock object is blank. Add text to the text field, and try again.",
+                ));
             }
             let thought = &block["reasoningContent"]["reasoningText"];
-            let is_own = thought.is_null() || thought["signature"] == sign(thought["text"].as_str().unwrap_or_default());
+            let is_own = thought.is_null()
+                || thought["signature"] == sign(thought["text"].as_str().unwrap_or_default());
             if !is_own {
-                return Err(Problem::rule(at(number), "The model returned the following errors: Invalid `signature` in `thinking` block"));
+                return Err(Problem::rule(
+                    at(number),
+                    "The model returned the following errors: Invalid `signature` in `thinking` block",
+                ));
             }
             let name = block["document"]["name"].as_str().unwrap_or("x");
             let is_good = |letter: char| letter.is_ascii_alphanumeric() || " -()[]".contains(letter);
             if !name.chars().all(is_good) || name.contains("  ") {
-                return Err(Problem::rule(at(number), "The document file name can only contain alphanumeric characters, whitespace characters, hyphens, parentheses, and square brackets. The name can't contain more than one consecutive whitespace character."));
+                return Err(Problem::rule(
+                    at(number),
+                    "The document file name can only contain alphanumeric characters, whitespace characters, hyphens, parentheses, and square brackets. The name can't contain more than one consecutive whitespace character.",
+                ));
             }
         }
     }
@@ -126,14 +165,22 @@ fn read(body: &Value) -> Result<Prompt, Trouble> {
     let mut prompt = Prompt {
         max_tokens: inference["maxTokens"].as_u64(),
         stop: stops.filter_map(Value::as_str).map(str::to_owned).collect(),
-        thinks: matches!(body["additionalModelRequestFields"]["thinking"]["type"].as_str(), Some("enabled" | "adaptive")),
-        one_call_only: body["additionalModelRequestFields"]["tool_choice"]["disable_parallel_tool_use"] == json!(true),
+        thinks: matches!(
+            body["additionalModelRequestFields"]["thinking"]["type"].as_str(),
+            Some("enabled" | "adaptive")
+        ),
+        one_call_only: body["additionalModelRequestFields"]["tool_choice"]["disable_parallel_tool_use"]
+            == json!(true),
         ..Prompt::default()
     };
     for tool in body["toolConfig"]["tools"].as_array().into_iter().flatten() {
         match &tool["toolSpec"] {
             Value::Null => prompt.mark(lifetime(&tool["cachePoint"])),
-            spec => prompt.offer(spec["name"].as_str().unwrap_or_default(), spec["inputSchema"]["json"].clone(), spec),
+            spec => prompt.offer(
+                spec["name"].as_str().unwrap_or_default(),
+                spec["inputSchema"]["json"].clone(),
+                spec,
+            ),
         }
     }
     let choice = &body["toolConfig"]["toolChoice"];
@@ -145,7 +192,8 @@ fn read(body: &Value) -> Result<Prompt, Trouble> {
     if let Some(schema) = body["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"].as_str() {
         let schema = serde_json::from_str(schema);
         let at = [key("outputConfig"), key("textFormat")];
-        prompt.format = Format::Schema(schema.map_err(|_| Problem::rule(at, "The JSON schema is not valid JSON."))?);
+        prompt.format =
+            Format::Schema(schema.map_err(|_| Problem::rule(at, "The JSON schema is not valid JSON."))?);
     }
     for block in body["system"].as_array().into_iter().flatten() {
         match block["text"].as_str() {
@@ -175,10 +223,15 @@ fn read_block(block: &Value, is_user: bool, prompt: &mut Prompt) -> Result<(), S
         prompt.show(media("document", &block["document"])?);
     } else if !block["toolResult"].is_null() {
         let result = &block["toolResult"];
-        let said: String = result["content"].as_array().into_iter().flatten().map(|part| match part.get("json") {
-            Some(value) => value.to_string(),
-            None => part["text"].as_str().unwrap_or_default().to_owned(),
-        }).collect();
+        let said: String = result["content"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|part| match part.get("json") {
+                Some(value) => value.to_string(),
+                None => part["text"].as_str().unwrap_or_default().to_owned(),
+            })
+            .collect();
         prompt.say(&*said);
         let failed = if result["status"] == "error" { "(failed) " } else { "" };
         prompt.tool_results.push(format!("{failed}{said}"));
@@ -213,7 +266,8 @@ fn whole(said: &Said, tally: Tally, context: &Context<'_>) -> Value {
     let mut content = Vec::new();
     if !said.reasoning.is_empty() {
         let text = said.reasoning_text();
-        content.push(json!({"reasoningContent": {"reasoningText": {"text": text, "signature": sign(&text)}}}));
+        content
+            .push(json!({"reasoningContent": {"reasoningText": {"text": text, "signature": sign(&text)}}}));
     }
     if !said.text.is_empty() {
         content.push(json!({"text": said.text()}));
@@ -253,13 +307,18 @@ fn stream(said: &Said, tally: Tally, context: &Context<'_>) -> Stream {
     }
     if !said.text.is_empty() {
         for token in &said.text {
-            add(Part::Content, "contentBlockDelta", json!({"contentBlockIndex": index, "delta": {"text": token}}));
+            add(
+                Part::Content,
+                "contentBlockDelta",
+                json!({"contentBlockIndex": index, "delta": {"text": token}}),
+            );
         }
         add(Part::Opening, "contentBlockStop", json!({"contentBlockIndex": index}));
         index += 1;
     }
     for (place, call) in (0..).zip(&said.calls) {
-        let start = json!({"toolUse": {"toolUseId": context.id("tooluse_", 100 + place, 22), "name": call.name}});
+        let start =
+            json!({"toolUse": {"toolUseId": context.id("tooluse_", 100 + place, 22), "name": call.name}});
         add(Part::Opening, "contentBlockStart", json!({"contentBlockIndex": index, "start": start}));
         for piece in tokens(&call.arguments.to_string()) {
             let delta = json!({"toolUse": {"input": piece}});
@@ -297,8 +356,11 @@ fn usage(tally: Tally) -> Value {
         "cacheWriteInputTokens": tally.cache_written(),
     });
     if tally.cache_written() > 0 {
-        let kept = [("5m", tally.cache_write_5m), ("1h", tally.cache_write_1h)].into_iter().filter(|(_, tokens)| *tokens > 0);
-        usage["cacheDetails"] = kept.map(|(ttl, tokens)| json!({"ttl": ttl, "inputTokens": tokens})).collect();
+        let kept = [("5m", tally.cache_write_5m), ("1h", tally.cache_write_1h)]
+            .into_iter()
+            .filter(|(_, tokens)| *tokens > 0);
+        usage["cacheDetails"] =
+            kept.map(|(ttl, tokens)| json!({"ttl": ttl, "inputTokens": tokens})).collect();
     }
     usage
 }

@@ -6,12 +6,18 @@ const STRING: u8 = 7;
 
 /// Returns the frame of an event.
 pub fn event(name: &str, payload: &[u8]) -> Vec<u8> {
-    frame(&[(":event-type", name), (":content-type", "application/json"), (":message-type", "event")], payload)
+    frame(
+        &[(":event-type", name), (":content-type", "application/json"), (":message-type", "event")],
+        payload,
+    )
 }
 
 /// Returns the frame of an exception, which ends a stream.
 pub fn exception(name: &str, payload: &[u8]) -> Vec<u8> {
-    frame(&[(":exception-type", name), (":content-type", "application/json"), (":message-type", "exception")], payload)
+    frame(
+        &[(":exception-type", name), (":content-type", "application/json"), (":message-type", "exception")],
+        payload,
+    )
 }
 
 fn frame(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {

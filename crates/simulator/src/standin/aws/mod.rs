@@ -36,7 +36,9 @@ pub fn refusal(trouble: &Trouble) -> Reply {
     let exception = match trouble.class {
         Class::Invalid | Class::ContextTooLong => "ValidationException",
         Class::Unauthorized => "UnrecognizedClientException",
-        Class::Forbidden if trouble.message.starts_with("The request signature") => "InvalidSignatureException",
+        Class::Forbidden if trouble.message.starts_with("The request signature") => {
+            "InvalidSignatureException"
+        }
         Class::Forbidden if trouble.message.starts_with("Missing") => "MissingAuthenticationTokenException",
         Class::Forbidden => "AccessDeniedException",
         Class::NotFound => "ResourceNotFoundException",
@@ -53,19 +55,29 @@ pub fn refusal(trouble: &Trouble) -> Reply {
 fn worded(problem: &Problem) -> String {
     let place = problem.dotted();
     match &problem.fault {
-        Fault::Unknown => format!("The model returned the following errors: {place}: Extra inputs are not permitted"),
+        Fault::Unknown => {
+            format!("The model returned the following errors: {place}: Extra inputs are not permitted")
+        }
         Fault::Missing => {
-            format!("1 validation error detected: Value at '{place}' failed to satisfy constraint: Member must not be null")
+            format!(
+                "1 validation error detected: Value at '{place}' failed to satisfy constraint: Member must not be null"
+            )
         }
         Fault::NotAmong { words, found } => {
             let words = words.join(", ");
-            format!("1 validation error detected: Value '{found}' at '{place}' failed to satisfy constraint: Member must satisfy enum value set: [{words}]")
+            format!(
+                "1 validation error detected: Value '{found}' at '{place}' failed to satisfy constraint: Member must satisfy enum value set: [{words}]"
+            )
         }
         Fault::Range { low, found, .. } if found < low => {
-            format!("1 validation error detected: Value '{found}' at '{place}' failed to satisfy constraint: Member must have value greater than or equal to {low}")
+            format!(
+                "1 validation error detected: Value '{found}' at '{place}' failed to satisfy constraint: Member must have value greater than or equal to {low}"
+            )
         }
         Fault::Range { high, found, .. } => {
-            format!("1 validation error detected: Value '{found}' at '{place}' failed to satisfy constraint: Member must have value less than or equal to {high}")
+            format!(
+                "1 validation error detected: Value '{found}' at '{place}' failed to satisfy constraint: Member must have value less than or equal to {high}"
+            )
         }
         Fault::Wrong { expected, found } => format!("Value at '{place}' must be {expected}, not {found}"),
         Fault::Rule(text) => text.clone(),

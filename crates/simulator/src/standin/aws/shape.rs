@@ -21,7 +21,8 @@ const DOCUMENT: Shape = Object(fields![
     "citations" ? Object(fields!["enabled" ! Flag]),
 ]);
 
-const RESULT_PART: Shape = Union(fields!["json" ? Any, "text" ? Text, "image" ? IMAGE, "document" ? DOCUMENT]);
+const RESULT_PART: Shape =
+    Union(fields!["json" ? Any, "text" ? Text, "image" ? IMAGE, "document" ? DOCUMENT]);
 
 const CONTENT: &[Field] = fields![
     "text" ? Text,
@@ -86,5 +87,12 @@ pub static REQUEST: Shape = Object(fields![
 ]);
 
 /// What the models behind it know beside it.
-pub const MODEL_FIELDS: [&str; 7] =
-    ["thinking", "anthropic_beta", "top_k", "output_config", "reasoning_config", "reasoning_effort", "tool_choice"];
+pub const MODEL_FIELDS: [&str; 7] = [
+    "thinking",
+    "anthropic_beta",
+    "top_k",
+    "output_config",
+    "reasoning_config",
+    "reasoning_effort",
+    "tool_choice",
+];

@@ -28,16 +28,30 @@ pub fn check(request: &Request, settings: &Settings) -> Result<(), Trouble> {
         forbidden("The request signature is incomplete: Authorization header requires 'Credential', 'SignedHeaders' and 'Signature' parameters.")
     })?;
     if claim.key != settings.key {
-        return Err(Trouble::new(403, Class::Unauthorized, "The security token included in the request is invalid."));
+        return Err(Trouble::new(
+            403,
+            Class::Unauthorized,
+            "The security token included in the request is invalid.",
+        ));
     }
     if (claim.region, claim.service, claim.terminator) != (&*settings.region, "bedrock", "aws4_request") {
-        let text = format!("The request signature is scoped wrongly: Credential should be scoped to '{}/bedrock/aws4_request'.", settings.region);
+        let text = format!(
+            "The request signature is scoped wrongly: Credential should be scoped to '{}/bedrock/aws4_request'.",
+            settings.region
+        );
         return Err(forbidden(&text));
     }
-    let date = request.header("x-amz-date").ok_or_else(|| forbidden("The request signature has no 'X-Amz-Date'."))?;
-    let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date).and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC));
-    let at = at.map_err(|_| forbidden("The request signature's date must be in ISO-8601 'basic format'."))?.timestamp();
-    if !date.starts_with(claim.day) || (jiff::Timestamp::now().as_second() - at.as_second()).abs() > SKEW_SECONDS_MAX {
+    let date = request
+        .header("x-amz-date")
+        .ok_or_else(|| forbidden("The request signature has no 'X-Amz-Date'."))?;
+    let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date)
+        .and_then(|date| date.to_zoned(jiff::tz::TimeZone::UTC));
+    let at = at
+        .map_err(|_| forbidden("The request signature's date must be in ISO-8601 'basic format'."))?
+        .timestamp();
+    if !date.starts_with(claim.day)
+        || (jiff::Timestamp::now().as_second() - at.as_second()).abs() > SKEW_SECONDS_MAX
+    {
         return Err(forbidden("The request signature expired: it is not from now."));
     }
     for needed in ["host", "x-amz-date"] {
@@ -47,13 +61,20 @@ pub fn check(request: &Request, settings: &Settings) -> Result<(), Trouble> {
     }
     let is_sorted = claim.signed.is_sorted();
     if !is_sorted || signature(request, &claim, date, &settings.secret).as_deref() != Some(claim.signature) {
-        return Err(forbidden("The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details."));
+        return Err(forbidden(
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
+        ));
     }
     Ok(())
 }
 
 fn read(text: &str) -> Option<Claim<'_>> {
-    let part = |name: &str| text.split(',').filter_map(|part| part.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value);
+    let part = |name: &str| {
+        text.split(',')
+            .filter_map(|part| part.trim().split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    };
     let scope: Vec<&str> = part("Credential")?.split('/').collect();
     let [key, day, region, service, terminator] = scope[..] else { return None };
     let signed = part("SignedHeaders")?.split(';').collect();
@@ -62,7 +83,8 @@ fn read(text: &str) -> Option<Claim<'_>> {
 
 /// Returns the signature that this request should have, if all that it claims to sign is there.
 fn signature(request: &Request, claim: &Claim<'_>, date: &str, secret: &str) -> Option<String> {
-    let mut canonical = format!("{}\n{}\n{}\n", request.method, encoded(&request.path), sorted_query(&request.query));
+    let mut canonical =
+        format!("{}\n{}\n{}\n", request.method, encoded(&request.path), sorted_query(&request.query));
     for name in &claim.signed {
         let value = request.header(name)?.split_whitespace().collect::<Vec<_>>().join(" ");
         canonical.push_str(&format!("{name}:{value}\n"));
@@ -79,14 +101,20 @@ fn signature(request: &Request, claim: &Claim<'_>, date: &str, secret: &str) -> 
 /// Everywhere but at S3, the path is encoded once more than it was sent.
 fn encoded(path: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte);
-    path.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    path.bytes()
+        .map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 fn sorted_query(query: &str) -> String {
-    let mut pairs: Vec<String> = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| match pair.contains('=') {
-        true => pair.to_owned(),
-        false => format!("{pair}="),
-    }).collect();
+    let mut pairs: Vec<String> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| match pair.contains('=') {
+            true => pair.to_owned(),
+            false => format!("{pair}="),
+        })
+        .collect();
     pairs.sort();
     pairs.join("&")
 }

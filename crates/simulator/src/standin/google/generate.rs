@@ -13,7 +13,8 @@ use crate::standin::reply::{Event, Framing, Part, Reply, Stream, Trouble};
 use crate::standin::server::{Context, format_of};
 
 /// What the documentation lets stand for a signature that another model's call never had.
-const STANDS_FOR_SIGNATURE: [&str; 2] = ["skip_thought_signature_validator", "context_engineering_is_the_way_to_go"];
+const STANDS_FOR_SIGNATURE: [&str; 2] =
+    ["skip_thought_signature_validator", "context_engineering_is_the_way_to_go"];
 
 struct Frame<'a> {
     body: &'a Value,
@@ -56,9 +57,14 @@ fn check_fields(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> {
     let generation = &body["generationConfig"];
     let given = |name: &str| !generation[name].is_null();
     if given("responseSchema") && given("responseJsonSchema") {
-        return rule("generationConfig", "Only one of response_schema and response_json_schema may be set.".into());
+        return rule(
+            "generationConfig",
+            "Only one of response_schema and response_json_schema may be set.".into(),
+        );
     }
-    if (given("responseSchema") || given("responseJsonSchema")) && generation["responseMimeType"] != "application/json" {
+    if (given("responseSchema") || given("responseJsonSchema"))
+        && generation["responseMimeType"] != "application/json"
+    {
         return rule("generationConfig", "Function calling config or response schema is set without response_mime_type: 'application/json'".into());
     }
     if given("logprobs") && generation["responseLogprobs"] != json!(true) {
@@ -69,7 +75,10 @@ fn check_fields(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> {
     }
     let thinking = &generation["thinkingConfig"];
     if !thinking["thinkingBudget"].is_null() && !thinking["thinkingLevel"].is_null() {
-        return rule("generationConfig", "You can only set only one of thinking budget and thinking level.".into());
+        return rule(
+            "generationConfig",
+            "You can only set only one of thinking budget and thinking level.".into(),
+        );
     }
     if !thinking["thinkingLevel"].is_null() && model.starts_with("gemini-2") {
         return rule("generationConfig", "Thinking level is not supported for this model.".into());
@@ -77,7 +86,10 @@ fn check_fields(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> {
     if body["toolConfig"]["functionCallingConfig"]["allowedFunctionNames"].is_array()
         && !matches!(body["toolConfig"]["functionCallingConfig"]["mode"].as_str(), Some("ANY" | "VALIDATED"))
     {
-        return rule("toolConfig", "Allowed function names are only supported when the mode is ANY or VALIDATED.".into());
+        return rule(
+            "toolConfig",
+            "Allowed function names are only supported when the mode is ANY or VALIDATED.".into(),
+        );
     }
     for tool in body["tools"].as_array().into_iter().flatten() {
         for declared in tool["functionDeclarations"].as_array().into_iter().flatten() {
@@ -92,23 +104,34 @@ fn check_fields(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> {
 fn check_contents(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> {
     let contents = body["contents"].as_array().expect("the shape says so");
     if contents.is_empty() {
-        return Err(Problem::rule([key("contents")], "* GenerateContentRequest.contents: contents is not specified"));
+        return Err(Problem::rule(
+            [key("contents")],
+            "* GenerateContentRequest.contents: contents is not specified",
+        ));
     }
-    let parts = |place: usize| contents.get(place).and_then(|content| content["parts"].as_array()).into_iter().flatten();
-    let last_ask = (0..contents.len()).rev().find(|place| parts(*place).any(|part| part["text"].is_string() && contents[*place]["role"] != "model"));
+    let parts = |place: usize| {
+        contents.get(place).and_then(|content| content["parts"].as_array()).into_iter().flatten()
+    };
+    let last_ask = (0..contents.len()).rev().find(|place| {
+        parts(*place).any(|part| part["text"].is_string() && contents[*place]["role"] != "model")
+    });
     for (place, content) in contents.iter().enumerate() {
         let rule = |text: String| Err(Problem::rule([key("contents"), Step::Place(place)], text));
         if kind == Kind::Vertex && content["role"].is_null() {
             return rule("Please use a valid role: user, model.".into());
         }
         if content["parts"].as_array().is_none_or(Vec::is_empty) {
-            return rule(format!("* GenerateContentRequest.contents[{place}].parts: contents.parts must not be empty."));
+            return rule(format!(
+                "* GenerateContentRequest.contents[{place}].parts: contents.parts must not be empty."
+            ));
         }
         for (number, part) in parts(place).enumerate() {
             let kinds = ["text", "inlineData", "fileData", "functionCall", "functionResponse"];
             let count = kinds.iter().filter(|name| !part[**name].is_null()).count();
             if count != 1 {
-                return rule(format!("* GenerateContentRequest.contents[{place}].parts[{number}].data: required oneof field 'data' must have one initialized field"));
+                return rule(format!(
+                    "* GenerateContentRequest.contents[{place}].parts[{number}].data: required oneof field 'data' must have one initialized field"
+                ));
             }
             check_signature(part)?;
         }
@@ -119,7 +142,9 @@ fn check_contents(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> 
             // Only the calls of the current turn must be proven.
             let is_current = last_ask.is_none_or(|ask| place > ask);
             if model.starts_with("gemini-3") && is_current && call["thoughtSignature"].is_null() {
-                return rule(format!("Function call is missing a thought_signature in functionCall parts. This is required for tools to work correctly, and missing thought_signature may lead to degraded model performance. Additional data, function call `default_api:{name}` , position {place}."));
+                return rule(format!(
+                    "Function call is missing a thought_signature in functionCall parts. This is required for tools to work correctly, and missing thought_signature may lead to degraded model performance. Additional data, function call `default_api:{name}` , position {place}."
+                ));
             }
             let answers = parts(place + 1).filter(|part| !part["functionResponse"].is_null()).count();
             if answers != calls.count() {
@@ -128,7 +153,10 @@ fn check_contents(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> 
         }
         let answers_come = parts(place).any(|part| !part["functionResponse"].is_null());
         if answers_come && (place == 0 || parts(place - 1).all(|part| part["functionCall"].is_null())) {
-            return rule("Please ensure that function response turn comes immediately after a function call turn.".into());
+            return rule(
+                "Please ensure that function response turn comes immediately after a function call turn."
+                    .into(),
+            );
         }
         if let Some(answer) = parts(place).find_map(|part| part["functionResponse"]["name"].as_str()) {
             let known = parts(place - 1).any(|part| part["functionCall"]["name"] == answer);
@@ -147,7 +175,9 @@ fn check_signature(part: &Value) -> Result<(), Problem> {
         call => format!("{}{}", call["name"].as_str().unwrap_or_default(), call["args"]),
     };
     let signature = &*signature.replace('-', "+").replace('_', "/");
-    match signature == sign(&signed) || STANDS_FOR_SIGNATURE.contains(&part["thoughtSignature"].as_str().unwrap_or_default()) {
+    match signature == sign(&signed)
+        || STANDS_FOR_SIGNATURE.contains(&part["thoughtSignature"].as_str().unwrap_or_default())
+    {
         true => Ok(()),
         false => Err(Problem::rule([key("contents")], "Corrupted thought signature.")),
     }
@@ -160,7 +190,8 @@ fn read(body: &Value, model: &str) -> Result<Prompt, Trouble> {
     let mut prompt = Prompt {
         max_tokens: generation["maxOutputTokens"].as_u64(),
         stop: stops.filter_map(Value::as_str).map(str::to_owned).collect(),
-        thinks: thinking["thinkingBudget"] != json!(0) && (thinking.is_object() || model.starts_with("gemini-3")),
+        thinks: thinking["thinkingBudget"] != json!(0)
+            && (thinking.is_object() || model.starts_with("gemini-3")),
         ..Prompt::default()
     };
     let calling = &body["toolConfig"]["functionCallingConfig"];
@@ -171,7 +202,9 @@ fn read(body: &Value, model: &str) -> Result<Prompt, Trouble> {
             let is_good = |letter: char| letter.is_ascii_alphanumeric() || "_-.:".contains(letter);
             let starts_well = name.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
             if !starts_well || !name.chars().all(is_good) || name.len() > 128 {
-                let text = format!("Invalid function name `{name}`. Must start with a letter or an underscore. Must be alphameric (a-z, A-Z, 0-9), underscores (_), dots (.), colons (:), or dashes (-), with a maximum length of 128.");
+                let text = format!(
+                    "Invalid function name `{name}`. Must start with a letter or an underscore. Must be alphameric (a-z, A-Z, 0-9), underscores (_), dots (.), colons (:), or dashes (-), with a maximum length of 128."
+                );
                 return Err(Problem::rule([key("tools")], text).into());
             }
             let schema = declared.get("parametersJsonSchema").or(declared.get("parameters"));
@@ -206,7 +239,10 @@ fn read(body: &Value, model: &str) -> Result<Prompt, Trouble> {
 fn read_part(part: &Value, is_user: bool, prompt: &mut Prompt) -> Result<(), String> {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if !part["inlineData"].is_null() {
-        prompt.show(Media::of_base64(&word(&part["inlineData"]["mimeType"]), &word(&part["inlineData"]["data"]))?);
+        prompt.show(Media::of_base64(
+            &word(&part["inlineData"]["mimeType"]),
+            &word(&part["inlineData"]["data"]),
+        )?);
     } else if !part["fileData"].is_null() {
         prompt.show(Media::At(word(&part["fileData"]["fileUri"])));
     } else if !part["functionResponse"].is_null() {

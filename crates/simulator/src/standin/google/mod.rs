@@ -30,7 +30,9 @@ pub fn answer(request: &Request, mut context: Context<'_>) -> Result<Reply, Trou
     let (model, verb) = target(request, &path, context.kind)?;
     authorise(request, &context)?;
     if model.starts_with("no-such") {
-        let text = format!("models/{model} is not found for API version v1beta, or is not supported for generateContent.");
+        let text = format!(
+            "models/{model} is not found for API version v1beta, or is not supported for generateContent."
+        );
         return Err(Trouble::new(404, Class::NotFound, text));
     }
     let body: Value = serde_json::from_slice(&request.body)
@@ -41,8 +43,16 @@ pub fn answer(request: &Request, mut context: Context<'_>) -> Result<Reply, Trou
 /// Protocol buffers' JSON takes a field by either of its names: `tool_config` is `toolConfig`.
 fn in_camel_case(value: Value) -> Value {
     /// What is below these is not the API's.
-    const FREE: [&str; 8] =
-        ["args", "response", "parametersJsonSchema", "responseJsonSchema", "responseSchema", "parameters", "labels", "properties"];
+    const FREE: [&str; 8] = [
+        "args",
+        "response",
+        "parametersJsonSchema",
+        "responseJsonSchema",
+        "responseSchema",
+        "parameters",
+        "labels",
+        "properties",
+    ];
     match value {
         Value::Array(items) => Value::Array(items.into_iter().map(in_camel_case).collect()),
         Value::Object(map) => {
@@ -84,7 +94,8 @@ pub fn refusal(trouble: &Trouble) -> Reply {
     let mut error = json!({"code": trouble.status, "message": message, "status": status});
     if let Some(problem) = &trouble.problem {
         let violation = json!({"field": problem.bracketed(), "description": message});
-        error["details"] = json!([{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}]);
+        error["details"] =
+            json!([{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}]);
     }
     if trouble.class == Class::Unauthorized && trouble.status == 400 {
         error["details"] = json!([{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
@@ -100,17 +111,31 @@ pub fn with_retry_info(reply: &Reply, seconds: f64) -> Value {
         Body::Stream(_) => Value::Null,
     };
     let delay = format!("{seconds}s");
-    value["error"]["details"] = json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]);
+    value["error"]["details"] =
+        json!([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]);
     value
 }
 
 fn target(request: &Request, path: &str, kind: Kind) -> Result<(String, Verb), Trouble> {
-    let not_found = || Trouble::new(404, Class::NotFound, format!("The requested URL {path} was not found on this server."));
+    let not_found = || {
+        Trouble::new(404, Class::NotFound, format!("The requested URL {path} was not found on this server."))
+    };
     let last = match kind {
         Kind::Vertex => {
             let parts: Vec<&str> = path.split('/').collect();
             match parts[..] {
-                ["", "v1" | "v1beta1", "projects", _, "locations", _, "publishers", "google", "models", last] => last,
+                [
+                    "",
+                    "v1" | "v1beta1",
+                    "projects",
+                    _,
+                    "locations",
+                    _,
+                    "publishers",
+                    "google",
+                    "models",
+                    last,
+                ] => last,
                 _ => return Err(not_found()),
             }
         }
@@ -145,7 +170,9 @@ fn authorise(request: &Request, context: &Context<'_>) -> Result<(), Trouble> {
     }
     match request.header("x-goog-api-key").or(request.query_value("key")) {
         Some(key) if key == expected => Ok(()),
-        Some(_) => Err(Trouble::new(400, Class::Unauthorized, "API key not valid. Please pass a valid API key.")),
+        Some(_) => {
+            Err(Trouble::new(400, Class::Unauthorized, "API key not valid. Please pass a valid API key."))
+        }
         None => {
             let text = "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API consumer identity to call this API.";
             Err(Trouble::new(403, Class::Forbidden, text))
@@ -162,9 +189,13 @@ fn worded(problem: &Problem) -> String {
             format!("Invalid JSON payload received. Unknown name \"{name}\"{at}: Cannot find field.")
         }
         Fault::Missing => format!("* GenerateContentRequest.{place}: {place} is not specified"),
-        Fault::Wrong { expected, .. } => format!("Invalid value at '{place}' (TYPE_{})", expected.to_uppercase()),
+        Fault::Wrong { expected, .. } => {
+            format!("Invalid value at '{place}' (TYPE_{})", expected.to_uppercase())
+        }
         Fault::Range { low, high, found } => {
-            format!("Unable to submit request because it has a {place} value of {found} but the supported range is from {low} to {high}.")
+            format!(
+                "Unable to submit request because it has a {place} value of {found} but the supported range is from {low} to {high}."
+            )
         }
         Fault::NotAmong { found, .. } => format!("Invalid value at '{place}', \"{found}\""),
         Fault::Rule(text) => text.clone(),

@@ -13,7 +13,10 @@ const SECONDS_MAX: i64 = 3600;
 
 pub fn token(request: &Request, settings: &Settings) -> Reply {
     match check(request, settings) {
-        Ok(()) => Reply::json(200, &json!({"access_token": settings.key, "expires_in": 3599, "token_type": "Bearer"})),
+        Ok(()) => Reply::json(
+            200,
+            &json!({"access_token": settings.key, "expires_in": 3599, "token_type": "Bearer"}),
+        ),
         Err((error, text)) => Reply::json(400, &json!({"error": error, "error_description": text})),
     }
 }
@@ -30,11 +33,15 @@ fn check(request: &Request, settings: &Settings) -> Result<(), (&'static str, St
     let assertion = field("assertion");
     let grant = |text: &str| ("invalid_grant", text.to_owned());
     let parts: Vec<&str> = assertion.split('.').collect();
-    let [header, claims, signature] = parts[..] else { return Err(grant("Invalid JWT: it has not three parts.")) };
+    let [header, claims, signature] = parts[..] else {
+        return Err(grant("Invalid JWT: it has not three parts."));
+    };
     let read = |part: &str| -> Option<Value> {
         serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).ok()?).ok()
     };
-    let (Some(header), Some(claims)) = (read(header), read(claims)) else { return Err(grant("Invalid JWT: no JSON.")) };
+    let (Some(header), Some(claims)) = (read(header), read(claims)) else {
+        return Err(grant("Invalid JWT: no JSON."));
+    };
     if header["alg"] != "RS256" || signature.is_empty() {
         return Err(grant("Invalid JWT: it must be signed with RS256."));
     }
@@ -50,12 +57,16 @@ fn check(request: &Request, settings: &Settings) -> Result<(), (&'static str, St
     let (issued, expires) = (claims["iat"].as_i64().unwrap_or(0), claims["exp"].as_i64().unwrap_or(0));
     let now = jiff::Timestamp::now().as_second();
     if expires <= now || expires - issued > SECONDS_MAX || issued > now + 60 {
-        return Err(grant("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."));
+        return Err(grant(
+            "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.",
+        ));
     }
     let Some(pem) = &settings.service_account_public_key else { return Ok(()) };
     let mut validation = Validation::new(Algorithm::RS256);
     validation.validate_aud = false;
-    let key = DecodingKey::from_rsa_pem(pem.as_bytes()).map_err(|error| grant(&format!("the stand-in's own key: {error}")))?;
-    jsonwebtoken::decode::<Value>(&assertion, &key, &validation).map_err(|_| grant("Invalid JWT Signature."))?;
+    let key = DecodingKey::from_rsa_pem(pem.as_bytes())
+        .map_err(|error| grant(&format!("the stand-in's own key: {error}")))?;
+    jsonwebtoken::decode::<Value>(&assertion, &key, &validation)
+        .map_err(|_| grant("Invalid JWT Signature."))?;
     Ok(())
 }

@@ -70,7 +70,10 @@ fn check_fields(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> {
         }
         for name in ["temperature", "top_p"] {
             if body[name].as_f64().is_some_and(|value| value != 1.0) {
-                let text = format!("Unsupported value: '{name}' does not support {} with this model. Only the default (1) value is supported.", body[name]);
+                let text = format!(
+                    "Unsupported value: '{name}' does not support {} with this model. Only the default (1) value is supported.",
+                    body[name]
+                );
                 return rule(name, text);
             }
         }
@@ -79,28 +82,45 @@ fn check_fields(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> {
             return rule(name, format!("Unsupported parameter: '{name}' is not supported with this model."));
         }
     } else if given("reasoning_effort") && kind != Kind::Compatible {
-        return rule("reasoning_effort", "Unsupported parameter: 'reasoning_effort' is not supported with this model.".into());
+        return rule(
+            "reasoning_effort",
+            "Unsupported parameter: 'reasoning_effort' is not supported with this model.".into(),
+        );
     }
     if given("max_tokens") && given("max_completion_tokens") && kind != Kind::Compatible {
-        return rule("max_tokens", "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.".into());
+        return rule(
+            "max_tokens",
+            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.".into(),
+        );
     }
     if given("top_logprobs") && body["logprobs"] != json!(true) {
         return rule("top_logprobs", "'logprobs' must be set to true if 'top_logprobs' is used.".into());
     }
     if given("stream_options") && body["stream"] != json!(true) {
-        return rule("stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled.".into());
+        return rule(
+            "stream_options",
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.".into(),
+        );
     }
     if body["stop"].as_array().is_some_and(|stops| stops.len() > 4) {
-        return rule("stop", "Invalid 'stop': array too long. Expected an array with maximum length 4.".into());
+        return rule(
+            "stop",
+            "Invalid 'stop': array too long. Expected an array with maximum length 4.".into(),
+        );
     }
     if !given("tools") && (given("tool_choice") || given("parallel_tool_calls")) {
         let name = if given("tool_choice") { "tool_choice" } else { "parallel_tool_calls" };
         return rule(name, format!("'{name}' is only allowed when 'tools' are specified."));
     }
     if body["tools"].as_array().is_some_and(Vec::is_empty) {
-        return rule("tools", "Invalid 'tools': empty array. Expected an array with minimum length 1.".into());
+        return rule(
+            "tools",
+            "Invalid 'tools': empty array. Expected an array with minimum length 1.".into(),
+        );
     }
-    if body["response_format"]["type"] == "json_object" && !body["messages"].to_string().to_lowercase().contains("json") {
+    if body["response_format"]["type"] == "json_object"
+        && !body["messages"].to_string().to_lowercase().contains("json")
+    {
         let text = "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.";
         return rule("messages", text.into());
     }
@@ -111,18 +131,23 @@ fn check_fields(body: &Value, model: &str, kind: Kind) -> Result<(), Problem> {
 /// With `strict`, every object of the schema names all its properties and admits no others.
 fn check_strict(format: &Value) -> Result<(), Problem> {
     fn closed(schema: &Value) -> bool {
-        let children = ["properties", "$defs"].iter().filter_map(|name| schema[name].as_object()).flat_map(Map::values);
+        let children =
+            ["properties", "$defs"].iter().filter_map(|name| schema[name].as_object()).flat_map(Map::values);
         let is_object = schema["type"] == "object";
         let own = !is_object
             || schema["additionalProperties"] == json!(false)
                 && schema["properties"].as_object().is_none_or(|properties| {
-                    properties.keys().all(|name| schema["required"].as_array().is_some_and(|names| names.contains(&json!(name))))
+                    properties.keys().all(|name| {
+                        schema["required"].as_array().is_some_and(|names| names.contains(&json!(name)))
+                    })
                 });
         own && children.chain(schema.get("items")).all(closed)
     }
     if format["strict"] == json!(true) && !closed(&format["schema"]) {
         let name = format["name"].as_str().unwrap_or_default();
-        let text = format!("Invalid schema for response_format '{name}': 'additionalProperties' is required to be supplied and to be false, and 'required' to name every property.");
+        let text = format!(
+            "Invalid schema for response_format '{name}': 'additionalProperties' is required to be supplied and to be false, and 'required' to name every property."
+        );
         return Err(Problem::rule([key("response_format")], text));
     }
     Ok(())
@@ -132,7 +157,10 @@ fn check_strict(format: &Value) -> Result<(), Problem> {
 fn check_calls(body: &Value) -> Result<(), Problem> {
     let messages = body["messages"].as_array().expect("the shape says so");
     if messages.is_empty() {
-        return Err(Problem::rule([key("messages")], "Invalid 'messages': empty array. Expected an array with minimum length 1."));
+        return Err(Problem::rule(
+            [key("messages")],
+            "Invalid 'messages': empty array. Expected an array with minimum length 1.",
+        ));
     }
     let mut open: Vec<&str> = Vec::new();
     for (place, message) in messages.iter().enumerate() {
@@ -140,7 +168,8 @@ fn check_calls(body: &Value) -> Result<(), Problem> {
         if message["role"] == "tool" {
             let id = message["tool_call_id"].as_str().unwrap_or_default();
             let Some(found) = open.iter().position(|known| *known == id) else {
-                let text = "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.";
+                let text =
+                    "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.";
                 return Err(Problem::rule(at(), text));
             };
             open.remove(found);
@@ -150,8 +179,14 @@ fn check_calls(body: &Value) -> Result<(), Problem> {
             break;
         }
         if message["role"] == "assistant" {
-            open = message["tool_calls"].as_array().into_iter().flatten().filter_map(|call| call["id"].as_str()).collect();
-            let says_nothing = message["content"].is_null() && message["refusal"].is_null() && open.is_empty();
+            open = message["tool_calls"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|call| call["id"].as_str())
+                .collect();
+            let says_nothing =
+                message["content"].is_null() && message["refusal"].is_null() && open.is_empty();
             if says_nothing {
                 return Err(Problem::rule(at(), "Invalid value for 'content': expected a string, got null."));
             }
@@ -161,7 +196,9 @@ fn check_calls(body: &Value) -> Result<(), Problem> {
         return Ok(());
     }
     let ids = open.join(", ");
-    let text = format!("An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. The following tool_call_ids did not have response messages: {ids}");
+    let text = format!(
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. The following tool_call_ids did not have response messages: {ids}"
+    );
     Err(Problem::rule([key("messages")], text))
 }
 
@@ -172,7 +209,10 @@ fn read(body: &Value, model: &str, kind: Kind) -> Result<Prompt, Trouble> {
         ..Prompt::default()
     };
     let wants_thought = match kind {
-        Kind::Compatible => !body["reasoning_effort"].is_null() || body["chat_template_kwargs"]["enable_thinking"] == json!(true),
+        Kind::Compatible => {
+            !body["reasoning_effort"].is_null()
+                || body["chat_template_kwargs"]["enable_thinking"] == json!(true)
+        }
         _ => is_reasoning_model(model),
     };
     prompt.thinks = wants_thought && body["reasoning_effort"] != "none";
@@ -201,7 +241,9 @@ fn read(body: &Value, model: &str, kind: Kind) -> Result<Prompt, Trouble> {
     };
     prompt.stop = match &body["stop"] {
         Value::String(stop) => vec![stop.clone()],
-        stops => stops.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
+        stops => {
+            stops.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
     };
     for (place, message) in body["messages"].as_array().into_iter().flatten().enumerate() {
         read_message(message, place, &mut prompt)?;
@@ -264,7 +306,9 @@ pub fn check_name(name: &str, at: &str) -> Result<(), Trouble> {
     match (1..=64).contains(&name.len()) && name.chars().all(is_good) {
         true => Ok(()),
         false => {
-            let text = format!("Invalid name '{name}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'.");
+            let text = format!(
+                "Invalid name '{name}': string does not match pattern. Expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
+            );
             Err(Problem::rule([key(at)], text).into())
         }
     }
@@ -302,9 +346,7 @@ impl Frame<'_> {
             }
             Event::new(part, None, &chunk)
         };
-        let of = |index: usize, delta: Value, logprobs: Value, finish: Value| {
-            json!([{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}])
-        };
+        let of = |index: usize, delta: Value, logprobs: Value, finish: Value| json!([{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}]);
         for (index, said) in said.iter().enumerate() {
             let opening = json!({"role": "assistant", "content": "", "refusal": null});
             events.push(chunk(Part::Opening, of(index, opening, Value::Null, Value::Null), None));

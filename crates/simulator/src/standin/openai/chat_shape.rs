@@ -19,7 +19,10 @@ const USER_PART: Shape = Tagged(
                 "prompt_cache_breakpoint" ? BREAKPOINT,
             ],
         ),
-        ("input_audio", fields!["input_audio" ! Object(fields!["data" ! Shape::Base64, "format" ! Word(&["wav", "mp3"])])]),
+        (
+            "input_audio",
+            fields!["input_audio" ! Object(fields!["data" ! Shape::Base64, "format" ! Word(&["wav", "mp3"])])],
+        ),
         (
             "file",
             fields![

@@ -31,7 +31,11 @@ pub fn answer(body: &Value, context: &Context<'_>) -> Result<Reply, Trouble> {
         input => vec![input],
     };
     if inputs.is_empty() || inputs.len() > INPUTS_MAX {
-        return Err(Problem::rule([key("input")], "'$.input' is invalid: between 1 and 2048 inputs are allowed.").into());
+        return Err(Problem::rule(
+            [key("input")],
+            "'$.input' is invalid: between 1 and 2048 inputs are allowed.",
+        )
+        .into());
     }
     let dimensions = body["dimensions"].as_u64().unwrap_or(DIMENSIONS);
     let data = inputs.iter().enumerate().map(|(index, input)| {
@@ -53,7 +57,8 @@ pub fn answer(body: &Value, context: &Context<'_>) -> Result<Reply, Trouble> {
     let tally = Tally { input_uncached: inputs.iter().map(count).sum::<usize>() as u64, ..Tally::default() };
     let tokens = context.reported(tally).input_uncached;
     let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
-    Ok(Reply::json(200, &json!({"object": "list", "data": data, "model": body["model"], "usage": usage})).counted(tally))
+    Ok(Reply::json(200, &json!({"object": "list", "data": data, "model": body["model"], "usage": usage}))
+        .counted(tally))
 }
 
 /// Returns a vector of length 1.

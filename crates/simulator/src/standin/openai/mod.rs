@@ -40,10 +40,13 @@ pub fn answer(request: &Request, mut context: Context<'_>) -> Result<Reply, Trou
         return Err(Trouble::new(405, Class::Invalid, message));
     }
     if !request.header("content-type").is_some_and(|value| value.starts_with("application/json")) {
-        return Err(Trouble::invalid("Unsupported content type: this API method only accepts 'application/json' requests"));
+        return Err(Trouble::invalid(
+            "Unsupported content type: this API method only accepts 'application/json' requests",
+        ));
     }
-    let mut body: Value = serde_json::from_slice(&request.body)
-        .map_err(|error| Trouble::invalid(format!("We could not parse the JSON body of your request: {error}")))?;
+    let mut body: Value = serde_json::from_slice(&request.body).map_err(|error| {
+        Trouble::invalid(format!("We could not parse the JSON body of your request: {error}"))
+    })?;
     if let (Some(deployment), Some(map)) = (target.deployment, body.as_object_mut()) {
         // The path decides; a model in the body is allowed and not looked at.
         map.insert("model".into(), json!(deployment));
@@ -91,7 +94,9 @@ pub fn refusal(kind: Kind, trouble: &Trouble) -> Reply {
     let body = match (kind, trouble.class) {
         // Azure's gateway has words of its own, and no type.
         (Kind::Azure, Class::Unauthorized) => json!({"error": {"code": "401", "message": trouble.message}}),
-        (Kind::Azure, Class::NotFound) => json!({"error": {"code": "DeploymentNotFound", "message": trouble.message}}),
+        (Kind::Azure, Class::NotFound) => {
+            json!({"error": {"code": "DeploymentNotFound", "message": trouble.message}})
+        }
         (Kind::Azure, Class::RateLimited) => json!({"error": {"code": "429", "message": trouble.message}}),
         _ => json!({"error": error}),
     };
@@ -121,14 +126,20 @@ fn target(request: &Request, kind: Kind) -> Result<Target, Trouble> {
         return Ok(Target { endpoint: endpoint(rest).ok_or_else(not_found)?, deployment: None });
     }
     if request.query_value("api-version").is_none_or(str::is_empty) {
-        return Err(Trouble::new(404, Class::NotFound, "Resource not found: the api-version query parameter is missing"));
+        return Err(Trouble::new(
+            404,
+            Class::NotFound,
+            "Resource not found: the api-version query parameter is missing",
+        ));
     }
     let rest = path.strip_prefix("/openai/").ok_or_else(not_found)?;
     if rest == "responses" {
         return Ok(Target { endpoint: Endpoint::Responses, deployment: None });
     }
-    let (deployment, rest) = rest.strip_prefix("deployments/").and_then(|rest| rest.split_once('/')).ok_or_else(not_found)?;
-    let endpoint = endpoint(rest).filter(|endpoint| matches!(endpoint, Endpoint::Chat | Endpoint::Embeddings));
+    let (deployment, rest) =
+        rest.strip_prefix("deployments/").and_then(|rest| rest.split_once('/')).ok_or_else(not_found)?;
+    let endpoint =
+        endpoint(rest).filter(|endpoint| matches!(endpoint, Endpoint::Chat | Endpoint::Embeddings));
     Ok(Target { endpoint: endpoint.ok_or_else(not_found)?, deployment: Some(deployment.to_owned()) })
 }
 
@@ -149,10 +160,14 @@ fn authorise(request: &Request, context: &Context<'_>) -> Result<(), Trouble> {
 }
 
 fn models(request: &Request) -> Reply {
-    let model = |id: &str| json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "standin"});
+    let model =
+        |id: &str| json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "standin"});
     match request.path.rsplit_once("/models/") {
         Some((_, id)) => Reply::json(200, &model(&percent_decoded(id))),
-        None => Reply::json(200, &json!({"object": "list", "data": [model("gpt-standin"), model("gpt-5-standin")]})),
+        None => Reply::json(
+            200,
+            &json!({"object": "list", "data": [model("gpt-standin"), model("gpt-5-standin")]}),
+        ),
     }
 }
 
@@ -164,7 +179,9 @@ fn code_of(problem: Option<&Problem>) -> Value {
         Some(Fault::NotAmong { .. }) => json!("invalid_value"),
         Some(Fault::Range { low, found, .. }) if found < low => json!("decimal_below_min_value"),
         Some(Fault::Range { .. }) => json!("decimal_above_max_value"),
-        Some(Fault::Rule(text)) if text.starts_with("Unsupported parameter") => json!("unsupported_parameter"),
+        Some(Fault::Rule(text)) if text.starts_with("Unsupported parameter") => {
+            json!("unsupported_parameter")
+        }
         Some(Fault::Rule(text)) if text.starts_with("Unsupported value") => json!("unsupported_value"),
         Some(Fault::Rule(_)) | None => Value::Null,
     }
@@ -179,10 +196,14 @@ fn worded(problem: &Problem) -> String {
             format!("Invalid type for '{place}': expected {expected}, but got {found} instead.")
         }
         Fault::Range { low, found, .. } if found < low => {
-            format!("Invalid '{place}': value below minimum value. Expected a value >= {low}, but got {found} instead.")
+            format!(
+                "Invalid '{place}': value below minimum value. Expected a value >= {low}, but got {found} instead."
+            )
         }
         Fault::Range { high, found, .. } => {
-            format!("Invalid '{place}': value above maximum value. Expected a value <= {high}, but got {found} instead.")
+            format!(
+                "Invalid '{place}': value above maximum value. Expected a value <= {high}, but got {found} instead."
+            )
         }
         Fault::NotAmong { words, found } => {
             let words = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");

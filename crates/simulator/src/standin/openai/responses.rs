@@ -42,8 +42,13 @@ pub fn answer(body: &Value, context: &mut Context<'_>) -> Result<Reply, Trouble>
     let scope = format!("{model} {}", body["prompt_cache_key"].as_str().unwrap_or_default());
     let found = context.cache.by_itself(&scope, &prompt.pieces, context.behaviour.cache);
     let (output, reasoning) = (said.output_tokens(), said.reasoning.len() as u64);
-    let tally =
-        Tally { input_uncached: found.uncached, cache_read: found.read, output, reasoning, ..Tally::default() };
+    let tally = Tally {
+        input_uncached: found.uncached,
+        cache_read: found.read,
+        output,
+        reasoning,
+        ..Tally::default()
+    };
     let items = items(&body, &said, context);
     let response = Response {
         body: &body,
@@ -70,19 +75,34 @@ fn check_fields(body: &Value, model: &str) -> Result<(), Problem> {
     if is_reasoning_model(model) {
         for name in ["temperature", "top_p"] {
             if body[name].as_f64().is_some_and(|value| value != 1.0) {
-                return rule(name, format!("Unsupported parameter: '{name}' is not supported with this model."));
+                return rule(
+                    name,
+                    format!("Unsupported parameter: '{name}' is not supported with this model."),
+                );
             }
         }
     } else if body["reasoning"].as_object().is_some_and(|map| map.values().any(|value| !value.is_null())) {
-        return rule("reasoning", "Unsupported parameter: 'reasoning.effort' is not supported with this model.".into());
+        return rule(
+            "reasoning",
+            "Unsupported parameter: 'reasoning.effort' is not supported with this model.".into(),
+        );
     }
     if given("stream_options") && body["stream"] != json!(true) {
-        return rule("stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled.".into());
+        return rule(
+            "stream_options",
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.".into(),
+        );
     }
-    if given("tool_choice") && !given("tools") && body["tool_choice"] != "auto" && body["tool_choice"] != "none" {
+    if given("tool_choice")
+        && !given("tools")
+        && body["tool_choice"] != "auto"
+        && body["tool_choice"] != "none"
+    {
         return rule("tool_choice", "Tool choice is only allowed when 'tools' are specified.".into());
     }
-    if body["text"]["format"]["type"] == "json_object" && !body["input"].to_string().to_lowercase().contains("json") {
+    if body["text"]["format"]["type"] == "json_object"
+        && !body["input"].to_string().to_lowercase().contains("json")
+    {
         let text = "Response input messages must contain the word 'json' in some form to use 'text.format' of type 'json_object'.";
         return rule("input", text.into());
     }
@@ -127,7 +147,9 @@ fn read(body: &Value, model: &str) -> Result<Prompt, Trouble> {
             }
             "function_call_output" => {
                 let Some(found) = calls.iter().position(|known| *known == call_id) else {
-                    return Err(rule(format!("No tool call found for function call output with call_id {call_id}.")));
+                    return Err(rule(format!(
+                        "No tool call found for function call output with call_id {call_id}."
+                    )));
                 };
                 calls.remove(found);
                 let text = text_of(&item["output"]);
@@ -164,11 +186,14 @@ fn read_message(item: &Value, place: usize, prompt: &mut Prompt) -> Result<(), T
                 continue;
             }
             ("assistant", other) => {
-                let text = format!("Invalid value: '{other}'. Supported values are: 'output_text' and 'refusal'.");
+                let text =
+                    format!("Invalid value: '{other}'. Supported values are: 'output_text' and 'refusal'.");
                 return Err(Problem::rule(at, text).into());
             }
             (_, other @ ("output_text" | "refusal")) => {
-                let text = format!("Invalid value: '{other}'. Supported values are: 'input_text', 'input_image' and 'input_file'.");
+                let text = format!(
+                    "Invalid value: '{other}'. Supported values are: 'input_text', 'input_image' and 'input_file'."
+                );
                 return Err(Problem::rule(at, text).into());
             }
             ("user", "input_text") => {
@@ -179,8 +204,12 @@ fn read_message(item: &Value, place: usize, prompt: &mut Prompt) -> Result<(), T
                 prompt.instruct(text);
                 continue;
             }
-            (_, "input_image") if part["image_url"].is_string() => Media::of_url(part["image_url"].as_str().unwrap_or_default()),
-            (_, "input_file") if part["file_data"].is_string() => Media::of_url(part["file_data"].as_str().unwrap_or_default()),
+            (_, "input_image") if part["image_url"].is_string() => {
+                Media::of_url(part["image_url"].as_str().unwrap_or_default())
+            }
+            (_, "input_file") if part["file_data"].is_string() => {
+                Media::of_url(part["file_data"].as_str().unwrap_or_default())
+            }
             _ => {
                 let at_provider = part["file_id"].as_str().or(part["file_url"].as_str());
                 at_provider.map(|id| Media::At(id.to_owned())).ok_or_else(|| "nothing to look at".to_owned())
@@ -207,9 +236,13 @@ fn seal(text: &str) -> String {
 fn check_seal(item: &Value) -> Result<(), String> {
     let Some(sealed) = item["encrypted_content"].as_str() else {
         let id = item["id"].as_str().unwrap_or_default();
-        return Err(format!("Item with id '{id}' not found. Items are not persisted here: send 'encrypted_content' back."));
+        return Err(format!(
+            "Item with id '{id}' not found. Items are not persisted here: send 'encrypted_content' back."
+        ));
     };
-    let text = sealed.split_once('.').and_then(|(hidden, _)| base64::engine::general_purpose::STANDARD.decode(hidden).ok());
+    let text = sealed
+        .split_once('.')
+        .and_then(|(hidden, _)| base64::engine::general_purpose::STANDARD.decode(hidden).ok());
     match text.and_then(|bytes| String::from_utf8(bytes).ok()) {
         Some(text) if seal(&text) == sealed => Ok(()),
         _ => Err("The encrypted content could not be verified.".into()),
@@ -220,10 +253,11 @@ fn check_seal(item: &Value) -> Result<(), String> {
 fn items(body: &Value, said: &Said, context: &Context<'_>) -> Vec<Value> {
     let mut items = Vec::new();
     if !said.reasoning.is_empty() {
-        let summary = match body["reasoning"]["summary"].as_str().or(body["reasoning"]["generate_summary"].as_str()) {
-            Some(_) => json!([{"type": "summary_text", "text": said.reasoning_text()}]),
-            None => json!([]),
-        };
+        let summary =
+            match body["reasoning"]["summary"].as_str().or(body["reasoning"]["generate_summary"].as_str()) {
+                Some(_) => json!([{"type": "summary_text", "text": said.reasoning_text()}]),
+                None => json!([]),
+            };
         let mut item = json!({"id": context.id("rs_", 3, 48), "type": "reasoning", "summary": summary});
         let wants_seal = |name: &Value| name == "reasoning.encrypted_content";
         if body["include"].as_array().is_some_and(|names| names.iter().any(wants_seal)) {
@@ -231,7 +265,11 @@ fn items(body: &Value, said: &Said, context: &Context<'_>) -> Vec<Value> {
         }
         items.push(item);
     }
-    let status = if said.ending == Ending::Length || said.ending == Ending::Filter { "incomplete" } else { "completed" };
+    let status = if said.ending == Ending::Length || said.ending == Ending::Filter {
+        "incomplete"
+    } else {
+        "completed"
+    };
     if said.calls.is_empty() {
         let part = match said.ending {
             Ending::Refusal => json!({"type": "refusal", "refusal": said.text()}),
@@ -241,7 +279,9 @@ fn items(body: &Value, said: &Said, context: &Context<'_>) -> Vec<Value> {
             }
         };
         let id = context.id("msg_", 4, 48);
-        items.push(json!({"id": id, "type": "message", "status": status, "content": [part], "role": "assistant"}));
+        items.push(
+            json!({"id": id, "type": "message", "status": status, "content": [part], "role": "assistant"}),
+        );
     }
     for (place, call) in (0..).zip(&said.calls) {
         items.push(json!({
@@ -261,7 +301,8 @@ pub fn scores(body: &Value, token: &str) -> Option<Value> {
     let wants = |name: &Value| name == "message.output_text.logprobs";
     body["include"].as_array().filter(|names| names.iter().any(wants))?;
     let own = logprob(token);
-    let entry = |text: &str, logprob: f64| json!({"token": text, "bytes": text.as_bytes(), "logprob": logprob});
+    let entry =
+        |text: &str, logprob: f64| json!({"token": text, "bytes": text.as_bytes(), "logprob": logprob});
     let rivals = (0..body["top_logprobs"].as_u64().unwrap_or(0)).map(|rank| match rank {
         0 => entry(token, own),
         rank => entry(&format!("{token}~{rank}"), own - rank as f64),
@@ -300,7 +341,8 @@ impl Response<'_> {
 
     pub fn failed(&self) -> Value {
         let mut response = self.envelope("failed", json!([]), Value::Null);
-        response["error"] = json!({"code": "server_error", "message": "The model failed to generate a response."});
+        response["error"] =
+            json!({"code": "server_error", "message": "The model failed to generate a response."});
         response
     }
 

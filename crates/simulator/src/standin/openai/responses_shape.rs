@@ -84,10 +84,7 @@ const FORMAT: Shape = Tagged(
 
 const TOOL: Shape = Tagged(
     "type",
-    &[(
-        "function",
-        fields!["name" ! Text, "parameters" ? Map(&Any), "strict" ? Flag, "description" ? Text],
-    )],
+    &[("function", fields!["name" ! Text, "parameters" ? Map(&Any), "strict" ? Flag, "description" ? Text])],
 );
 
 const TOOL_CHOICE: Shape = Either(&[

@@ -51,7 +51,8 @@ impl Events {
         self.add(Part::Opening, "response.output_item.added", json!({"output_index": place, "item": begun}));
         if !item["summary"].as_array().is_none_or(Vec::is_empty) {
             let at = |mut data: Value| {
-                (data["item_id"], data["output_index"], data["summary_index"]) = (id.clone(), json!(place), json!(0));
+                (data["item_id"], data["output_index"], data["summary_index"]) =
+                    (id.clone(), json!(place), json!(0));
                 data
             };
             let part = |text: &str| json!({"type": "summary_text", "text": text});
@@ -68,10 +69,12 @@ impl Events {
 
     fn message(&mut self, place: usize, item: &Value, response: &Response<'_>) {
         let id = &item["id"];
-        let begun = json!({"id": id, "type": "message", "status": "in_progress", "content": [], "role": "assistant"});
+        let begun =
+            json!({"id": id, "type": "message", "status": "in_progress", "content": [], "role": "assistant"});
         self.add(Part::Opening, "response.output_item.added", json!({"output_index": place, "item": begun}));
         let at = |mut data: Value| {
-            (data["item_id"], data["output_index"], data["content_index"]) = (id.clone(), json!(place), json!(0));
+            (data["item_id"], data["output_index"], data["content_index"]) =
+                (id.clone(), json!(place), json!(0));
             data
         };
         let is_refusal = response.said.ending == Ending::Refusal;
