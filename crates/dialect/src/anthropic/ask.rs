@@ -203,9 +203,7 @@ fn write_choice(chat: &Chat) -> Option<Value> {
 fn write_format(format: &AnswerFormat) -> Result<Option<Value>, Untellable> {
     match format {
         AnswerFormat::Text => Ok(None),
-        AnswerFormat::JsonSchema { schema, .. } => {
-            Ok(Some(json!({"type": "json_schema", "schema": schema})))
-        }
+        AnswerFormat::JsonSchema { schema, .. } => Ok(Some(json!({"type": "json_schema", "schema": schema}))),
         AnswerFormat::JsonObject => Err(untellable(
             "response_format",
             "it has no 'json_object'; use 'json_schema' and say which fields there are",

@@ -38,7 +38,9 @@ pub(super) fn read_block(
         ("tool_result", Role::User) => Said::Result(take_tool_result(&mut fields, notes)?),
         ("thinking" | "redacted_thinking" | "tool_use" | "tool_result", _) => {
             let owner = if kind == "tool_result" { "user" } else { "assistant" };
-            let message = format!("Invalid '{place}': a block of type '{kind}' belongs into a message of role '{owner}'.");
+            let message = format!(
+                "Invalid '{place}': a block of type '{kind}' belongs into a message of role '{owner}'."
+            );
             return Err(BadRequest::new(message).at(place).code("invalid_value"));
         }
         // The provider's own tools and whatever comes next: it passes in the client's bytes, or not at all.

@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn an_error_has_a_type_and_a_message_and_a_code_only_when_there_is_one() {
         let trouble = Trouble::new(TroubleKind::ServiceUnavailableError, "busy");
-        assert_eq!(said(&trouble), r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#);
+        assert_eq!(
+            said(&trouble),
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#
+        );
         let trouble = Trouble::new(TroubleKind::InsufficientQuota, "spent").code("budget_exhausted");
         let expected = r#"{"type":"error","error":{"type":"billing_error","message":"spent","details":{"error_code":"budget_exhausted"}}}"#;
         assert_eq!(said(&trouble), expected);

@@ -23,8 +23,15 @@ const STOP_BYTES_MAX: usize = 1024;
 
 /// Fields that change the answer and that no other dialect has words for: such a request only goes where its bytes are
 /// understood. What is not here and not read either is ignored, and said to be.
-const ONLY_HERE: [&str; 7] =
-    ["mcp_servers", "container", "fallbacks", "compaction", "thread", "inference_geo", "fallback_credit_token"];
+const ONLY_HERE: [&str; 7] = [
+    "mcp_servers",
+    "container",
+    "fallbacks",
+    "compaction",
+    "thread",
+    "inference_geo",
+    "fallback_credit_token",
+];
 
 /// Reads the body of `POST /v1/messages`.
 pub fn read(body: &[u8]) -> Result<Heard, BadRequest> {

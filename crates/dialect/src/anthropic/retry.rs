@@ -10,9 +10,8 @@ const WAIT_SECONDS_MAX: u64 = 24 * 60 * 60;
 /// Returns how long to wait: `retry-after` in milliseconds, seconds or as a date, or else until the last of those limits that
 /// have nothing left is full again.
 pub(super) fn retry_after(answer: &ErrorAnswer<'_>) -> Option<Duration> {
-    let header = |name: &str| {
-        answer.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.trim())
-    };
+    let header =
+        |name: &str| answer.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.trim());
     let milliseconds = header("retry-after-ms").and_then(|value| value.parse::<f64>().ok());
     let seconds = || {
         let value = header("retry-after")?;

@@ -75,15 +75,7 @@ struct Stopped<'a> {
 
 impl Stream {
     pub fn new(head: Head) -> Self {
-        Self {
-            head,
-            is_open: false,
-            next: 0,
-            open: None,
-            calls: Vec::new(),
-            has_calls: false,
-            finish: None,
-        }
+        Self { head, is_open: false, next: 0, open: None, calls: Vec::new(), has_calls: false, finish: None }
     }
 
     fn write(&mut self, delta: &Delta, bytes: &mut Vec<u8>) {
@@ -211,8 +203,10 @@ impl Writer for Stream {
     fn end(mut self: Box<Self>, report: &UsageReport) -> Vec<u8> {
         let mut bytes = self.open();
         let finish = self.finish.as_ref().expect("a stream ends after its choice");
-        let delta =
-            Stopped { stop_reason: stop_reason(finish, self.has_calls), stop_sequence: finish.stop.as_deref() };
+        let delta = Stopped {
+            stop_reason: stop_reason(finish, self.has_calls),
+            stop_sequence: finish.stop.as_deref(),
+        };
         let kind = "message_delta";
         put(&mut bytes, kind, &MessageDelta { kind, delta, usage: report.into() });
         if finish.reason == FinishReason::BudgetExhausted {
