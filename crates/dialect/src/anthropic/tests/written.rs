@@ -84,7 +84,7 @@ fn a_stream_begins_before_anything_is_known_and_ends_with_the_truth() {
     bytes.append(&mut writer.finish(0, &Finish { reason: FinishReason::Stop, stop }));
     bytes.append(&mut writer.end(&report()));
     let expected = r#"event: message_start
-data: {"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"main","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0},"output_tokens":0}}}
+data: {"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"main","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":0,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":0}}}
 
 event: content_block_start
 data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}
