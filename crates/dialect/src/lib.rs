@@ -7,13 +7,18 @@
 #![forbid(unsafe_code)]
 
 mod bad_request;
+mod call_id;
+mod decimal;
 mod form;
 mod labels;
 mod read;
+mod retry_after;
 mod trouble;
 mod upstream;
 
 pub mod anthropic;
+pub mod aws;
+pub mod google;
 pub mod openai;
 pub mod sse;
 

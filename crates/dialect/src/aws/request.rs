@@ -1,0 +1,173 @@
+//! How is a conversation asked of Converse: which fields, and what has no words here?
+
+use domain::{AnswerFormat, Ask, Chat, Input, SamplingWish, ServiceTier, Tool, ToolChoice};
+use serde_json::{Map, Value, json};
+
+use super::conversation::{self, cache_point};
+use super::family::Family;
+use super::{NAME, untellable};
+use crate::Untellable;
+use crate::decimal::decimal;
+
+pub(super) fn said(ask: &Ask, model: &str) -> Result<Vec<u8>, Untellable> {
+    let Input::Chat(chat) = &ask.input else {
+        return Err(untellable("prompt", "Converse continues conversations, not bare text; ask with messages"));
+    };
+    refuse(ask)?;
+    let family = Family::of(model);
+    let mut body = Map::new();
+    let conversation = conversation::said(chat, family)?;
+    body.insert("messages".into(), conversation.messages);
+    body.extend(conversation.system.map(|system| ("system".to_owned(), system)));
+    body.extend(tools(chat, family)?.map(|tools| ("toolConfig".to_owned(), tools)));
+    let inference = inference(ask)?;
+    if !inference.is_empty() {
+        body.insert("inferenceConfig".into(), inference.into());
+    }
+    shape(ask, chat, family, &mut body)?;
+    if let Some(tier) = ask.service_tier {
+        body.insert("serviceTier".into(), json!({"type": tier_name(tier)?}));
+    }
+    Ok(serde_json::to_vec(&body).expect("a JSON value is always written"))
+}
+
+/// Refuses what Converse has no words for, unless it asks for nothing.
+fn refuse(ask: &Ask) -> Result<(), Untellable> {
+    let SamplingWish { min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias, seed, .. } =
+        &ask.sampling;
+    let none = |value: &Option<f32>, neutral: f32| value.is_none_or(|value| value == neutral);
+    let table = [
+        ("n", ask.choices <= 1),
+        ("logprobs", ask.logprobs.is_none()),
+        ("ignore_eos", !ask.ignore_eos),
+        ("min_p", none(min_p, 0.0)),
+        ("repetition_penalty", none(repetition_penalty, 1.0)),
+        ("presence_penalty", none(presence_penalty, 0.0)),
+        ("frequency_penalty", none(frequency_penalty, 0.0)),
+        ("logit_bias", logit_bias.as_ref().is_none_or(Vec::is_empty)),
+        ("seed", seed.is_none()),
+    ];
+    match table.into_iter().find(|(_, asks_nothing)| !asks_nothing) {
+        Some((name, _)) => Err(untellable(name, "Converse has no field for it")),
+        None => Ok(()),
+    }
+}
+
+fn inference(ask: &Ask) -> Result<Map<String, Value>, Untellable> {
+    let mut config = Map::new();
+    config.extend(ask.max_output_tokens.map(|tokens| ("maxTokens".to_owned(), json!(tokens))));
+    if let Some(temperature) = ask.sampling.temperature {
+        if temperature > 1.0 {
+            return Err(untellable("temperature", "Converse takes 0 to 1"));
+        }
+        config.insert("temperature".into(), decimal(temperature));
+    }
+    config.extend(ask.sampling.top_p.map(|top_p| ("topP".to_owned(), decimal(top_p))));
+    if !ask.stop.is_empty() {
+        config.insert("stopSequences".into(), json!(ask.stop));
+    }
+    Ok(config)
+}
+
+/// Adds the answer's format, how much to think, and what only the model's maker has words for.
+fn shape(ask: &Ask, chat: &Chat, family: Family, body: &mut Map<String, Value>) -> Result<(), Untellable> {
+    let mut output = Map::new();
+    let mut fields = Map::new();
+    output.extend(format(&chat.format)?.map(|format| ("textFormat".to_owned(), format)));
+    if let Some(wish) = &chat.reasoning {
+        let reasons = family.reasons(wish, ask.max_output_tokens)?;
+        output.extend(reasons.effort.map(|effort| ("effort".to_owned(), json!(effort))));
+        fields.extend(reasons.fields);
+    }
+    if let Some(top_k) = ask.sampling.top_k.filter(|top_k| *top_k > 0) {
+        let (name, value) = family.top_k(top_k)?;
+        fields.insert(name.to_owned(), value);
+    }
+    if !output.is_empty() {
+        body.insert("outputConfig".into(), output.into());
+    }
+    if !fields.is_empty() {
+        body.insert("additionalModelRequestFields".into(), fields.into());
+    }
+    if family.is_claude() && !ask.stop.is_empty() {
+        // Converse itself does not say which stop string it was.
+        body.insert("additionalModelResponseFieldPaths".into(), json!(["/stop_sequence"]));
+    }
+    Ok(())
+}
+
+fn format(format: &AnswerFormat) -> Result<Option<Value>, Untellable> {
+    match format {
+        AnswerFormat::Text => Ok(None),
+        AnswerFormat::JsonObject => {
+            Err(untellable("response_format", "Converse gives JSON to a schema only; say which with json_schema"))
+        }
+        AnswerFormat::JsonSchema { name, description, schema, .. } => {
+            let mut definition = Map::from_iter([
+                ("schema".to_owned(), json!(schema.to_string())),
+                ("name".to_owned(), json!(name)),
+            ]);
+            definition.extend(description.as_ref().map(|text| ("description".to_owned(), json!(text))));
+            Ok(Some(json!({"type": "json_schema", "structure": {"jsonSchema": definition}})))
+        }
+    }
+}
+
+fn tools(chat: &Chat, family: Family) -> Result<Option<Value>, Untellable> {
+    let has_calls = chat.messages.iter().any(|message| message.tool_calls().next().is_some());
+    let is_off = chat.tools.is_empty() || chat.tool_choice == ToolChoice::None;
+    if is_off && has_calls {
+        let what = if chat.tools.is_empty() { "tools" } else { "tool_choice" };
+        return Err(untellable(what, "Converse wants the tools of earlier calls offered again, and has no word for 'call none'"));
+    }
+    if is_off {
+        return Ok(None);
+    }
+    if chat.parallel_tool_calls == Some(false) {
+        return Err(untellable("parallel_tool_calls", "Converse has no field for it"));
+    }
+    let mut offered = Vec::new();
+    for tool in &chat.tools {
+        offer(tool, family, &mut offered)?;
+    }
+    let mut config = Map::from_iter([("tools".to_owned(), Value::from(offered))]);
+    let choice = match &chat.tool_choice {
+        ToolChoice::Auto | ToolChoice::None => None,
+        ToolChoice::Required => Some(json!({"any": {}})),
+        ToolChoice::Named(name) => Some(json!({"tool": {"name": name}})),
+    };
+    config.extend(choice.map(|choice| ("toolChoice".to_owned(), choice)));
+    Ok(Some(config.into()))
+}
+
+fn offer(tool: &Tool, family: Family, offered: &mut Vec<Value>) -> Result<(), Untellable> {
+    match tool {
+        Tool::Function { name, description, parameters, strict, cache } => {
+            let schema = parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}}));
+            let mut spec = Map::from_iter([
+                ("name".to_owned(), json!(name)),
+                ("inputSchema".to_owned(), json!({"json": schema})),
+            ]);
+            let description = description.as_ref().filter(|text| !text.is_empty());
+            spec.extend(description.map(|text| ("description".to_owned(), json!(text))));
+            spec.extend(strict.filter(|strict| *strict).map(|strict| ("strict".to_owned(), json!(strict))));
+            offered.push(json!({"toolSpec": spec}));
+            // Nova keeps messages, not tools.
+            offered.extend(cache.filter(|_| family.is_claude()).map(|mark| cache_point(mark, family)));
+        }
+        Tool::Native { dialect: NAME, tool } => offered.push(tool.clone()),
+        Tool::Native { dialect, .. } => {
+            return Err(untellable("tools", format!("one of them is a tool of {dialect}, which Bedrock does not run")));
+        }
+    }
+    Ok(())
+}
+
+fn tier_name(tier: ServiceTier) -> Result<&'static str, Untellable> {
+    match tier {
+        ServiceTier::Standard => Ok("default"),
+        ServiceTier::Flex => Ok("flex"),
+        ServiceTier::Priority => Ok("priority"),
+        ServiceTier::Batch => Err(untellable("service_tier", "Bedrock takes batches through another door")),
+    }
+}
