@@ -69,6 +69,7 @@ fn a_conversation_becomes_turns_of_two_and_a_system_prompt() {
                     reasoning("Signed.", Some("c2ln"), None),
                     reasoning("Unsigned.", None, None),
                     reasoning("Another maker's.", Some("x"), Some("rs_1")),
+                    reasoning("A third one's.", Some("gemini:c2ln"), None),
                     Part::SealedReasoning("c2VhbGVk".into()),
                     Part::text(""),
                     call("functions.f:0", r#"{"big": 123456789012345678901234567890}"#),
@@ -103,7 +104,8 @@ fn a_conversation_becomes_turns_of_two_and_a_system_prompt() {
         {"type":"text","text":"Go on."}]}],"stream":true}"#,
     );
     assert_eq!(request.path, "/v1/messages");
-    assert_eq!(request.headers, [("anthropic-version", "2023-06-01".to_owned())]);
+    let headers = [("content-type", "application/json"), ("anthropic-version", "2023-06-01")];
+    assert_eq!(request.headers, headers.map(|(name, value)| (name, value.to_owned())));
 }
 
 /// Compares byte for byte, but for the line breaks of the expectation.
@@ -144,7 +146,7 @@ fn pictures_and_documents_are_sent_from_where_they_are() {
         {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
     ]);
     assert_eq!(body["messages"][0]["content"], expected);
-    assert_eq!(request.headers[1], ("anthropic-beta", "files-api-2025-04-14".to_owned()));
+    assert_eq!(request.headers[2], ("anthropic-beta", "files-api-2025-04-14".to_owned()));
 
     let sound = media(MediaKind::Audio, inline("audio/wav", "AAAA"), None);
     let chat = Chat { messages: vec![ChatMessage::new(Role::User, vec![sound])], ..Chat::default() };
