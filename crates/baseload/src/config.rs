@@ -28,8 +28,8 @@ pub use models::{ModelConfig, ModelSetting, PriceSetting};
 pub use providers::{HeaderValue, PlaceTier, ProviderSetting};
 pub use read::{ConfigError, Finding};
 pub use routes::{
-    CacheSettings, OrderSetting, RedisSetting, ResidencySetting, ResponsesSettings, RouteCacheSetting, RouteSetting,
-    ShareSetting,
+    CacheSettings, OrderSetting, RedisSetting, ResidencySetting, ResponsesSettings, RouteCacheSetting,
+    RouteSetting, ShareSetting,
 };
 pub use secret::{Secret, SecretError, SecretSource};
 pub use tasks::TaskSettings;

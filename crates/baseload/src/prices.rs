@@ -51,7 +51,10 @@ impl<'a> Prices<'a> {
         }
         let kept = in_force(versions, &name, now);
         let listed = self.listed(unit);
-        let newest = listed.iter().filter(|listed| listed.valid_from() <= now).max_by_key(|listed| listed.valid_from());
+        let newest = listed
+            .iter()
+            .filter(|listed| listed.valid_from() <= now)
+            .max_by_key(|listed| listed.valid_from());
         match (newest, kept) {
             (Some(newest), kept) if kept.is_none_or(|kept| kept.valid_from <= newest.valid_from()) => {
                 UnitPrice::Catalogue { listed_as: newest.text.priced_as(), sheet: newest.sheet.clone() }
@@ -76,7 +79,9 @@ impl<'a> Prices<'a> {
                 let newest = versions.iter().filter(|version| version.model == model);
                 let newest = newest.map(|version| version.valid_from).max();
                 let listed = catalogue::changes(self.listed(&unit));
-                let news = listed.into_iter().filter(|change| newest.is_none_or(|newest| change.valid_from > newest));
+                let news = listed
+                    .into_iter()
+                    .filter(|change| newest.is_none_or(|newest| change.valid_from > newest));
                 changes.extend(news.map(|change| PriceChange { model: model.clone(), ..change }));
             }
         }

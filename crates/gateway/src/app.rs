@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use content::{AnswerCache, ResponseStore};
 use domain::{ModelName, RequestId, Sampling};
 use fleet::WarmIndex;
 use ledger::{Journal, Region};
@@ -14,10 +15,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::admit::LivingHolds;
 use crate::breaker::Breaker;
+use crate::decisions::{DecisionBounds, Decisions};
 use crate::estimate::Estimates;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::prices::Prices;
+use crate::repeat::Repeats;
 use crate::router::Route;
 use crate::spool::Spool;
 use crate::supply::{Clock, Supply};
@@ -55,6 +58,12 @@ pub struct App {
     pub(crate) supply: ArcSwap<Supply>,
     pub(crate) clock: Clock,
     pub(crate) prices: Prices,
+    /// Answers that may be given again, where routes want it.
+    pub(crate) repeats: Option<Arc<Repeats>>,
+    /// Turns of conversations, for clients that go on from them by name.
+    pub(crate) responses: Option<ResponseStore>,
+    /// Why requests went where they went.
+    pub(crate) decisions: Arc<Decisions>,
     /// Which units have seen the beginning of which prompts.
     pub(crate) warm: Mutex<WarmIndex>,
     /// Drawn once: nobody outside can write prompts that collide in the index above.
@@ -104,6 +113,9 @@ impl App {
             supply: ArcSwap::from_pointee(Supply::of_engines(&models, None)),
             clock: Clock::default(),
             prices: Prices::default(),
+            repeats: None,
+            responses: None,
+            decisions: Arc::new(Decisions::in_memory(DecisionBounds::default())),
             warm: Mutex::new(WarmIndex::with_bytes(limits.warm_index_bytes)),
             prefix_secret: rand::random(),
             models,
@@ -159,6 +171,24 @@ impl App {
     /// Returns the app with what its operator lets agents do.
     pub fn with_task_policy(mut self, policy: TaskPolicy) -> App {
         self.tasks.policy = policy;
+        self
+    }
+
+    /// Returns the app that keeps answers there, for routes that want it.
+    pub fn keeping_answers_in(mut self, cache: AnswerCache) -> App {
+        self.repeats = Some(Arc::new(Repeats::new(cache)));
+        self
+    }
+
+    /// Returns the app that keeps responses there.
+    pub fn keeping_responses_in(mut self, responses: ResponseStore) -> App {
+        self.responses = Some(responses);
+        self
+    }
+
+    /// Returns the app that keeps its decisions there.
+    pub fn deciding_into(mut self, decisions: Arc<Decisions>) -> App {
+        self.decisions = decisions;
         self
     }
 

@@ -214,7 +214,11 @@ impl Decisions {
     pub fn list(&self, wanted: &DecisionFilter) -> Vec<DecisionRecord> {
         let memory = self.memory.lock();
         let latest = memory.order.iter().rev().filter_map(|request| memory.records.get(request));
-        latest.filter(|record| wanted.takes(record)).take(wanted.limit).map(|record| DecisionRecord::clone(record)).collect()
+        latest
+            .filter(|record| wanted.takes(record))
+            .take(wanted.limit)
+            .map(|record| DecisionRecord::clone(record))
+            .collect()
     }
 
     /// Returns how many lines the file could not take in time.
@@ -257,7 +261,8 @@ impl DecisionFilter {
             record.asked.as_str() == name || record.route.as_ref().is_some_and(|route| route.as_str() == name)
         };
         let is_unit = |unit: &String| {
-            record.chosen.as_ref() == Some(unit) || record.attempts.iter().any(|attempt| attempt.unit == *unit)
+            record.chosen.as_ref() == Some(unit)
+                || record.attempts.iter().any(|attempt| attempt.unit == *unit)
         };
         ledger::account::is_within(&record.account, &self.within)
             && self.since.is_none_or(|since| record.at >= since)
@@ -305,7 +310,8 @@ impl DecisionRecord {
                 + maybe(&attempt.cost_usd)
         });
         let names = self.account.as_str().len() + self.asked.as_str().len() + 3 * self.request.as_str().len();
-        let rest = maybe(&self.chosen) + maybe(&self.data_class) + words(&self.needs) + words(&self.residency);
+        let rest =
+            maybe(&self.chosen) + maybe(&self.data_class) + words(&self.needs) + words(&self.residency);
         // Two entries of tables beside it.
         size_of::<Self>() + 128 + names + rest + candidates.sum::<usize>() + attempts.sum::<usize>()
     }

@@ -114,6 +114,30 @@ impl UpstreamBroke<'_> {
     }
 }
 
+/// A response that was to be kept is not: whoever goes on from it will hear that it is not found.
+pub struct ResponseNotKept<'a> {
+    pub response: &'a str,
+    pub error: &'a dyn Display,
+}
+
+impl ResponseNotKept<'_> {
+    pub fn emit(self) {
+        let Self { response, error } = self;
+        tracing::error!(response, %error, "a response could not be kept");
+    }
+}
+
+/// Responses that are kept cannot be read.
+pub struct ResponsesUnread<'a> {
+    pub error: &'a dyn Display,
+}
+
+impl ResponsesUnread<'_> {
+    pub fn emit(self) {
+        tracing::error!(error = %self.error, "the store of responses failed");
+    }
+}
+
 /// An upstream gave no answer; somebody else may be asked.
 pub struct UpstreamFailed<'a> {
     pub request: &'a str,

@@ -15,10 +15,12 @@ mod app;
 mod body;
 mod breaker;
 pub mod decisions;
+mod ears;
 mod endpoints;
 mod estimate;
 mod events;
 mod guard;
+mod keeper;
 mod keeping;
 mod limits;
 mod metrics;
@@ -28,6 +30,7 @@ mod place;
 mod prices;
 mod pulse;
 mod refusal;
+mod repeat;
 mod reply;
 mod router;
 mod server;
@@ -38,6 +41,7 @@ mod task;
 mod upstream;
 mod visit;
 mod who;
+mod why;
 
 pub use admit::replay_spooled;
 pub use app::{App, AppError, ServedModel};
@@ -53,7 +57,7 @@ pub use task::loops::Patience;
 pub use task::policy::{LoopDeed, LoopPolicy, TaskPolicy};
 pub use task::stage::Thresholds;
 pub use upstream::{
-    Auth, GoogleAccount, HttpProvider, HttpSettings, Inbox, LocalUpstream, OnCancel, Outbox, Paths, Secret, SettingsError,
-    Timeouts, exchange,
+    Auth, GoogleAccount, HttpProvider, HttpSettings, Inbox, LocalUpstream, OnCancel, Outbox, Paths, Secret,
+    SettingsError, Timeouts, exchange,
 };
 pub use who::{KeysPolicy, LOCAL_ACCOUNT};

@@ -7,32 +7,38 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::response::Response;
+use content::{AskKey, CachedAnswer, Follower, MadeBy, Step};
+use dialect::openai::responses::Continuation;
 use dialect::{Form, Head, Heard, Labels, Target};
-use domain::{Ask, Input, ModelName, Priority, RequestId, Usage};
+use domain::{AnswerEvent, Ask, Input, ModelName, Priority, RequestId, Usage, UsageReport};
 use fleet::DataClass;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
-use ledger::{Action, ReleaseReason};
+use ledger::{Action, ReleaseReason, SaveOutcome, SavedBy, Saving};
 use tokio::sync::oneshot;
 
 use crate::admit::{self, Claim, NoHold, OpenHold, Place};
 use crate::app::{App, ServedModel};
+use crate::ears::Ears;
 use crate::guard::{self, Draft, Order};
+use crate::keeper::Keeper;
 use crate::place::{self, Plan};
 use crate::refusal::Refusal;
+use crate::repeat::{self, Found, Repeats};
 use crate::reply::end::End;
-use crate::reply::listener::{Headers, Listener, Told, Wish};
-use crate::reply::local::Reply;
+use crate::reply::listener::{Closing, Headers, Listener, Stir, Told, Wish};
+use crate::reply::local::{self, Reply};
 use crate::reply::remote::{Begun, RemoteReply};
-use crate::supply::{Attempt, SupplyUnit, UnitKind};
+use crate::supply::{Attempt, CacheRule, SupplyUnit, UnitKind};
 use crate::task::{self, Turn};
 use crate::upstream::{Failure, HttpProvider, UpstreamAnswer};
 use crate::visit::Visit;
 use crate::who::Caller;
-use crate::{events, needs, standing};
+use crate::{decisions, events, keeper, needs, standing, why};
 
 /// A request as its endpoint has understood it.
 pub struct Spoken {
@@ -41,11 +47,15 @@ pub struct Spoken {
     pub original: Bytes,
     /// Headers of the client's that an upstream of its dialect shall see.
     pub passed_headers: Headers,
+    /// What it says about the turns before it and after it, where turns are kept here.
+    pub continuation: Option<Continuation>,
 }
 
 /// Names the unit that answered.
 const UNIT: HeaderName = HeaderName::from_static("x-baseload-unit");
 const PROVIDER: HeaderName = HeaderName::from_static("x-baseload-provider");
+/// `hit`, `joined` or `miss`, where a route keeps answers.
+const CACHE: HeaderName = HeaderName::from_static("x-baseload-cache");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-baseload-attempts");
 /// Names the limit for which another model answers than was asked for; the answer's `model` says which.
 const DOWNGRADED: HeaderName = HeaderName::from_static("x-baseload-downgraded-by");
@@ -63,10 +73,20 @@ pub async fn answer(
 ) -> Result<Response, Refusal> {
     let place = admit::place(&app)?;
     let class = data_class(headers)?;
-    let Spoken { heard, original, passed_headers } = spoken;
+    let Spoken { heard, original, passed_headers, continuation } = spoken;
     let Heard { mut ask, labels, ignored, form } = heard;
     let task = enter(&app, &caller, headers, &labels, &ask).await?;
     let mut passable = Some(original);
+    let keeper = continuation.as_ref().and_then(|turn| Keeper::new(&app, turn, &ask, &form, &caller.account));
+    if let Some(turn) = &continuation {
+        if let Some(previous) = &turn.previous_response_id {
+            let earlier = keeper::earlier(&app, &caller.account, previous, admit::now().millis()).await?;
+            turn.go_on_from(&mut ask, earlier);
+            passable = None;
+        }
+        // What is kept here has a name of ours, which the upstream's own bytes would not say.
+        passable = passable.filter(|_| keeper.is_none());
+    }
     if let Some(turn) = &task {
         if turn.is_hand_back {
             turn.prepare(&mut ask.input);
@@ -75,15 +95,20 @@ pub async fn answer(
         // A cheaper model that is not served, or not for this caller, helps nobody.
         if let Some(cheaper) = &turn.downgrade_to {
             let asked = std::mem::replace(&mut ask.model, cheaper.clone());
-            if place::plan(&app, &caller, &ask, class.clone()).is_err() {
+            let plan = place::plan(&app, &caller, &ask, class.clone());
+            if plan.is_err() || plan.is_ok_and(|plan| plan.first().is_none()) {
                 ask.model = asked;
             }
         }
     }
     let plan = place::plan(&app, &caller, &ask, class.clone())?;
-    if let Some((unit, _)) = plan.first() {
-        visit.model(&unit.facts.model);
+    if let Some(refusal) = plan.refusal(&app, &caller, &ask) {
+        app.decisions.record(why::record(&visit.id, &caller, &ask.model, &plan, Vec::new(), None));
+        return Err(refusal);
     }
+    plan.first().iter().for_each(|(unit, _)| visit.model(&unit.facts.model));
+    let repeat_as =
+        passable.as_ref().and_then(|original| repeat::key(headers, &caller, &ask, &ignored, original, &plan));
     let (told, heard) = oneshot::channel();
     let created = guard::unix_seconds();
     let passage = Passage {
@@ -101,8 +126,16 @@ pub async fn answer(
         created,
         notes: Vec::new(),
         attempts: 0,
+        ears: Ears { tee: None, keeper },
+        tried: Vec::new(),
     };
-    app.generations.spawn(passage.fulfil(plan, place, told));
+    let repeats = app.repeats.clone().zip(repeat_as).zip(plan.rules.cache);
+    app.generations.spawn(async move {
+        match repeats {
+            Some(((repeats, key), rule)) => passage.repeat(repeats, key, rule, plan, place, told).await,
+            None => passage.fulfil(plan, place, told).await,
+        }
+    });
     // The task ends without a word only by a panic, which the runtime has logged.
     heard.await.unwrap_or(Err(Refusal::Internal))
 }
@@ -148,6 +181,10 @@ struct Passage {
     created: u64,
     notes: Headers,
     attempts: usize,
+    /// Whoever else hears the answer.
+    ears: Ears,
+    /// What became of each attempt, for whoever asks why.
+    tried: Vec<decisions::Attempt>,
 }
 
 /// Why one unit did not answer.
@@ -194,21 +231,185 @@ struct Remote {
 }
 
 impl Passage {
+    /// Gives an answer that was made for another, or makes one that others may have.
+    async fn repeat(
+        mut self,
+        repeats: Arc<Repeats>,
+        key: AskKey,
+        rule: CacheRule,
+        plan: Plan,
+        place: Place,
+        told: Told,
+    ) {
+        match repeats.look(rule, key, &plan).await {
+            Found::Nothing(tee) => {
+                self.ears.tee = Some(tee);
+                self.notes.push((CACHE, HeaderValue::from_static("miss")));
+                self.fulfil(plan, place, told).await;
+            }
+            Found::Kept(kept) => self.give_again(kept, told).await,
+            Found::Joined(follower) => self.follow(follower, repeats, key, rule, plan, place, told).await,
+        }
+    }
+
+    async fn give_again(mut self, kept: Arc<CachedAnswer>, told: Told) {
+        if let Err(refusal) = self.save(&kept.made_by, kept.usage, SavedBy::Cache).await {
+            let _ = told.send(Err(refusal));
+            return;
+        }
+        let mut listener = self.listener_of_another("hit", &kept.made_by, told);
+        let last = kept.answer.choices.iter().rposition(|choice| choice.finish.is_some());
+        let mut last_finish = None;
+        listener.open();
+        for event in kept.answer.events() {
+            match event {
+                AnswerEvent::Delta { choice, delta } => listener.say(choice, vec![delta]),
+                AnswerEvent::Finished { choice, finish } if Some(choice as usize) == last => {
+                    last_finish = Some((choice, finish));
+                }
+                AnswerEvent::Finished { choice, finish } => listener.finish(choice, finish),
+                AnswerEvent::Began { .. } | AnswerEvent::Used(_) => {}
+            }
+        }
+        self.visit.ended("repeated");
+        let report = of_usage(kept.usage);
+        if let Some(mut keeper) = self.ears.keeper.take() {
+            kept.answer.events().iter().for_each(|event| keeper.say(event));
+            keeper.complete(&self.head(&kept.made_by.model), &report).await;
+        }
+        listener.close(Closing::Written { last_finish, report }).await;
+    }
+
+    /// Tells an answer that is being made for another.
+    #[expect(clippy::too_many_arguments, reason = "it may have to make the answer itself after all")]
+    async fn follow(
+        mut self,
+        mut follower: Follower<Refusal>,
+        repeats: Arc<Repeats>,
+        key: AskKey,
+        rule: CacheRule,
+        plan: Plan,
+        place: Place,
+        mut told: Told,
+    ) {
+        let mut step = tokio::select! {
+            step = follower.next() => step,
+            () = told.closed() => return,
+        };
+        if let Step::Lead(leader) = step {
+            self.ears.tee = Some(repeats.tee(rule, key, leader));
+            return self.fulfil(plan, place, told).await;
+        }
+        let Some(made_by) = follower.made_by().filter(|made_by| repeat::admits(&plan, made_by)) else {
+            // Somebody answers it where this request may not go: it is answered by itself.
+            return self.fulfil(plan, place, told).await;
+        };
+        let mut listener = self.listener_of_another("joined", &made_by, told);
+        listener.open();
+        let mut finishes = Vec::new();
+        loop {
+            match step {
+                Step::Event(event) => {
+                    self.ears.say(&event);
+                    match &*event {
+                        AnswerEvent::Delta { choice, delta } => listener.say(*choice, vec![delta.clone()]),
+                        AnswerEvent::Finished { choice, finish } => finishes.push((*choice, finish.clone())),
+                        AnswerEvent::Began { .. } | AnswerEvent::Used(_) => {}
+                    }
+                }
+                Step::Finished(usage) => {
+                    if let Err(refusal) = self.save(&made_by, usage, SavedBy::Twin).await {
+                        return listener.break_off(refusal);
+                    }
+                    let last_finish = finishes.pop();
+                    finishes.into_iter().for_each(|(choice, finish)| listener.finish(choice, finish));
+                    self.visit.ended("joined");
+                    let report = of_usage(usage);
+                    let head = self.head(&made_by.model);
+                    std::mem::take(&mut self.ears).complete(&head, &report).await;
+                    return listener.close(Closing::Written { last_finish, report }).await;
+                }
+                Step::Failed(refusal) => return listener.break_off(refusal),
+                Step::Left | Step::Lead(_) => {
+                    let why = "the request that it was joined to was given up".to_owned();
+                    return listener.break_off(Refusal::UpstreamBroke { why });
+                }
+            }
+            if listener.flush().await.is_err() {
+                return;
+            }
+            step = tokio::select! {
+                step = follower.next() => step,
+                stir = listener.stir() => match stir {
+                    Stir::Gone => return,
+                    Stir::PingTime => {
+                        listener.ping();
+                        follower.next().await
+                    }
+                },
+            };
+        }
+    }
+
+    /// Books what was saved; the limits on requests count it all the same.
+    async fn save(&self, made_by: &MadeBy, usage: Usage, way: SavedBy) -> Result<(), Refusal> {
+        let saving = Saving {
+            request: self.visit.id.clone(),
+            account: self.caller.account.clone(),
+            key: self.caller.key.as_ref().map(|key| key.id.clone()),
+            task: self.task.as_ref().map(|turn| turn.path.clone()),
+            end_user: self.ask.user.clone(),
+            model: made_by.model.clone(),
+            circumstances: ledger::Circumstances {
+                provider: made_by.provider.clone(),
+                service_tier: made_by.service_tier,
+                region: made_by.region.clone(),
+            },
+            usage,
+            at: admit::now(),
+            way,
+        };
+        match self.app.journal.save(saving).await {
+            Ok(SaveOutcome::Booked(..)) => Ok(()),
+            Ok(SaveOutcome::Refused(shortage)) => Err(NoHold::Short(Box::new(shortage)).refusal()),
+            Err(error) => {
+                let request = self.visit.id.as_str();
+                events::LedgerFailed { request, doing: "save", error: &error, is_last_try: true }.emit();
+                Err(Refusal::LedgerUnavailable { retry_after: self.app.limits.retry_after })
+            }
+        }
+    }
+
+    fn listener_of_another(&mut self, how: &'static str, made_by: &MadeBy, told: Told) -> Listener {
+        let named = |name: &str| HeaderValue::from_str(name).ok();
+        self.notes.push((CACHE, HeaderValue::from_static(how)));
+        self.notes.extend(named(&made_by.unit).map(|unit| (UNIT, unit)));
+        self.notes.extend(named(made_by.provider.as_str()).map(|provider| (PROVIDER, provider)));
+        let headers = guard::headers(&self.ignored, self.task.as_ref(), std::mem::take(&mut self.notes));
+        let wish = self.wish(headers, made_by.model.clone(), self.ask.choices);
+        Listener::new(&self.app, wish, told)
+    }
+
     async fn fulfil(mut self, mut plan: Plan, _place: Place, mut told: Told) {
         let mut is_downgraded = false;
         loop {
             let Some((unit, choice)) = plan.first() else { return };
             let cold = plan.need.input_tokens.saturating_sub(choice.warm_tokens);
             self.attempts += 1;
+            let began = Instant::now();
             let setback = match self.attempt(&plan, &unit, cold, &mut told).await {
                 Ok(started) => {
                     self.remember(&plan, &unit);
+                    self.tell_why(&plan, &unit, "answering", None, began);
+                    let tier = plan.need.service_tier;
+                    self.ears.tee.iter_mut().for_each(|tee| tee.made_by(&unit, tier));
                     return self.reply(started, &unit, told).await;
                 }
                 Err(setback) => setback,
             };
             let refusal = match setback {
                 Setback::Left => {
+                    self.tell_why(&plan, &unit, "cancelled", None, began);
                     self.visit.ended(End::ClientLeft.word());
                     return;
                 }
@@ -229,6 +430,8 @@ impl Passage {
                     }
                 }
                 Setback::Elsewhere(refusal) => {
+                    let reason = Some(refusal.to_string());
+                    self.tried.push(why::attempt(unit.facts.id.as_str(), "failed", reason, began.elapsed()));
                     plan.need.tried.push(unit.facts.id.clone());
                     plan.choose(&self.app, &self.caller);
                     let may_go_on = plan.first().is_some()
@@ -240,6 +443,7 @@ impl Passage {
                     refusal
                 }
             };
+            self.tell_why(&plan, &unit, "refused", Some(refusal.to_string()), began);
             // Nobody listens when the client has left; there is nothing to tell it then.
             let _ = told.send(Err(refusal));
             return;
@@ -253,11 +457,11 @@ impl Passage {
         }
         let asked = std::mem::replace(&mut self.ask.model, model);
         match place::plan(&self.app, &self.caller, &self.ask, self.class.clone()) {
-            Ok(plan) => {
+            Ok(plan) if plan.first().is_some() => {
                 plan.first().iter().for_each(|(unit, _)| self.visit.model(&unit.facts.model));
                 Some(plan)
             }
-            Err(_) => {
+            _ => {
                 self.ask.model = asked;
                 None
             }
@@ -427,8 +631,16 @@ impl Passage {
                 self.notes.extend(notes_of(&hold));
                 order.notes = std::mem::take(&mut self.notes);
                 let wish = self.wish(order.headers(), order.model.name.clone(), order.choices_total() as u32);
+                let head = wish.head.clone();
                 let listener = Listener::new(&self.app, wish, told);
-                Reply::new(self.app, self.visit, order, works, listener, hold, attempt).run().await;
+                let (app, ears) = (self.app, self.ears);
+                Reply::new(
+                    app,
+                    self.visit,
+                    local::Begun { order, works, listener, hold, attempt, ears, head },
+                )
+                .run()
+                .await;
             }
             Started::Remote(started) => {
                 let Remote { answer, provider, hold, attempt, passes, model, output_tokens_max } = *started;
@@ -436,7 +648,9 @@ impl Passage {
                 let choices = self.ask.choices;
                 let headers =
                     guard::headers(&self.ignored, self.task.as_ref(), std::mem::take(&mut self.notes));
-                let listener = Listener::new(&self.app, self.wish(headers, model, choices), told);
+                let wish = self.wish(headers, model, choices);
+                let head = wish.head.clone();
+                let listener = Listener::new(&self.app, wish, told);
                 let begun = Begun {
                     answer,
                     provider,
@@ -449,6 +663,8 @@ impl Passage {
                     choices,
                     output_tokens_max,
                     prompt_bytes: needs::size(&self.ask).0,
+                    ears: self.ears,
+                    head,
                 };
                 RemoteReply::new(self.app, self.visit, begun).run().await;
             }
@@ -456,11 +672,13 @@ impl Passage {
     }
 
     fn wish(&self, headers: Headers, model: ModelName, choices: u32) -> Wish {
+        Wish { form: self.form.clone(), head: self.head(&model), choices, stream: self.ask.stream, headers }
+    }
+
+    fn head(&self, model: &ModelName) -> Head {
         let number = self.visit.id.as_str();
-        let number = number.strip_prefix("req-").unwrap_or(number);
-        let head =
-            Head { id: self.form.answer_id(number), created: self.created, model, system_fingerprint: None };
-        Wish { form: self.form.clone(), head, choices, stream: self.ask.stream, headers }
+        let id = self.form.answer_id(number.strip_prefix("req-").unwrap_or(number));
+        Head { id, created: self.created, model: model.clone(), system_fingerprint: None }
     }
 
     fn claim(&self, model: &ModelName, way: ledger::Circumstances, estimate: Usage) -> Claim {
@@ -494,6 +712,25 @@ impl Passage {
         Ok(hold)
     }
 
+    /// Keeps the decision with what was tried, the last attempt among it.
+    fn tell_why(
+        &mut self,
+        plan: &Plan,
+        unit: &SupplyUnit,
+        outcome: &str,
+        reason: Option<String>,
+        began: Instant,
+    ) {
+        let name = unit.facts.id.as_str();
+        let is_told = self.tried.len() >= self.attempts;
+        let last = (!is_told).then(|| why::attempt(name, outcome, reason, began.elapsed()));
+        self.tried.extend(last);
+        let tried = self.tried.clone();
+        let chosen = (outcome == "answering").then_some(name);
+        let record = why::record(&self.visit.id, &self.caller, &self.ask.model, plan, tried, chosen);
+        self.app.decisions.record(record);
+    }
+
     /// What the unit has seen will be warm there for a while.
     fn remember(&self, plan: &Plan, unit: &SupplyUnit) {
         let (lifetime, now) = (fleet::WarmIndex::LIFETIME, self.app.clock.now());
@@ -507,6 +744,10 @@ impl Passage {
             retry_after: self.app.limits.retry_after,
         }
     }
+}
+
+fn of_usage(usage: Usage) -> UsageReport {
+    UsageReport { usage, service_tier: None }
 }
 
 fn notes_of(hold: &OpenHold) -> Headers {

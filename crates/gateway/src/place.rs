@@ -10,15 +10,17 @@ use fleet::{
 
 use crate::admit;
 use crate::app::{App, ServedModel};
-use crate::needs;
 use crate::refusal::Refusal;
 use crate::supply::{RouteRules, Supply, SupplyUnit, UnitKind};
 use crate::who::Caller;
+use crate::{guard, needs};
 
 /// Who may answer, best first, and why.
 pub struct Plan {
     pub supply: Arc<Supply>,
     pub units: Vec<Arc<SupplyUnit>>,
+    /// The route that was asked for, where the name was one.
+    pub route: Option<ModelName>,
     pub rules: RouteRules,
     pub need: Need,
     pub prefix: Prefix,
@@ -28,7 +30,7 @@ pub struct Plan {
 /// The header by which a client says how sensitive its request is.
 pub const DATA_CLASS: &str = "x-baseload-data-class";
 
-/// Returns who may answer, or why nobody may.
+/// Returns who may answer, best first; perhaps nobody may.
 pub fn plan(app: &App, caller: &Caller, ask: &Ask, class: Option<DataClass>) -> Result<Plan, Refusal> {
     let supply = app.supply.load_full();
     let Some((units, rules)) = supply.meaning(&ask.model) else {
@@ -63,11 +65,8 @@ pub fn plan(app: &App, caller: &Caller, ask: &Ask, class: Option<DataClass>) -> 
     };
     let prefix = hasher.finish();
     let decision = decide(app, caller, &units, &need, &prefix);
-    let plan = Plan { supply, units, rules, need, prefix, decision };
-    match plan.decision.choices.is_empty() {
-        true => Err(plan.nobody(app, caller, ask, &wanted)),
-        false => Ok(plan),
-    }
+    let route = supply.routes.iter().any(|route| route.name == ask.model).then(|| ask.model.clone());
+    Ok(Plan { supply, units, route, rules, need, prefix, decision })
 }
 
 impl Plan {
@@ -82,14 +81,13 @@ impl Plan {
         Some((self.units[choice.candidate].clone(), choice))
     }
 
-    /// Says why nobody may answer, by what would have to change first.
-    fn nobody(
-        &self,
-        app: &App,
-        caller: &Caller,
-        ask: &Ask,
-        wanted: &[(fleet::Capability, &'static str)],
-    ) -> Refusal {
+    /// Says why nobody may answer, by what would have to change first; nothing where somebody may.
+    pub fn refusal(&self, app: &App, caller: &Caller, ask: &Ask) -> Option<Refusal> {
+        self.decision.choices.is_empty().then(|| self.nobody(app, caller, ask))
+    }
+
+    fn nobody(&self, app: &App, caller: &Caller, ask: &Ask) -> Refusal {
+        let wanted = needs::capabilities(ask);
         let reasons: Vec<&Reason> = self.decision.rejected.iter().map(|rejected| &rejected.reason).collect();
         if !reasons.is_empty() && reasons.iter().all(|reason| matches!(reason, Reason::KeyScope)) {
             let tier = self.need.service_tier;
@@ -105,7 +103,7 @@ impl Plan {
             && missing.iter().next().is_some()
             && reasons.iter().all(|reason| matches!(reason, Reason::Capability { .. }))
         {
-            return lacking(ask, missing, wanted).into();
+            return lacking(ask, missing, &wanted).into();
         }
         let told =
             self.decision.rejected.iter().map(|rejected| format!("{}: {}", rejected.unit, rejected.reason));
@@ -221,6 +219,27 @@ pub fn check_seen(app: &App, caller: &Caller, name: &ModelName) -> Result<(), Re
         return Ok(());
     }
     lacks.into_iter().next().unwrap_or(Err(unknown(app, caller, name)))
+}
+
+/// Returns how many tokens the ask's prompt has: exactly, where an engine of ours would read it.
+pub async fn count(app: &App, caller: &Caller, ask: &Ask) -> Result<u64, Refusal> {
+    let plan = plan(app, caller, ask, None)?;
+    if let Some(refusal) = plan.refusal(app, caller, ask) {
+        return Err(refusal);
+    }
+    let local = plan.first().and_then(|(unit, _)| match &unit.kind {
+        UnitKind::Local(model) => Some(model.text.clone()),
+        UnitKind::Remote { .. } => None,
+    });
+    let Some(text) = local else { return Ok(plan.need.input_tokens) };
+    let bytes = guard::input_bytes(&ask.input);
+    guard::check_bytes(app, bytes)?;
+    let input = ask.input.clone();
+    let now = guard::unix_seconds() as i64;
+    let counted =
+        guard::off_thread(app, bytes > app.limits.tokenize_inline_bytes, move || text.prompts(&input, now));
+    let prompts = counted.await?.map_err(guard::bad_prompt)?;
+    Ok(prompts.iter().map(|prompt| prompt.tokens.len() as u64).sum())
 }
 
 /// Returns the engine of ours that answers to this name, for what only an engine can say.

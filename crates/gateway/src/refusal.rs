@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use dialect::{BadRequest, FaultKind, Trouble, TroubleKind, openai};
+use dialect::{BadRequest, FaultKind, Trouble, TroubleKind, anthropic, openai};
 use domain::{Account, ModelName, SubmitError};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
@@ -53,6 +53,10 @@ pub enum Refusal {
          choose another model"
     )]
     Unpriced { model: ModelName, limit: String },
+    #[error("Response with id '{id}' not found.")]
+    ResponseUnknown { id: String },
+    #[error("the store of responses is not available; try again, or send `store: false`")]
+    ContentUnavailable { retry_after: Duration },
     /// What the operator allows leaves nobody.
     #[error("nobody may answer a request for {model}: {why}")]
     NobodyMay { model: ModelName, why: String },
@@ -146,6 +150,8 @@ impl Refusal {
             }
             Self::LimitReached { .. } => "rate_limit_exceeded",
             Self::Unpriced { .. } => "unpriced_model",
+            Self::ResponseUnknown { .. } => "response_not_found",
+            Self::ContentUnavailable { .. } => "content_unavailable",
             Self::NobodyMay { .. } => "no_unit_allowed",
             Self::NobodyCan { .. } => "no_unit_available",
             Self::UpstreamFailed { fault, .. } => upstream_code(*fault),
@@ -171,7 +177,9 @@ impl Refusal {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::NoSuchPath { .. } | Self::ModelUnknown { .. } => StatusCode::NOT_FOUND,
+            Self::NoSuchPath { .. } | Self::ModelUnknown { .. } | Self::ResponseUnknown { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::NoSuchMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadRequest(_)
             | Self::BodyBroken
@@ -200,6 +208,7 @@ impl Refusal {
             | Self::Draining { .. }
             | Self::EngineDown { .. }
             | Self::NobodyCan { .. }
+            | Self::ContentUnavailable { .. }
             | Self::LedgerUnavailable { .. }
             | Self::HoldLost { .. }
             | Self::NotBooked { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -231,6 +240,7 @@ impl Refusal {
             | Self::LedgerUnavailable { retry_after }
             | Self::HoldLost { retry_after }
             | Self::NobodyCan { retry_after, .. }
+            | Self::ContentUnavailable { retry_after }
             | Self::NotBooked { retry_after } => Some(*retry_after),
             Self::UpstreamFailed { retry_after, .. } => *retry_after,
             Self::LimitReached { shortage, now } => {
@@ -292,8 +302,17 @@ impl IntoResponse for Refusal {
         }
         // For the line that this request leaves in the log.
         response.extensions_mut().insert(Reason(self.code()));
+        response.extensions_mut().insert(self.trouble());
         response
     }
+}
+
+/// Returns the response with its trouble, if it has one, in Anthropic's shape.
+pub fn in_anthropics_words(mut response: Response) -> Response {
+    if let Some(trouble) = response.extensions_mut().remove::<Trouble>() {
+        *response.body_mut() = Body::from(anthropic::error_to_json(&trouble));
+    }
+    response
 }
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

@@ -14,8 +14,10 @@ use axum::{Extension, Router};
 use http::Method;
 
 use crate::app::App;
-use crate::endpoints::{chat, completions, detokenize, metrics, models, probes, tokenize};
-use crate::refusal::Refusal;
+use crate::endpoints::{
+    chat, completions, detokenize, messages, metrics, models, probes, responses, tokenize,
+};
+use crate::refusal::{self, Refusal};
 use crate::visit::{self, Visit, shown_path};
 use crate::who::{self, Caller};
 
@@ -38,7 +40,17 @@ pub struct Route {
     pub method: Method,
     pub path: &'static str,
     pub admission: Admission,
+    /// Whose words an error is told in.
+    shape: Shape,
     handler: MethodRouter,
+}
+
+/// The dialect that an endpoint's errors are told in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    #[default]
+    Openai,
+    Anthropic,
 }
 
 /// Set for every endpoint that is not open.
@@ -50,6 +62,13 @@ fn contents(app: &Arc<App>) -> Vec<Route> {
     vec![
         Route::new(Method::POST, "/v1/chat/completions", Held, chat::create, app()),
         Route::new(Method::POST, "/v1/completions", Held, completions::create, app()),
+        Route::new(Method::POST, "/v1/messages", Held, messages::create, app()).in_anthropics_words(),
+        Route::new(Method::POST, "/v1/messages/count_tokens", Key, messages::count, app())
+            .in_anthropics_words(),
+        Route::new(Method::POST, "/v1/responses", Held, responses::create, app()),
+        Route::new(Method::GET, "/v1/responses/{id}", Key, responses::one, app()),
+        Route::new(Method::DELETE, "/v1/responses/{id}", Key, responses::delete, app()),
+        Route::new(Method::GET, "/v1/responses/{id}/input_items", Key, responses::input_items, app()),
         Route::new(Method::GET, "/v1/models", Key, models::list, app()),
         Route::new(Method::GET, "/v1/models/{*name}", Key, models::one, app()),
         Route::new(Method::POST, "/tokenize", Key, tokenize::run, app()),
@@ -80,7 +99,11 @@ impl Route {
 
     /// Returns a row of another room. The handler must take this one method.
     pub fn mounted(method: Method, path: &'static str, admission: Admission, handler: MethodRouter) -> Self {
-        Self { method, path, admission, handler }
+        Self { method, path, admission, shape: Shape::default(), handler }
+    }
+
+    fn in_anthropics_words(self) -> Self {
+        Self { shape: Shape::Anthropic, ..self }
     }
 }
 
@@ -91,7 +114,8 @@ pub fn routes(app: &Arc<App>) -> Vec<Route> {
 
 pub fn build(app: Arc<App>) -> Router {
     let add = |router: Router, route: Route| {
-        let door = Door { app: app.clone(), admission: route.admission, path: route.path };
+        let door =
+            Door { app: app.clone(), admission: route.admission, path: route.path, shape: route.shape };
         router.route(route.path, route.handler.route_layer(from_fn_with_state(door, pass)))
     };
     routes(&app)
@@ -107,9 +131,19 @@ struct Door {
     app: Arc<App>,
     admission: Admission,
     path: &'static str,
+    shape: Shape,
 }
 
-async fn pass(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+async fn pass(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let shape = door.shape;
+    let response = enter(door, request, next).await;
+    match shape {
+        Shape::Openai => response,
+        Shape::Anthropic => refusal::in_anthropics_words(response),
+    }
+}
+
+async fn enter(door: Door, mut request: Request, next: Next) -> Response {
     match who::admit(&door.app, door.admission, door.path, request.headers()).await {
         Err(refusal) => refusal.into_response(),
         Ok(None) => next.run(request).await,

@@ -75,7 +75,8 @@ fn check_providers(config: &Config, mistakes: &mut Mistakes) {
         let at = At::entry("provider", nth);
         provider.check(&at, mistakes);
         if config.providers[..nth].iter().any(|other| other.name == provider.name) {
-            let what = format!("two [[provider]] are named {:?}; give one of them another name", provider.name);
+            let what =
+                format!("two [[provider]] are named {:?}; give one of them another name", provider.name);
             mistakes.add(at.key("name"), what);
         }
     }
@@ -107,7 +108,9 @@ fn check_names(config: &Config, mistakes: &mut Mistakes) {
         let (at, name) = (At::entry("model", nth), model.public_name());
         if !units.insert((name.clone(), model.provider.clone())) {
             let what = match &model.provider {
-                Some(provider) => format!("two models are named {name:?} at the provider {provider:?}; keep one of them"),
+                Some(provider) => {
+                    format!("two models are named {name:?} at the provider {provider:?}; keep one of them")
+                }
                 None => format!("two models are named {name:?}; give one of them another `name` or alias"),
             };
             mistakes.add(at.key("name"), what);
@@ -115,7 +118,8 @@ fn check_names(config: &Config, mistakes: &mut Mistakes) {
         for (place, alias) in model.aliases.iter().enumerate() {
             let meant = meanings.entry(alias.clone()).or_insert_with(|| name.clone());
             if *meant != name {
-                let what = format!("two models are named {alias:?}; give one of them another `name` or alias");
+                let what =
+                    format!("two models are named {alias:?}; give one of them another `name` or alias");
                 mistakes.add(at.key("aliases").nth(place), what);
             }
         }
@@ -148,10 +152,12 @@ fn check_routes(config: &Config, mistakes: &mut Mistakes) {
         let at = At::entry("route", nth);
         route.check(&at, mistakes);
         if config.routes[..nth].iter().any(|other| other.name == route.name) {
-            mistakes.add(at.key("name"), format!("two routes are named {:?}; rename one of them", route.name));
+            mistakes
+                .add(at.key("name"), format!("two routes are named {:?}; rename one of them", route.name));
         }
         if config.models.iter().any(|model| model.answers_to(&route.name)) {
-            let what = format!("{:?} is a model already, by name or alias; give the route another name", route.name);
+            let what =
+                format!("{:?} is a model already, by name or alias; give the route another name", route.name);
             mistakes.add(at.key("name"), what);
         }
         let mut is_known = true;
@@ -177,7 +183,8 @@ fn check_routes(config: &Config, mistakes: &mut Mistakes) {
                 .iter()
                 .filter_map(|unit| Some(format!("{}: {}", unit.title(), unit.why_not(route)?)))
                 .collect();
-            mistakes.add(at, format!("no unit can ever answer the route {:?}: {}", route.name, why.join("; ")));
+            mistakes
+                .add(at, format!("no unit can ever answer the route {:?}: {}", route.name, why.join("; ")));
         }
     }
 }
@@ -203,7 +210,10 @@ fn check_residency(config: &Config, mistakes: &mut Mistakes) {
             if !is_declared {
                 let known: Vec<&str> = config.accounts.iter().map(|account| account.path.as_str()).collect();
                 let what = unknown("[[account]] with the path", account.as_str(), &known);
-                mistakes.add(at, format!("{what}; a rule for an account that is not declared could protect nobody"));
+                mistakes.add(
+                    at,
+                    format!("{what}; a rule for an account that is not declared could protect nobody"),
+                );
             }
         }
     }

@@ -61,7 +61,9 @@ pub struct KindFacts {
     pub own_settings: &'static [(&'static str, bool)],
 }
 
-use Capability::{Audio, Chat, Choices, Completions, Documents, Embeddings, Images, Logprobs, Reasoning, Structured, Tools};
+use Capability::{
+    Audio, Chat, Choices, Completions, Documents, Embeddings, Images, Logprobs, Reasoning, Structured, Tools,
+};
 
 /// Every capability that the kind's wire format can carry. A model of it may have fewer: say so in its `capabilities`.
 pub const KINDS: [KindFacts; 8] = [
@@ -71,7 +73,9 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: Some("https://api.openai.com/v1"),
         auth: AuthForm::Bearer,
         key_required: true,
-        capabilities: &[Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings],
+        capabilities: &[
+            Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings,
+        ],
         own_settings: &[],
     },
     KindFacts {
@@ -80,7 +84,9 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: None,
         auth: AuthForm::Header("api-key"),
         key_required: true,
-        capabilities: &[Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings],
+        capabilities: &[
+            Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings,
+        ],
         own_settings: &[("api_version", false)],
     },
     KindFacts {
@@ -98,7 +104,9 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
         auth: AuthForm::Header("x-goog-api-key"),
         key_required: true,
-        capabilities: &[Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings],
+        capabilities: &[
+            Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings,
+        ],
         own_settings: &[],
     },
     KindFacts {
@@ -107,7 +115,9 @@ pub const KINDS: [KindFacts; 8] = [
         base_url: Some("https://{location}-aiplatform.googleapis.com"),
         auth: AuthForm::Google,
         key_required: true,
-        capabilities: &[Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings],
+        capabilities: &[
+            Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings,
+        ],
         own_settings: &[("project", true), ("location", true), ("service_account", false), ("token", false)],
     },
     KindFacts {

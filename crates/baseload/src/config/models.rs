@@ -169,10 +169,11 @@ impl ModelSetting {
             (None, Some(provider)) => self.check_offered(provider, providers, at, mistakes),
             (Some(_), None) => self.check_loaded(at, mistakes),
         }
-        for (name, place) in
-            self.name.iter().map(|name| (name, at.key("name"))).chain(self.aliases_at(at))
-        {
-            if name.as_str().is_empty() || name.as_str().len() > 200 || name.as_str().contains(char::is_whitespace) {
+        for (name, place) in self.name.iter().map(|name| (name, at.key("name"))).chain(self.aliases_at(at)) {
+            if name.as_str().is_empty()
+                || name.as_str().len() > 200
+                || name.as_str().contains(char::is_whitespace)
+            {
                 mistakes.add(place, "a model's name has 1 to 200 bytes and no blanks");
             }
         }
@@ -190,7 +191,10 @@ impl ModelSetting {
             mistakes.add(at.key("price"), why);
         }
         if self.service_tiers.as_ref().is_some_and(Vec::is_empty) {
-            mistakes.add(at.key("service_tiers"), "no service tier is left; leave service_tiers out for all of them");
+            mistakes.add(
+                at.key("service_tiers"),
+                "no service tier is left; leave service_tiers out for all of them",
+            );
         }
     }
 
@@ -207,15 +211,22 @@ impl ModelSetting {
         if self.name.is_none() {
             mistakes.add(at.clone(), "a provider's model needs a name: what clients write");
         }
-        for (setting, is_there) in [("precision", self.precision.is_some()), ("kv_mib", self.kv_mib.is_some())] {
+        for (setting, is_there) in
+            [("precision", self.precision.is_some()), ("kv_mib", self.kv_mib.is_some())]
+        {
             if is_there {
-                mistakes.add(at.key(setting), format!("{setting} is for a model that is loaded here, with a path"));
+                mistakes.add(
+                    at.key(setting),
+                    format!("{setting} is for a model that is loaded here, with a path"),
+                );
             }
         }
     }
 
     fn check_loaded(&self, at: &At, mistakes: &mut Mistakes) {
-        for (setting, is_there) in [("id", self.id.is_some()), ("service_tiers", self.service_tiers.is_some())] {
+        for (setting, is_there) in
+            [("id", self.id.is_some()), ("service_tiers", self.service_tiers.is_some())]
+        {
             if is_there {
                 mistakes.add(at.key(setting), format!("{setting} is for a model that a provider has"));
             }
@@ -229,6 +240,10 @@ fn name_of_path(path: &str) -> String {
         return name.to_owned();
     }
     let path = Path::new(path);
-    let name = if path.extension().is_some_and(|ending| ending == "gguf") { path.file_stem() } else { path.file_name() };
+    let name = if path.extension().is_some_and(|ending| ending == "gguf") {
+        path.file_stem()
+    } else {
+        path.file_name()
+    };
     name.unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use ledger::Provider;
-use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 
 use super::kinds::ProviderKind;
 use super::read::{At, Mistakes};
@@ -117,7 +117,9 @@ impl ProviderSetting {
         let address = match (&self.base_url, self.kind.facts().base_url) {
             (Some(own), _) => own.clone(),
             // The one location whose address does not begin with its name.
-            (None, Some(_)) if self.kind == ProviderKind::Vertex && self.location.as_deref() == Some("global") => {
+            (None, Some(_))
+                if self.kind == ProviderKind::Vertex && self.location.as_deref() == Some("global") =>
+            {
                 "https://aiplatform.googleapis.com".to_owned()
             }
             (None, usual) => usual?
@@ -141,7 +143,10 @@ impl ProviderSetting {
             HeaderValue::Secret(source) => Some((format!("headers.{name}"), source)),
             HeaderValue::Plain(_) => None,
         });
-        named.into_iter().filter_map(|(name, source)| Some((name.to_owned(), source.as_ref()?))).chain(headers)
+        named
+            .into_iter()
+            .filter_map(|(name, source)| Some((name.to_owned(), source.as_ref()?)))
+            .chain(headers)
     }
 
     /// Which of the settings that belong to some kinds only are there.
@@ -174,7 +179,10 @@ impl ProviderSetting {
         check_words(&self.jurisdictions, "a jurisdiction", &at.key("jurisdictions"), mistakes);
         if let Some(classes) = &self.data_classes {
             if classes.is_empty() {
-                mistakes.add(at.key("data_classes"), "no data class may go there; leave data_classes out to allow any");
+                mistakes.add(
+                    at.key("data_classes"),
+                    "no data class may go there; leave data_classes out to allow any",
+                );
             }
             check_words(classes, "a data class", &at.key("data_classes"), mistakes);
         }
@@ -199,14 +207,19 @@ impl ProviderSetting {
         let Some(written) = &self.base_url else {
             if self.kind.facts().base_url.is_none() {
                 let kind = self.kind.name();
-                let what = format!("provider {:?} needs a base_url: the kind {kind} has none of its own", self.name);
+                let what =
+                    format!("provider {:?} needs a base_url: the kind {kind} has none of its own", self.name);
                 mistakes.add(at.clone(), what);
             }
             return;
         };
         let wrong = match reqwest::Url::parse(written) {
-            Err(error) => Some(format!("base_url is no URL: {error}; write one such as \"https://api.example.com/v1\"")),
-            Ok(url) if !matches!(url.scheme(), "http" | "https") => Some("base_url must begin with https:// or http://".into()),
+            Err(error) => {
+                Some(format!("base_url is no URL: {error}; write one such as \"https://api.example.com/v1\""))
+            }
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+                Some("base_url must begin with https:// or http://".into())
+            }
             // Not repeated: it may hold a password.
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
                 Some("base_url must not hold a user or password; name them in `key`".into())
@@ -226,10 +239,14 @@ impl ProviderSetting {
         for (setting, is_there) in self.present() {
             match facts.own_settings.iter().find(|(own, _)| *own == setting) {
                 Some((_, true)) if !is_there => {
-                    mistakes.add(at.clone(), format!("provider {name:?} needs {setting}: it is of the kind {}", facts.name));
+                    mistakes.add(
+                        at.clone(),
+                        format!("provider {name:?} needs {setting}: it is of the kind {}", facts.name),
+                    );
                 }
                 None if is_there => {
-                    mistakes.add(at.key(setting), format!("{setting} means nothing for the kind {}", facts.name));
+                    mistakes
+                        .add(at.key(setting), format!("{setting} means nothing for the kind {}", facts.name));
                 }
                 _ => (),
             }
@@ -244,7 +261,9 @@ impl ProviderSetting {
             }
             ProviderKind::Vertex | ProviderKind::Bedrock => (),
             _ if facts.key_required && self.key.is_none() => {
-                let what = format!("provider {name:?} needs a key: key = {{ env = \"NAME\" }} or {{ file = \"/path\" }}");
+                let what = format!(
+                    "provider {name:?} needs a key: key = {{ env = \"NAME\" }} or {{ file = \"/path\" }}"
+                );
                 mistakes.add(at.clone(), what);
             }
             _ => (),
@@ -257,12 +276,16 @@ impl ProviderSetting {
             mistakes.add(at.clone(), format!("{name:?} is no name of a header"));
         }
         if HEADERS_NOT_SET.contains(&name.to_ascii_lowercase().as_str()) {
-            mistakes.add(at.clone(), format!("the header {name} is written by the server itself; name secrets in `key`"));
+            mistakes.add(
+                at.clone(),
+                format!("the header {name} is written by the server itself; name secrets in `key`"),
+            );
         }
         if let HeaderValue::Plain(text) = value
             && !text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
         {
-            mistakes.add(at.clone(), format!("the value of the header {name} must be one line of plain ASCII"));
+            mistakes
+                .add(at.clone(), format!("the value of the header {name} must be one line of plain ASCII"));
         }
     }
 }
@@ -281,7 +304,10 @@ pub fn check_words(words: &[String], what: &str, at: &At, mistakes: &mut Mistake
     let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
     for (nth, word) in words.iter().enumerate() {
         if word.is_empty() || !word.chars().all(is_plain) {
-            mistakes.add(at.nth(nth), format!("{what} is a word in small letters, digits, - and _; got {word:?}"));
+            mistakes.add(
+                at.nth(nth),
+                format!("{what} is a word in small letters, digits, - and _; got {word:?}"),
+            );
         }
     }
 }

@@ -169,14 +169,18 @@ impl RouteSetting {
             mistakes.add(at.key("hedge_after_ms"), "hedge_after_ms must be at least 1");
         }
         if self.cache.is_some_and(|cache| !(1..=TTL_SECONDS_MAX).contains(&cache.ttl_seconds)) {
-            mistakes.add(at.key("cache").key("ttl_seconds"), format!("ttl_seconds is from 1 to {TTL_SECONDS_MAX}"));
+            mistakes.add(
+                at.key("cache").key("ttl_seconds"),
+                format!("ttl_seconds is from 1 to {TTL_SECONDS_MAX}"),
+            );
         }
         for (setting, is_empty) in [
             ("jurisdictions", self.jurisdictions.as_ref().is_some_and(Vec::is_empty)),
             ("tiers", self.tiers.as_ref().is_some_and(Vec::is_empty)),
         ] {
             if is_empty {
-                mistakes.add(at.key(setting), format!("nothing is left; leave {setting} out for all of them"));
+                mistakes
+                    .add(at.key(setting), format!("nothing is left; leave {setting} out for all of them"));
             }
         }
         let jurisdictions = self.jurisdictions.as_deref().unwrap_or_default();
@@ -198,7 +202,10 @@ impl ResidencySetting {
             ("data_classes", self.data_classes.as_ref().is_some_and(Vec::is_empty)),
         ] {
             if is_empty {
-                mistakes.add(at.key(setting), format!("it would hold for nobody; leave {setting} out to hold for all"));
+                mistakes.add(
+                    at.key(setting),
+                    format!("it would hold for nobody; leave {setting} out to hold for all"),
+                );
             }
         }
     }

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 /// Bytes of a secret's file: the largest, a service account's JSON with its key, has about 2,400.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -102,7 +102,8 @@ impl fmt::Display for SecretSource {
 }
 
 fn read_file(path: &Path) -> Result<Secret, SecretError> {
-    let unreadable = |error: std::io::Error| SecretError::Unreadable { path: path.into(), why: error.to_string() };
+    let unreadable =
+        |error: std::io::Error| SecretError::Unreadable { path: path.into(), why: error.to_string() };
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if is_open_to_all(&metadata) && !MOUNTED_BY_ORCHESTRATORS.iter().any(|folder| path.starts_with(folder)) {
         return Err(SecretError::Open(path.into()));
@@ -113,7 +114,11 @@ fn read_file(path: &Path) -> Result<Secret, SecretError> {
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     // Editors and `echo` end a file with a newline, which no header may hold.
     let text = text.trim_end_matches(['\r', '\n']);
-    if text.trim().is_empty() { Err(SecretError::EmptyFile(path.into())) } else { Ok(Secret(text.to_owned())) }
+    if text.trim().is_empty() {
+        Err(SecretError::EmptyFile(path.into()))
+    } else {
+        Ok(Secret(text.to_owned()))
+    }
 }
 
 #[cfg(unix)]
@@ -148,7 +153,9 @@ impl<'de> Deserialize<'de> for SecretSource {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretSource, A::Error> {
                 const FIELDS: &[&str] = &["env", "file"];
                 let Some(field) = map.next_key::<String>()? else {
-                    return Err(de::Error::custom("say where the secret is: { env = \"NAME\" } or { file = \"/path\" }"));
+                    return Err(de::Error::custom(
+                        "say where the secret is: { env = \"NAME\" } or { file = \"/path\" }",
+                    ));
                 };
                 let value: String = map.next_value()?;
                 let source = match field.as_str() {
@@ -235,7 +242,10 @@ mod tests {
     #[test]
     fn an_unset_variable_is_told_by_its_name() {
         let source = SecretSource::Environment("NOBODY".into());
-        assert_eq!(source.read_from(|_| None).unwrap_err().to_string(), "the environment variable NOBODY is not set");
+        assert_eq!(
+            source.read_from(|_| None).unwrap_err().to_string(),
+            "the environment variable NOBODY is not set"
+        );
         assert!(source.read_from(|_| Some("  ".into())).is_err());
         assert_eq!(source.read_from(|_| Some("x\n".into())).unwrap().reveal(), "x");
     }

@@ -33,14 +33,15 @@ fn prices_are_strings_and_exact() {
     assert!(fine.contains("at most 6 decimals"), "{fine}");
     let half = refusal("[[model]]\npath = \"m\"\nprice = { input = \"1\" }");
     assert!(half.contains("needs both `input` and `output`"), "{half}");
-    let hour = Config::parse(Path::new("x"), "[[model]]\npath = 'm'\nprice = { compute_hour = '2.69' }")
-        .unwrap();
+    let hour =
+        Config::parse(Path::new("x"), "[[model]]\npath = 'm'\nprice = { compute_hour = '2.69' }").unwrap();
     assert!(hour.models[0].price.clone().unwrap().sheet().unwrap().compute_hour.is_some());
 }
 
 #[test]
 fn prices_and_terms_of_ones_own_are_checked_as_a_whole() {
-    let text = "[[price]]\nmodel = 'm'\nprovider = 'openai'\ninput = '1'\noutput = '2'\ntiers = { batch = '0.5' }";
+    let text =
+        "[[price]]\nmodel = 'm'\nprovider = 'openai'\ninput = '1'\noutput = '2'\ntiers = { batch = '0.5' }";
     let config = Config::parse(Path::new("x"), text).unwrap();
     assert_eq!(config.prices[0].priced_as().as_str(), "openai/m");
     assert!(refusal("[[price]]\nmodel = 'm'").contains("no price at all"));
@@ -136,23 +137,71 @@ fn a_door_is_read_with_its_defaults() {
 #[test]
 fn every_mistake_is_told_in_its_place() {
     for (line, by, told) in [
-        ("kind = \"anthropic\"", "kind = \"antropic\"", "7:8: unknown variant `antropic`; did you mean `anthropic`?"),
-        ("provider = \"vllm\"", "provider = \"vlm\"", "26:12: there is no [[provider]] \"vlm\"; did you mean \"vllm\"?"),
-        ("key = { env = \"ANTHROPIC_API_KEY\" }", "key = \"sk-ant-x\"", "8:7: a secret is not written into this file"),
-        ("key = { env = \"ANTHROPIC_API_KEY\" }", "api_key = 'sk-ant-x'", "8:1: unknown field `api_key`; did you mean `key`?"),
+        (
+            "kind = \"anthropic\"",
+            "kind = \"antropic\"",
+            "7:8: unknown variant `antropic`; did you mean `anthropic`?",
+        ),
+        (
+            "provider = \"vllm\"",
+            "provider = \"vlm\"",
+            "26:12: there is no [[provider]] \"vlm\"; did you mean \"vllm\"?",
+        ),
+        (
+            "key = { env = \"ANTHROPIC_API_KEY\" }",
+            "key = \"sk-ant-x\"",
+            "8:7: a secret is not written into this file",
+        ),
+        (
+            "key = { env = \"ANTHROPIC_API_KEY\" }",
+            "api_key = 'sk-ant-x'",
+            "8:1: unknown field `api_key`; did you mean `key`?",
+        ),
         ("key = { env = \"ANTHROPIC_API_KEY\" }\n", "", "5:1: provider \"anthropic\" needs a key"),
         ("base_url = \"http://10.0.0.7:8000/v1\"\n", "", "11:1: provider \"vllm\" needs a base_url"),
         ("\"http://10.0.0.7:8000/v1\"", "\"10.0.0.7:8000/v1\"", "14:12: base_url"),
-        ("\"http://10.0.0.7:8000/v1\"", "\"http://me:pw@h/v1\"", "14:12: base_url must not hold a user or password"),
-        ("tier = \"on_premises\"", "region = \"eu\"", "15:10: region means nothing for the kind openai_compatible"),
+        (
+            "\"http://10.0.0.7:8000/v1\"",
+            "\"http://me:pw@h/v1\"",
+            "14:12: base_url must not hold a user or password",
+        ),
+        (
+            "tier = \"on_premises\"",
+            "region = \"eu\"",
+            "15:10: region means nothing for the kind openai_compatible",
+        ),
         ("quality = 71", "quality = 101", "22:11: quality is a number from 0 to 100"),
-        ("aliases = [\"local-llama\"]", "aliases = [\"claude-sonnet-5.5\"]", "27:12: two models are named \"claude-sonnet-5.5\""),
-        ("\"local-llama\"]\nquality_min", "\"lokal-llama\"]\nquality_min", "33:32: there is no model \"lokal-llama\""),
+        (
+            "aliases = [\"local-llama\"]",
+            "aliases = [\"claude-sonnet-5.5\"]",
+            "27:12: two models are named \"claude-sonnet-5.5\"",
+        ),
+        (
+            "\"local-llama\"]\nquality_min",
+            "\"lokal-llama\"]\nquality_min",
+            "33:32: there is no model \"lokal-llama\"",
+        ),
         ("name = \"smart\"", "name = \"llama\"", "32:8: \"llama\" is a model already"),
-        ("quality_min = 60", "quality_min = 90", "31:1: no unit can ever answer the route \"smart\": claude-sonnet-5.5@anthropic: quality 71 is below 90; llama@vllm"),
-        ("accounts = [\"acme/eu\"]", "accounts = [\"acme/ue\"]", "39:13: there is no [[account]] with the path \"acme/ue\"; did you mean \"acme/eu\"?"),
-        ("jurisdictions = [\"us\"]", "jurisdictions = [\"US\"]", "9:18: a jurisdiction is a word in small letters"),
-        ("price = { compute_hour = \"2.69\" }", "price = { input = \"2.69\" }", "29:9: a price for tokens needs both `input` and `output`"),
+        (
+            "quality_min = 60",
+            "quality_min = 90",
+            "31:1: no unit can ever answer the route \"smart\": claude-sonnet-5.5@anthropic: quality 71 is below 90; llama@vllm",
+        ),
+        (
+            "accounts = [\"acme/eu\"]",
+            "accounts = [\"acme/ue\"]",
+            "39:13: there is no [[account]] with the path \"acme/ue\"; did you mean \"acme/eu\"?",
+        ),
+        (
+            "jurisdictions = [\"us\"]",
+            "jurisdictions = [\"US\"]",
+            "9:18: a jurisdiction is a word in small letters",
+        ),
+        (
+            "price = { compute_hour = \"2.69\" }",
+            "price = { input = \"2.69\" }",
+            "29:9: a price for tokens needs both `input` and `output`",
+        ),
         ("provider = \"anthropic\"", "provider = \"anthropic\"\nname = \"x\"", "21:1: duplicate key"),
     ] {
         let refusal = broken(line, by);
@@ -163,7 +212,9 @@ fn every_mistake_is_told_in_its_place() {
 
 #[test]
 fn all_mistakes_of_a_file_are_told_at_once() {
-    let shape = refusal("[[provider]]\nkind = 'open'\nkeyy = 1\nmax_concurrent = 'x'\n[engine]\nkv_mb = 1\n[[model]]\nname = 7\n");
+    let shape = refusal(
+        "[[provider]]\nkind = 'open'\nkeyy = 1\nmax_concurrent = 'x'\n[engine]\nkv_mb = 1\n[[model]]\nname = 7\n",
+    );
     let lines: Vec<&str> = shape.lines().collect();
     for (line, told) in lines.iter().zip([
         ":1:1: missing field `name`",
@@ -176,7 +227,9 @@ fn all_mistakes_of_a_file_are_told_at_once() {
         assert!(line.contains(told), "{shape}\nwanted: {told}");
     }
     assert_eq!(lines.len(), 6, "a wrong kind is not a missing kind:\n{shape}");
-    let meaning = refusal(&DOOR.replace("quality = 71", "quality = 171").replace("name = \"smart\"", "name = \"llama\""));
+    let meaning = refusal(
+        &DOOR.replace("quality = 71", "quality = 171").replace("name = \"smart\"", "name = \"llama\""),
+    );
     assert_eq!(meaning.lines().count(), 2, "{meaning}");
     let syntax = refusal("a = \nb = 'x\n");
     assert_eq!(syntax.lines().count(), 2, "{syntax}");
@@ -195,12 +248,17 @@ fn a_provider_brings_what_its_kind_needs_and_nothing_else() {
     );
     assert!(provider("bedrock", keys).unwrap_err().to_string().contains("needs region"));
     let google = "project = 'x'\ntoken = { env = 'T' }\n";
-    assert_eq!(provider("vertex", &format!("{google}location = 'global'")).unwrap(), "https://aiplatform.googleapis.com");
+    assert_eq!(
+        provider("vertex", &format!("{google}location = 'global'")).unwrap(),
+        "https://aiplatform.googleapis.com"
+    );
     let both = format!("{google}location = 'eu'\nservice_account = {{ file = '/x' }}");
     assert!(provider("vertex", &both).unwrap_err().to_string().contains("not both"));
     let header = "key = { env = 'K' }\nheaders = { authorization = 'Bearer x' }";
     assert!(provider("openai", header).unwrap_err().to_string().contains("written by the server itself"));
-    assert!(provider("openai", "key = { env = 'K' }\nheaders = { 'x-team' = { env = 'TEAM' }, a = 'b' }").is_ok());
+    assert!(
+        provider("openai", "key = { env = 'K' }\nheaders = { 'x-team' = { env = 'TEAM' }, a = 'b' }").is_ok()
+    );
 }
 
 #[test]

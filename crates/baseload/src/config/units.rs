@@ -61,7 +61,8 @@ impl<'a> Unit<'a> {
     }
 
     pub fn data_classes(&self) -> Option<&'a [String]> {
-        let classes = self.provider.map_or(&self.config.engine.data_classes, |provider| &provider.data_classes);
+        let classes =
+            self.provider.map_or(&self.config.engine.data_classes, |provider| &provider.data_classes);
         classes.as_deref()
     }
 
@@ -88,7 +89,9 @@ impl<'a> Unit<'a> {
         if let Some(wanted) = route.quality_min {
             match self.model.quality {
                 None => return Some(format!("its quality is not stated, and {wanted} is wanted")),
-                Some(quality) if quality < wanted => return Some(format!("quality {quality} is below {wanted}")),
+                Some(quality) if quality < wanted => {
+                    return Some(format!("quality {quality} is below {wanted}"));
+                }
                 Some(_) => (),
             }
         }

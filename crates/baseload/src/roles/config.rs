@@ -65,7 +65,8 @@ fn print_units(config: &Config) -> anyhow::Result<Vec<String>> {
 
 fn unit_row(unit: &Unit<'_>, price: &UnitPrice) -> Vec<String> {
     let rates = price.sheet().map(|sheet| sheet.standard.rates).unwrap_or_default();
-    let million = |rate: Option<domain::Price>| rate.map_or("-".into(), |rate| rate.of(1_000_000).to_string());
+    let million =
+        |rate: Option<domain::Price>| rate.map_or("-".into(), |rate| rate.of(1_000_000).to_string());
     let hour = price.sheet().and_then(|sheet| sheet.compute_hour);
     let input = hour.map_or_else(|| million(rates.input_uncached), |hour| format!("{}/h", hour.amount()));
     let can: Vec<&str> = unit.capabilities().iter().map(|capability| capability.name()).collect();
@@ -105,7 +106,10 @@ fn needs(route: &RouteSetting) -> String {
     words.extend(route.probability.map(|share| format!("in {} % of requests", share * 100.0)));
     words.extend(route.jurisdictions.as_ref().map(|places| format!("in {}", places.join(" or "))));
     words.extend(route.data_class.as_ref().map(|class| format!("{class} data")));
-    let tiers = route.tiers.as_ref().map(|tiers| tiers.iter().map(|tier| tier.name()).collect::<Vec<_>>().join(" or "));
+    let tiers = route
+        .tiers
+        .as_ref()
+        .map(|tiers| tiers.iter().map(|tier| tier.name()).collect::<Vec<_>>().join(" or "));
     words.extend(tiers);
     words.extend(route.service_tier.map(|tier| format!("service tier {tier}")));
     words.join(", ")
@@ -118,13 +122,20 @@ fn print_residency(config: &Config) {
         };
         let who = rule.accounts.as_ref().map_or("everybody".into(), list);
         let what = rule.data_classes.as_ref().map_or("all".into(), |classes| classes.join(" and "));
-        println!("\nresidency {}: {what} data of {who} stays in {}", rule.name, rule.jurisdictions.join(" or "));
+        println!(
+            "\nresidency {}: {what} data of {who} stays in {}",
+            rule.name,
+            rule.jurisdictions.join(" or ")
+        );
         let admits = |unit: &Unit<'_>| {
             let places = unit.jurisdictions();
             !places.is_empty() && places.iter().all(|place| rule.jurisdictions.contains(place))
         };
         let admitted: Vec<String> = config.units().filter(admits).map(|unit| unit.title()).collect();
-        println!("  {}", if admitted.is_empty() { "no unit may answer it".into() } else { admitted.join(", ") });
+        println!(
+            "  {}",
+            if admitted.is_empty() { "no unit may answer it".into() } else { admitted.join(", ") }
+        );
     }
 }
 

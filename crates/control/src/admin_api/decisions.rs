@@ -218,7 +218,8 @@ async fn ask<T: Send + 'static>(
 }
 
 fn view(decision: Value) -> Result<DecisionView, AdminError> {
-    serde_json::from_value(decision).map_err(|error| AdminError::Internal(format!("a decision in another shape: {error}")))
+    serde_json::from_value(decision)
+        .map_err(|error| AdminError::Internal(format!("a decision in another shape: {error}")))
 }
 
 /// List decisions, the latest first
@@ -262,9 +263,8 @@ mod tests {
             self.0.iter().find(|decision| decision["request"] == request.as_str()).cloned()
         }
         fn list(&self, wanted: &DecisionQuery) -> Vec<Value> {
-            let account = |decision: &&Value| {
-                is_within(&decision["account"].as_str().unwrap().into(), &wanted.within)
-            };
+            let account =
+                |decision: &&Value| is_within(&decision["account"].as_str().unwrap().into(), &wanted.within);
             self.0.iter().filter(account).take(wanted.limit).cloned().collect()
         }
     }
@@ -277,7 +277,8 @@ mod tests {
             })
         };
         let journal = ledger::Journal::open(&folder.path().join("ledger.sqlite")).await.unwrap();
-        Desk::new(journal).deciding(Arc::new(Log(vec![decision("req-1", "acme/eu"), decision("req-2", "other")])))
+        Desk::new(journal)
+            .deciding(Arc::new(Log(vec![decision("req-1", "acme/eu"), decision("req-2", "other")])))
     }
 
     fn actor(role: Role, account: &str) -> Actor {
@@ -294,7 +295,8 @@ mod tests {
         for above in ["acme/eu", "acme", "/"] {
             assert_eq!(show("req-1", Role::Viewer, above).await.unwrap().chosen.as_deref(), Some("m@p"));
         }
-        let (other, none) = (show("req-2", Role::Owner, "acme").await, show("req-9", Role::Owner, "acme").await);
+        let (other, none) =
+            (show("req-2", Role::Owner, "acme").await, show("req-9", Role::Owner, "acme").await);
         assert!(matches!(other, Err(AdminError::NotFound { .. })), "{other:?}");
         assert_eq!(
             other.unwrap_err().to_string().replace("req-2", "req-9"),

@@ -29,8 +29,8 @@ pub use self::accounts::{
 };
 pub use self::configuration::{Configuration, RefusedConfiguration, ShowConfiguration};
 pub use self::decisions::{
-    AttemptView, CandidateView, DecisionList, DecisionLog, DecisionQuery, DecisionView, ListDecisions, ShowDecision,
-    VerdictWord,
+    AttemptView, CandidateView, DecisionList, DecisionLog, DecisionQuery, DecisionView, ListDecisions,
+    ShowDecision, VerdictWord,
 };
 pub use self::desk::{Actor, Desk};
 pub use self::error::{AdminError, ErrorBody, ErrorDetail};

@@ -122,7 +122,7 @@ pub(super) fn number(number: f32) -> Value {
     json!(number.to_string().parse::<f64>().expect("a number's own digits"))
 }
 
-fn take_sampling(fields: &mut Fields) -> Result<SamplingWish, BadRequest> {
+pub(super) fn take_sampling(fields: &mut Fields) -> Result<SamplingWish, BadRequest> {
     Ok(SamplingWish {
         temperature: fields.decimal("temperature", 0.0, 2.0)?,
         top_p: fields.positive("top_p", 1.0)?,

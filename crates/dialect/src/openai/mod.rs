@@ -5,6 +5,7 @@ pub mod completion;
 pub mod embeddings;
 pub mod error;
 pub mod models;
+pub mod responses;
 pub mod stream;
 pub mod tokenize;
 pub mod unable;

@@ -17,7 +17,7 @@ pub(super) struct UsageWire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct PromptDetails {
     cached_tokens: u64,
-    /// OpenRouter's word; OpenAI has none, so it is said only where there is something to say.
+    /// Younger than most clients, so it is said only where there is something to say.
     #[serde(skip_serializing_if = "is_zero")]
     cache_write_tokens: u64,
 }
@@ -74,11 +74,18 @@ pub(super) struct UsageHeard {
 #[serde(default)]
 struct PromptHeard {
     cached_tokens: Count,
-    /// OpenRouter's word.
     cache_write_tokens: Count,
     /// LiteLLM's.
     cache_creation_tokens: Count,
     cache_creation_token_details: Option<CacheCreation>,
+    cache_write_tokens_details: Option<CacheWrites>,
+}
+
+/// OpenAI keeps for 30 minutes or 12 hours. Only two prices are told apart here: the shorter and the longer one.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct CacheWrites {
+    ttl_12h_tokens: Count,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -132,8 +139,10 @@ impl UsageHeard {
             [&prompts.cache_write_tokens, &prompts.cache_creation_tokens, &self.cache_creation_input_tokens];
         let reported = |counts: &[&Count]| counts.iter().find_map(|count| count.0.filter(|count| *count > 0));
         let (read, write) = (reported(&read).unwrap_or(0), reported(&write).unwrap_or(0));
-        let write_1h =
+        let of_hours = prompts.cache_write_tokens_details.and_then(|details| details.ttl_12h_tokens.0);
+        let of_one =
             prompts.cache_creation_token_details.and_then(|details| details.ephemeral_1h_input_tokens.0);
+        let write_1h = of_hours.or(of_one);
         let write_1h = write_1h.unwrap_or(0).min(write);
 
         // Some count the cache beside the prompt: then it does not fit in, or the total says so.

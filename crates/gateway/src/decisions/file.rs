@@ -46,7 +46,10 @@ impl LogFile {
     pub fn write(&self, record: Arc<DecisionRecord>) {
         let sent = self.queue.lock().as_ref().map(|queue| queue.try_send(record));
         if !matches!(sent, Some(Ok(()))) {
-            debug_assert!(!matches!(sent, Some(Err(TrySendError::Disconnected(_)))), "the writer lives as long as the queue");
+            debug_assert!(
+                !matches!(sent, Some(Err(TrySendError::Disconnected(_)))),
+                "the writer lives as long as the queue"
+            );
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -91,7 +94,8 @@ struct Lines {
 
 impl Lines {
     fn open(folder: &Path, bytes_max: u64) -> io::Result<Self> {
-        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(current(folder))?;
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(current(folder))?;
         // A line that a crash has torn would spoil the next one.
         let bytes = whole_lines(&mut file)?;
         file.set_len(bytes)?;
@@ -155,7 +159,9 @@ pub fn tail(folder: &Path, bytes_max: u64) -> io::Result<Vec<DecisionRecord>> {
             // The rest of a line that began before.
             lines.skip_until(b'\n')?;
         }
-        records.extend(lines.split(b'\n').map_while(Result::ok).filter_map(|line| serde_json::from_slice(&line).ok()));
+        records.extend(
+            lines.split(b'\n').map_while(Result::ok).filter_map(|line| serde_json::from_slice(&line).ok()),
+        );
     }
     Ok(records)
 }

@@ -63,7 +63,10 @@ fn a_list_shows_the_latest_of_ones_own_subtree() {
     assert_eq!(listed(filter("acme")), ["req-4", "req-2", "req-1"]);
     assert_eq!(listed(filter("/")), ["req-4", "req-3", "req-2", "req-1"]);
     assert_eq!(listed(DecisionFilter { limit: 1, ..filter("acme/eu") }), ["req-4"]);
-    assert_eq!(listed(DecisionFilter { since: Some(Timestamp::from_millis(3_000)), ..filter("/") }), ["req-4", "req-3"]);
+    assert_eq!(
+        listed(DecisionFilter { since: Some(Timestamp::from_millis(3_000)), ..filter("/") }),
+        ["req-4", "req-3"]
+    );
     assert_eq!(listed(DecisionFilter { unit: Some("claude@anthropic".into()), ..filter("/") }), ["req-2"]);
     assert!(listed(DecisionFilter { model: Some("other".into()), ..filter("/") }).is_empty());
 }

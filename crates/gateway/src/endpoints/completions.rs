@@ -28,6 +28,6 @@ pub async fn create(
     let body = body::read(&app, &headers, body).await?;
     let original = body.bytes();
     let heard = body.understood(&app, completion::read).await?;
-    let spoken = Spoken { heard, original, passed_headers: Vec::new() };
+    let spoken = Spoken { heard, original, passed_headers: Vec::new(), continuation: None };
     passage::answer(app, visit, caller, &headers, priority, spoken).await
 }

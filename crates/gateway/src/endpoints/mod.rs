@@ -3,9 +3,11 @@
 pub mod chat;
 pub mod completions;
 pub mod detokenize;
+pub mod messages;
 pub mod metrics;
 pub mod models;
 pub mod probes;
+pub mod responses;
 pub mod tokenize;
 
 mod priority;

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dialect::Head;
 use domain::{
-    Delta, Finish, FinishReason, StepEvent, TokenOut, Usage, UsageReport, UsageSource, WorkEnd, WorkEvent,
-    WorkKey,
+    AnswerEvent, Delta, Finish, FinishReason, StepEvent, TokenOut, Usage, UsageReport, UsageSource, WorkEnd,
+    WorkEvent, WorkKey,
 };
 use tokio::time::Instant as TokioInstant;
 
@@ -20,6 +21,7 @@ use super::purse::Purse;
 use super::tally::{self, Tally};
 use crate::admit::OpenHold;
 use crate::app::App;
+use crate::ears::Ears;
 use crate::events;
 use crate::guard::Order;
 use crate::metrics::{Finished, ModelMetrics};
@@ -30,6 +32,18 @@ use crate::visit::Visit;
 /// How long cancelled work may take to say what it used. The engine answers within a step; steps are bounded by its own
 /// budget, tenths of a second. After this the door's own count is booked.
 const LAST_COUNT_WAIT: Duration = Duration::from_secs(5);
+
+/// What goes into a local reply.
+pub struct Begun {
+    pub order: Order,
+    pub works: WorkStream,
+    pub listener: Listener,
+    pub hold: OpenHold,
+    pub attempt: Attempt,
+    /// Whoever else hears the answer.
+    pub ears: Ears,
+    pub head: Head,
+}
 
 /// One answer on its way.
 pub struct Reply {
@@ -51,18 +65,14 @@ pub struct Reply {
     /// A task's time ends the answer, before the server's own limit does.
     ends_by_budget: bool,
     attempt: Attempt,
+    /// Whoever else hears the answer.
+    ears: Ears,
+    head: Head,
 }
 
 impl Reply {
-    pub fn new(
-        app: Arc<App>,
-        visit: Arc<Visit>,
-        order: Order,
-        works: WorkStream,
-        listener: Listener,
-        hold: OpenHold,
-        attempt: Attempt,
-    ) -> Self {
+    pub fn new(app: Arc<App>, visit: Arc<Visit>, begun: Begun) -> Self {
+        let Begun { order, works, listener, hold, attempt, ears, head } = begun;
         let count = order.choices_total();
         let deadline = visit.arrived + app.limits.request_timeout;
         let left = wall_clock_left(&hold.standings).map(|left| Instant::now() + left);
@@ -83,6 +93,8 @@ impl Reply {
             works,
             listener,
             attempt,
+            ears,
+            head,
         }
     }
 
@@ -105,7 +117,7 @@ impl Reply {
                 usage.output / choices,
             );
         }
-        let Self { app, visit, order, listener, purse, last_finish, works, attempt, .. } = self;
+        let Self { app, visit, order, listener, purse, last_finish, works, attempt, ears, head, .. } = self;
         drop(works);
         attempt.end(end.outcome(usage.output));
         let hold = purse.close().await;
@@ -121,6 +133,9 @@ impl Reply {
             Some(refusal) => listener.break_off(refusal),
             None => {
                 let report = UsageReport { usage, service_tier: None };
+                if end == End::Complete {
+                    ears.complete(&head, &report).await;
+                }
                 listener.close(Closing::Written { last_finish, report }).await;
             }
         }
@@ -258,6 +273,7 @@ impl Reply {
         let reason = self.choices[index].finish_reason(reason);
         self.finishes[index] = Some(reason);
         self.metrics.finished(if reason == FinishReason::Length { Finished::Length } else { Finished::Stop });
+        self.ears.say(&AnswerEvent::Finished { choice: index as u32, finish: Finish::of(reason) });
         match self.finishes.iter().all(Option::is_some) {
             true => self.last_finish = Some((index as u32, Finish::of(reason))),
             false => self.listener.finish(index as u32, Finish::of(reason)),
@@ -265,6 +281,10 @@ impl Reply {
     }
 
     async fn say(&mut self, index: usize, deltas: Vec<Delta>) -> Result<(), End> {
+        if self.ears.are_open() {
+            let event = |delta: &Delta| AnswerEvent::Delta { choice: index as u32, delta: delta.clone() };
+            deltas.iter().for_each(|delta| self.ears.say(&event(delta)));
+        }
         self.listener.say(index as u32, deltas);
         match self.listener.is_loaded() {
             true => self.flush().await,

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dialect::Head;
 use domain::{AnswerEvent, Delta, Finish, Usage, UsageReport, UsageSource};
 use fleet::{Pace, Verdict};
 use http::header::{HeaderName, HeaderValue};
@@ -21,6 +22,7 @@ use super::listener::{Closing, Listener, Stir};
 use super::purse::Purse;
 use crate::admit::OpenHold;
 use crate::app::App;
+use crate::ears::Ears;
 use crate::events;
 use crate::metrics::{Finished, ModelMetrics};
 use crate::needs::BYTES_PER_TOKEN;
@@ -44,6 +46,9 @@ pub struct Begun {
     pub output_tokens_max: Option<u64>,
     /// How many bytes of prompt there were, to learn what a token is here.
     pub prompt_bytes: u64,
+    /// Whoever else hears the answer.
+    pub ears: Ears,
+    pub head: Head,
 }
 
 pub struct RemoteReply {
@@ -72,6 +77,8 @@ pub struct RemoteReply {
     last_said: Option<Instant>,
     deadline: TokioInstant,
     ends_by_budget: bool,
+    ears: Ears,
+    head: Head,
 }
 
 /// What an answer costs, on a whole answer: a stream's headers have left before it is known.
@@ -101,6 +108,8 @@ impl RemoteReply {
             metrics,
             last_said: None,
             prompt_bytes: begun.prompt_bytes,
+            ears: begun.ears,
+            head: begun.head,
             app,
             visit,
             answer,
@@ -122,7 +131,7 @@ impl RemoteReply {
         self.drain(&end).await;
         let (usage, source) = self.usage();
         self.measure(&end, &usage);
-        let Self { app, visit, attempt, purse, mut listener, mut answer, passes, .. } = self;
+        let Self { app, visit, attempt, purse, mut listener, mut answer, passes, ears, head, .. } = self;
         attempt.end(end.outcome(usage.output));
         let hold = purse.close().await;
         let (model, way) = (hold.hold().model.clone(), hold.hold().circumstances.clone());
@@ -139,14 +148,15 @@ impl RemoteReply {
         match refusal {
             Some(refusal) => listener.break_off(refusal),
             None => {
+                let report = UsageReport { usage, ..self.report.unwrap_or_default() };
+                if end == End::Complete {
+                    ears.complete(&head, &report).await;
+                }
                 let cost = cost.and_then(|cost| HeaderValue::from_str(&cost.to_string()).ok());
                 cost.into_iter().for_each(|cost| listener.add_header(COST, cost));
                 let closing = match passes {
                     true => Closing::Passed(answer.take_whole().unwrap_or(self.held_back)),
-                    false => {
-                        let report = UsageReport { usage, ..self.report.unwrap_or_default() };
-                        Closing::Written { last_finish: self.last_finish, report }
-                    }
+                    false => Closing::Written { last_finish: self.last_finish, report },
                 };
                 listener.close(closing).await;
             }
@@ -196,6 +206,9 @@ impl RemoteReply {
         let says_only_usage =
             !events.is_empty() && events.iter().all(|event| matches!(event, AnswerEvent::Used(_)));
         for event in events {
+            if !matches!(event, AnswerEvent::Used(_)) {
+                self.ears.say(&event);
+            }
             match event {
                 AnswerEvent::Began { .. } => {}
                 AnswerEvent::Used(report) => self.report = Some(report),

@@ -4,7 +4,7 @@ mod http;
 mod local;
 
 pub use http::{
-    Auth, Failure, GoogleAccount, HttpProvider, HttpSettings, OnCancel, Paths, Piece, Secret, SettingsError, Timeouts,
-    UpstreamAnswer,
+    Auth, Failure, GoogleAccount, HttpProvider, HttpSettings, OnCancel, Paths, Piece, Secret, SettingsError,
+    Timeouts, UpstreamAnswer,
 };
 pub use local::{Inbox, LocalUpstream, Outbox, WorkStream, exchange};

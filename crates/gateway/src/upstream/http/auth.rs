@@ -41,7 +41,10 @@ pub enum Auth {
     /// A header of the provider's own, such as `x-api-key`.
     Header(HeaderName, Secret),
     /// AWS's signature over each request.
-    Aws { credentials: Credentials, region: String },
+    Aws {
+        credentials: Credentials,
+        region: String,
+    },
     /// A token that a service account asks for, and that lasts an hour.
     Google(Box<GoogleAccount>),
 }
@@ -60,7 +63,12 @@ const TOKEN_BYTES_MAX: usize = 64 << 10;
 
 impl Auth {
     /// Adds what the provider asks for. The request must be as it will be sent.
-    pub async fn sign(&self, request: &mut Request<Full<Bytes>>, body: &[u8], client: &Client) -> Result<(), String> {
+    pub async fn sign(
+        &self,
+        request: &mut Request<Full<Bytes>>,
+        body: &[u8],
+        client: &Client,
+    ) -> Result<(), String> {
         let (name, value) = match self {
             Self::None => return Ok(()),
             Self::Bearer(secret) => (AUTHORIZATION, format!("Bearer {}", secret.reveal())),
@@ -73,8 +81,8 @@ impl Auth {
 }
 
 fn insert(request: &mut Request<Full<Bytes>>, name: HeaderName, value: String) -> Result<(), String> {
-    let mut value =
-        HeaderValue::try_from(value).map_err(|_| "the key has characters that no header can carry".to_owned())?;
+    let mut value = HeaderValue::try_from(value)
+        .map_err(|_| "the key has characters that no header can carry".to_owned())?;
     value.set_sensitive(true);
     request.headers_mut().insert(name, value);
     Ok(())
@@ -111,20 +119,23 @@ impl GoogleAccount {
             return Ok(token.header());
         }
         let asked = tokio::time::timeout(TOKEN_WAIT, self.ask(client));
-        let (token, lifetime) = asked.await.map_err(|_| "the token endpoint does not answer".to_owned())??;
+        let (token, lifetime) =
+            asked.await.map_err(|_| "the token endpoint does not answer".to_owned())??;
         let header = token.header();
         *known = Some((token, Instant::now() + lifetime));
         Ok(header)
     }
 
     async fn ask(&self, client: &Client) -> Result<(token::Token, Duration), String> {
-        let assertion = self.account.assertion(GOOGLE_SCOPE, unix_seconds()).map_err(|error| error.to_string())?;
+        let assertion =
+            self.account.assertion(GOOGLE_SCOPE, unix_seconds()).map_err(|error| error.to_string())?;
         let request = Request::post(&self.account.token_uri)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Full::new(Bytes::from(token::token_request(&assertion))))
             .map_err(|error| format!("the token_uri of the service account is no URL: {error}"))?;
         let answer = client.request(request).await;
-        let answer = answer.map_err(|error| format!("the token endpoint cannot be reached: {}", connect::cause(&error)))?;
+        let answer = answer
+            .map_err(|error| format!("the token endpoint cannot be reached: {}", connect::cause(&error)))?;
         let body = Limited::new(answer.into_body(), TOKEN_BYTES_MAX).collect().await;
         let body = body.map_err(|_| "the token endpoint broke off its answer".to_owned())?.to_bytes();
         token::read_token(&body).map_err(|error| error.to_string())

@@ -272,7 +272,8 @@ impl Paths {
         match self {
             Self::Plain => {
                 let (version, rest) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
-                let ends_in_it = base.rsplit('/').next().is_some_and(|last| !last.is_empty() && last == version);
+                let ends_in_it =
+                    base.rsplit('/').next().is_some_and(|last| !last.is_empty() && last == version);
                 // OpenAI's clients are given a base URL that ends in whatever stands for the version.
                 let stands_for_it = is_openai && version == "v1" && !base.is_empty();
                 match ends_in_it || stands_for_it {
