@@ -101,7 +101,7 @@ fn until(date: &str, now: u64) -> Option<Duration> {
 }
 
 /// Counts days in the Gregorian calendar, whose years are taken to begin in March: the leap day is then the last.
-fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
+pub(crate) fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year / 4 - year / 100 + year / 400;
     let day_of_year = (153 * month + 2) / 5 + day - 1;

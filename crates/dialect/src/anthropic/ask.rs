@@ -50,6 +50,9 @@ struct Request<'a> {
     stream: bool,
 }
 
+/// `temperature`, `top_p` and `top_k`.
+type Sampled = (Option<f32>, Option<f32>, Option<u32>);
+
 /// Returns the request's body, and whether it names files that the provider keeps.
 pub(super) fn write(ask: &Ask, target: &Target<'_>) -> Result<(Vec<u8>, bool), Untellable> {
     let Input::Chat(chat) = &ask.input else {
@@ -112,11 +115,7 @@ fn refuse_unknown(ask: &Ask, chat: &Chat) -> Result<(), Untellable> {
 
 /// Returns `temperature`, `top_p` and `top_k`. A default may stay unsaid where saying it is refused; anything else is refused
 /// here, by its name.
-fn sample(
-    wish: &SamplingWish,
-    model: Model,
-    thinking: Option<&Thinking>,
-) -> Result<(Option<f32>, Option<f32>, Option<u32>), Untellable> {
+fn sample(wish: &SamplingWish, model: Model, thinking: Option<&Thinking>) -> Result<Sampled, Untellable> {
     let (temperature, top_p) = (wish.temperature, wish.top_p);
     let top_k = wish.top_k.filter(|top_k| *top_k > 0);
     if temperature.is_some_and(|temperature| temperature > 1.0) {

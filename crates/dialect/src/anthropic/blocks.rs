@@ -2,8 +2,8 @@
 //!
 //! - What system and developer messages say goes before the conversation, in its order, wherever it stood.
 //! - Neighbours of one role become one message; a tool's result is the user's to say.
-//! - Empty text is left out, because it is refused; so is reasoning without a proof, and reasoning whose proof has a name of its
-//!   maker's, because only Anthropic's own proofs are taken. Sealed reasoning goes back as it is.
+//! - Empty text is left out, because it is refused; so is reasoning without a proof, and reasoning whose proof has another maker's
+//!   mark or name, because only Anthropic's own proofs are taken. Sealed reasoning goes back as it is.
 //! - A participant's `name` and how closely to look at a picture have no words here.
 
 use std::borrow::Cow;
@@ -118,7 +118,9 @@ impl<'a> Written<'a> {
             Part::Refusal(text) => Some(Block::Text { text: Cow::Borrowed(text), cache_control: None }),
             Part::Media(media) => Some(self.media(place, media)?),
             Part::Reasoning(reasoning) => match (&reasoning.proof, &reasoning.id) {
-                (Some(signature), None) => Some(Block::Thinking { thinking: &reasoning.text, signature }),
+                (Some(signature), None) if is_signature(signature) => {
+                    Some(Block::Thinking { thinking: &reasoning.text, signature })
+                }
                 _ => None,
             },
             Part::SealedReasoning(data) => Some(Block::RedactedThinking { data }),
@@ -159,6 +161,11 @@ fn source<'a>(place: &str, media: &'a Media) -> Result<Source<'a>, Untellable> {
         }
         MediaSource::Inline { media_type, data } => Source::Base64 { media_type, data },
     })
+}
+
+/// Anthropic's proofs are base64. One with a colon has its maker's mark before it.
+fn is_signature(proof: &str) -> bool {
+    !proof.contains(':')
 }
 
 /// Returns a call's id in the letters that Anthropic takes; others' ids may have dots and colons.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::retry::retry_after;
+use super::retry;
 use crate::{ErrorAnswer, Fault, FaultKind};
 
 /// An error in Anthropic's words. Whatever is missing or of another type is not said.
@@ -40,7 +40,7 @@ pub(super) fn of_answer(answer: &ErrorAnswer<'_>) -> Fault {
         // A proxy on the way answers in whatever it likes.
         None => ErrorIn { message: String::from_utf8_lossy(answer.body).into_owned(), ..ErrorIn::default() },
     };
-    Fault { retry_after: retry_after(answer), ..fault(Some(answer.status), &error) }
+    Fault { retry_after: retry::wait(answer), ..fault(Some(answer.status), &error) }
 }
 
 /// Returns what an error means; in a stream it has no status.

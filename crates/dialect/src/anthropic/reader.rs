@@ -136,7 +136,7 @@ impl Reader for WholeReader {
     /// The same steps as a stream's, one after the other.
     fn end(&mut self, events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
         let body = std::mem::take(&mut self.body);
-        let message: MessageIn = serde_json::from_slice(&body).map_err(not_json)?;
+        let message: MessageIn = serde_json::from_slice(&body).map_err(|error| not_json(&error, &body))?;
         if let Some(error) = &message.error {
             return Err(BadAnswer::Fault(fault(None, error)));
         }
@@ -178,7 +178,8 @@ impl StreamReader {
         if event.data.is_empty() || self.is_done {
             return Ok(());
         }
-        let event: EventIn = serde_json::from_str(&event.data).map_err(not_json)?;
+        let event: EventIn =
+            serde_json::from_str(&event.data).map_err(|error| not_json(&error, event.data.as_bytes()))?;
         let index = || event.index.ok_or_else(|| malformed("a block without its index"));
         match event.kind.as_str() {
             "message_start" => {
@@ -352,8 +353,15 @@ fn malformed(what: &str) -> BadAnswer {
     BadAnswer::Malformed(what.to_owned())
 }
 
-fn not_json(error: serde_json::Error) -> BadAnswer {
-    if error.is_eof() { BadAnswer::Unfinished } else { BadAnswer::Malformed(error.to_string()) }
+/// What is wrong only at its very end was cut there. The parser says so of most things, but not of half a number.
+fn not_json(error: &serde_json::Error, text: &[u8]) -> BadAnswer {
+    let last_line = text.split(|byte| *byte == b'\n').enumerate().last();
+    let is_at_end =
+        last_line.is_some_and(|(line, text)| (error.line(), error.column()) >= (line + 1, text.len()));
+    match error.is_eof() || (error.is_syntax() && is_at_end) {
+        true => BadAnswer::Unfinished,
+        false => BadAnswer::Malformed(error.to_string()),
+    }
 }
 
 fn not_an_event(error: SseError) -> BadAnswer {

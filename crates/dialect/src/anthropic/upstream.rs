@@ -37,7 +37,8 @@ impl Upstream for Messages {
 }
 
 pub(super) fn wire_request(body: Vec<u8>, beta: Option<&str>) -> WireRequest {
-    let mut headers = vec![("anthropic-version", VERSION.to_owned())];
+    let mut headers =
+        vec![("content-type", "application/json".to_owned()), ("anthropic-version", VERSION.to_owned())];
     headers.extend(beta.map(|beta| ("anthropic-beta", beta.to_owned())));
     WireRequest { path: "/v1/messages".into(), headers, body }
 }

@@ -13,7 +13,9 @@ pub(super) struct UsageOut {
     input_tokens: u64,
     cache_creation_input_tokens: u64,
     cache_read_input_tokens: u64,
-    cache_creation: CacheCreation,
+    /// Left out where nothing was written: clients keep an answer's first split, and at its beginning nobody knows one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_creation: Option<CacheCreation>,
     output_tokens: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_tokens_details: Option<OutputDetails>,
@@ -72,14 +74,16 @@ impl From<&UsageReport> for UsageOut {
     fn from(report: &UsageReport) -> Self {
         let usage = &report.usage;
         let details = OutputDetails { thinking_tokens: usage.reasoning };
+        let split = CacheCreation {
+            ephemeral_5m_input_tokens: usage.cache_write_5m,
+            ephemeral_1h_input_tokens: usage.cache_write_1h,
+        };
+        let written = usage.cache_write_5m + usage.cache_write_1h;
         Self {
             input_tokens: usage.input_uncached,
-            cache_creation_input_tokens: usage.cache_write_5m + usage.cache_write_1h,
+            cache_creation_input_tokens: written,
             cache_read_input_tokens: usage.cache_read,
-            cache_creation: CacheCreation {
-                ephemeral_5m_input_tokens: usage.cache_write_5m,
-                ephemeral_1h_input_tokens: usage.cache_write_1h,
-            },
+            cache_creation: (written > 0).then_some(split),
             output_tokens: usage.output,
             output_tokens_details: (usage.reasoning > 0).then_some(details),
             service_tier: report.service_tier.map(ServiceTier::name),
