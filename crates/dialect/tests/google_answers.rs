@@ -44,7 +44,13 @@ fn end(body: &[u8]) -> Result<FinishReason, BadAnswer> {
 #[test]
 fn thoughts_text_and_calls_are_told_in_their_order() {
     let used = |usage: Usage, service_tier| AnswerEvent::Used(UsageReport { usage, service_tier });
-    let usage = |output, reasoning| Usage { input_uncached: 20, cache_read: 100, output, reasoning, ..Usage::default() };
+    let usage = |output, reasoning| Usage {
+        input_uncached: 20,
+        cache_read: 100,
+        output,
+        reasoning,
+        ..Usage::default()
+    };
     let call = |index, name: &str, proof: Option<&str>| {
         let id = format!("call_gemini_{index}_mAitaLmkHPPlz7IPvtfUqQ4");
         delta(Delta::ToolCall { index, id, name: name.into(), proof: proof.map(str::to_owned) })
@@ -60,7 +66,7 @@ fn thoughts_text_and_calls_are_told_in_their_order() {
         used(usage(65, 60), None),
         delta(Delta::Text("Let me look: é".into())),
         used(usage(90, 60), Some(ServiceTier::Priority)),
-        call(0, "weather", Some("CiQBs2f=")),
+        call(0, "weather", Some("CiQBs2c=")),
         arguments(0, r#"{"city":"Oslo","days":2}"#),
         call(1, "now", None),
         arguments(1, "{}"),
@@ -146,14 +152,18 @@ fn a_blocked_prompt_is_a_fault_whose_tokens_are_known() {
     for (is_stream, body) in [(true, sse(&[body.clone()])), (false, body.to_string().into_bytes())] {
         let (events, end) = read(&gemini(), is_stream, &[&body]);
         let Err(BadAnswer::Fault(fault)) = end else { panic!("{end:?}") };
-        assert_eq!((fault.kind, fault.code.as_deref()), (FaultKind::ContentFiltered, Some("PROHIBITED_CONTENT")));
+        assert_eq!(
+            (fault.kind, fault.code.as_deref()),
+            (FaultKind::ContentFiltered, Some("PROHIBITED_CONTENT"))
+        );
         assert_eq!(folded(events).report.unwrap().usage.input_uncached, 9);
     }
 }
 
 #[test]
 fn an_error_amid_a_stream_is_the_upstream_s_fault_however_it_is_wrapped() {
-    let error = json!({"error": {"code": 503, "status": "UNAVAILABLE", "message": "The model is overloaded."}});
+    let error =
+        json!({"error": {"code": 503, "status": "UNAVAILABLE", "message": "The model is overloaded."}});
     let begun = sse(&[said(json!([{"text": "Half"}]))]);
     let raw = format!("{error:#}\n").into_bytes();
     for tail in [sse(&[error.clone()]), sse(&[json!([error])]), raw] {
@@ -219,12 +229,16 @@ fn several_choices_and_their_likelihoods_are_told_apart() {
 #[test]
 fn what_no_answer_can_carry_is_not_dropped_in_silence() {
     let picture = said(json!([{"inlineData": {"mimeType": "image/png", "data": "iVBOR"}}]));
-    let pieces = said(json!([{"functionCall": {"name": "a", "partialArgs": [{"jsonPath": "$.x"}], "willContinue": true}}]));
+    let pieces = said(
+        json!([{"functionCall": {"name": "a", "partialArgs": [{"jsonPath": "$.x"}], "willContinue": true}}]),
+    );
     for chunk in [picture, pieces] {
         assert!(matches!(end(&sse(&[chunk, finished("STOP")])), Err(BadAnswer::Malformed(_))));
     }
     // What Google's own tools did is no part of the answer.
-    let code = said(json!([{"executableCode": {"language": "PYTHON", "code": "1+1"}}, {"codeExecutionResult": {"outcome": "OUTCOME_OK"}}]));
+    let code = said(
+        json!([{"executableCode": {"language": "PYTHON", "code": "1+1"}}, {"codeExecutionResult": {"outcome": "OUTCOME_OK"}}]),
+    );
     assert_eq!(end(&sse(&[code, finished("STOP")])), Ok(FinishReason::Stop));
 }
 

@@ -2,15 +2,17 @@
 
 mod asking;
 
-use asking::{asked, call, chat, function, inline, long, media, refused, request, result, short, thought, with_chat};
+use asking::{
+    asked, call, chat, function, inline, long, media, refused, request, result, short, thought, with_chat,
+};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use dialect::google::Gemini;
 use dialect::google::token::{SCOPE, ServiceAccount, TokenError, read_token, token_request};
 use dialect::{Target, Upstream};
 use domain::{
-    AnswerFormat, Ask, ChatMessage, Input, MediaKind, MediaSource, Part, Prompt, ReasoningWish, Role, ServiceTier, Tool,
-    ToolChoice,
+    AnswerFormat, Ask, ChatMessage, Input, MediaKind, MediaSource, Part, Prompt, ReasoningWish, Role,
+    ServiceTier, Tool, ToolChoice,
 };
 use ring::signature::{KeyPair, RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, UnparsedPublicKey};
 use serde_json::{Value, json};
@@ -70,13 +72,22 @@ fn each_home_has_its_paths_and_its_way_to_say_a_tier() {
     assert_eq!(path, format!("{models}/gemini-3.5-pro:streamGenerateContent?alt=sse"));
     assert_eq!(headers, [("x-vertex-ai-llm-shared-request-type", "flex".to_owned())]);
     // Vertex AI takes no ids of calls.
-    assert_eq!(body["contents"][1]["parts"][3]["functionCall"], json!({"name": "weather", "args": {"city": "Bergen"}}));
+    assert_eq!(
+        body["contents"][1]["parts"][3]["functionCall"],
+        json!({"name": "weather", "args": {"city": "Bergen"}})
+    );
     assert!(body.get("serviceTier").is_none());
     let (path, _, body) = request(&Gemini::studio(), &ask, "tunedModels/x").unwrap();
-    assert_eq!((path.as_str(), &body["serviceTier"]), ("/v1beta/tunedModels/x:streamGenerateContent?alt=sse", &json!("flex")));
+    assert_eq!(
+        (path.as_str(), &body["serviceTier"]),
+        ("/v1beta/tunedModels/x:streamGenerateContent?alt=sse", &json!("flex"))
+    );
     let target = Target { model: MODEL, stream: false };
     let passed = vertex.passed(b"{\"unknown\": 1}", &target).unwrap();
-    assert_eq!((passed.path, passed.body), (format!("{models}/gemini-3.5-pro:generateContent"), b"{\"unknown\": 1}".to_vec()));
+    assert_eq!(
+        (passed.path, passed.body),
+        (format!("{models}/gemini-3.5-pro:generateContent"), b"{\"unknown\": 1}".to_vec())
+    );
 }
 
 #[test]
@@ -109,9 +120,21 @@ fn how_much_to_think_is_said_in_each_generation_s_words() {
     for (model, wish, expected) in [
         (MODEL, wish(Some("high"), None, None), json!({"thinkingLevel": "HIGH", "includeThoughts": true})),
         (MODEL, wish(Some("none"), None, None), json!({"thinkingLevel": "LOW", "includeThoughts": false})),
-        ("gemini-flash-latest", wish(Some("none"), None, None), json!({"thinkingLevel": "MINIMAL", "includeThoughts": false})),
-        (MODEL, wish(None, Some(2000), Some("auto")), json!({"thinkingBudget": 2000, "includeThoughts": true})),
-        (OLD, wish(Some("medium"), None, Some("none")), json!({"thinkingBudget": 8192, "includeThoughts": false})),
+        (
+            "gemini-flash-latest",
+            wish(Some("none"), None, None),
+            json!({"thinkingLevel": "MINIMAL", "includeThoughts": false}),
+        ),
+        (
+            MODEL,
+            wish(None, Some(2000), Some("auto")),
+            json!({"thinkingBudget": 2000, "includeThoughts": true}),
+        ),
+        (
+            OLD,
+            wish(Some("medium"), None, Some("none")),
+            json!({"thinkingBudget": 8192, "includeThoughts": false}),
+        ),
         (OLD, wish(Some("none"), None, None), json!({"thinkingBudget": 0, "includeThoughts": false})),
         (OLD, wish(None, Some(0), None), json!({"thinkingBudget": 0, "includeThoughts": false})),
         (OLD, wish(None, None, Some("auto")), json!({"includeThoughts": true})),
@@ -136,7 +159,10 @@ fn a_choice_of_tools_is_a_mode_of_calling() {
     let search = Tool::Native { dialect: "google.generate", tool: json!({"googleSearch": {}}) };
     let ask = with_chat(|chat| chat.tools = vec![search, function("f", None)]);
     let tools = &body(&ask, MODEL)["tools"];
-    assert_eq!((&tools[0]["functionDeclarations"][0]["name"], &tools[1]), (&json!("f"), &json!({"googleSearch": {}})));
+    assert_eq!(
+        (&tools[0]["functionDeclarations"][0]["name"], &tools[1]),
+        (&json!("f"), &json!({"googleSearch": {}}))
+    );
 }
 
 #[test]
@@ -167,7 +193,10 @@ fn media_come_along_or_are_refused_by_name() {
     };
     let part = |source| body(&ask(source), MODEL)["contents"][0]["parts"][0].clone();
     let url = |url: &str| MediaSource::Url(url.into());
-    assert_eq!(part(url("gs://b/a.pdf")), json!({"fileData": {"fileUri": "gs://b/a.pdf", "mimeType": "application/pdf"}}));
+    assert_eq!(
+        part(url("gs://b/a.pdf")),
+        json!({"fileData": {"fileUri": "gs://b/a.pdf", "mimeType": "application/pdf"}})
+    );
     assert_eq!(part(url("https://x.org/a?b.pdf")), json!({"fileData": {"fileUri": "https://x.org/a?b.pdf"}}));
     assert_eq!(
         part(MediaSource::File("files/abc".into())),
@@ -208,23 +237,35 @@ fn what_gemini_has_no_words_for_is_refused_by_name() {
         (effort("enormous"), "reasoning_effort"),
         (with_chat(|chat| chat.tools = vec![foreign]), "tools"),
         (
-            with_chat(|chat| (chat.tools, chat.parallel_tool_calls) = (vec![function("f", None)], Some(false))),
+            with_chat(|chat| {
+                (chat.tools, chat.parallel_tool_calls) = (vec![function("f", None)], Some(false))
+            }),
             "parallel_tool_calls",
         ),
         (asked(chat(vec![result("nobody", "x", false)])), "messages[0].tool_call_id"),
-        (asked(chat(vec![ChatMessage::new(Role::Assistant, vec![call("a", "f", "[1", None)])])), "messages[0].tool_calls (f)"),
+        (
+            asked(chat(vec![ChatMessage::new(Role::Assistant, vec![call("a", "f", "[1", None)])])),
+            "messages[0].tool_calls (f)",
+        ),
         (asked(chat(vec![ChatMessage::of_text(Role::System, "Be.")])), "messages"),
     ] {
         assert_eq!(refused(&Gemini::studio(), &ask, MODEL), what);
     }
-    let json_and_tools = with_chat(|chat| (chat.tools, chat.format) = (vec![function("f", None)], AnswerFormat::JsonObject));
+    let json_and_tools =
+        with_chat(|chat| (chat.tools, chat.format) = (vec![function("f", None)], AnswerFormat::JsonObject));
     assert_eq!(refused(&Gemini::studio(), &json_and_tools, OLD), "response_format");
     assert!(request(&Gemini::studio(), &json_and_tools, MODEL).is_ok());
 }
 
 #[test]
 fn thoughts_without_gemini_s_own_proof_stay_at_home() {
-    let parts = vec![thought("a", None), thought("b", Some("ErUB")), Part::SealedReasoning("x".into()), Part::text(""), thought("", Some("gemini:c2ln"))];
+    let parts = vec![
+        thought("a", None),
+        thought("b", Some("ErUB")),
+        Part::SealedReasoning("x".into()),
+        Part::text(""),
+        thought("", Some("gemini:c2ln")),
+    ];
     let ask = asked(chat(vec![ChatMessage::new(Role::Assistant, parts)]));
     assert_eq!(body(&ask, MODEL)["contents"][0]["parts"], json!([{"text": "", "thoughtSignature": "c2ln"}]));
 }
@@ -235,7 +276,9 @@ const KEY_FILE: &[u8] = include_bytes!("corpus/google/service_account.json");
 fn a_service_account_signs_what_google_asks_for() {
     let account = ServiceAccount::read(KEY_FILE).unwrap();
     let form = token_request(&account.assertion(SCOPE, 1_795_276_479).unwrap());
-    let assertion = form.strip_prefix("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=").unwrap();
+    let assertion = form
+        .strip_prefix("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=")
+        .unwrap();
     let (said, signature) = assertion.rsplit_once('.').unwrap();
     let (head, claims) = said.split_once('.').unwrap();
     let read = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
@@ -244,7 +287,8 @@ fn a_service_account_signs_what_google_asks_for() {
         "aud": "https://oauth2.googleapis.com/token", "iat": 1_795_276_479, "exp": 1_795_280_079});
     assert_eq!(read(claims), expected);
     let file: Value = serde_json::from_slice(KEY_FILE).unwrap();
-    let pem: String = file["private_key"].as_str().unwrap().lines().filter(|line| !line.starts_with('-')).collect();
+    let pem: String =
+        file["private_key"].as_str().unwrap().lines().filter(|line| !line.starts_with('-')).collect();
     let key = RsaKeyPair::from_pkcs8(&STANDARD.decode(pem).unwrap()).unwrap();
     let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref());
     public.verify(said.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()).expect("a good signature");
@@ -257,13 +301,21 @@ fn a_service_account_signs_what_google_asks_for() {
 fn nothing_shows_a_key_or_a_token() {
     let account = ServiceAccount::read(KEY_FILE).unwrap();
     let assertion = account.assertion(SCOPE, 0).unwrap();
-    let (token, lifetime) = read_token(br#"{"access_token":"ya29.secret","expires_in":3599,"token_type":"Bearer"}"#).unwrap();
+    let (token, lifetime) =
+        read_token(br#"{"access_token":"ya29.secret","expires_in":3599,"token_type":"Bearer"}"#).unwrap();
     assert_eq!((token.header().as_str(), lifetime.as_secs()), ("Bearer ya29.secret", 3599));
     let shown = format!("{account:?} {assertion:?} {token:?}");
-    assert_eq!(shown, "ServiceAccount { email: \"door@a-project.iam.gserviceaccount.com\", .. } Assertion(…) Token(…)");
+    assert_eq!(
+        shown,
+        "ServiceAccount { email: \"door@a-project.iam.gserviceaccount.com\", .. } Assertion(…) Token(…)"
+    );
     let broken = br#"{"type":"service_account","client_email":"a","private_key":"-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----"}"#;
     assert_eq!(ServiceAccount::read(broken).err(), Some(TokenError::Key));
-    for (file, word) in [(&b"{\"type\":\"authorized_user\"}"[..], "type"), (b"{\"type\":\"service_account\"}", "client_email"), (b"secret", "JSON")] {
+    for (file, word) in [
+        (&b"{\"type\":\"authorized_user\"}"[..], "type"),
+        (b"{\"type\":\"service_account\"}", "client_email"),
+        (b"secret", "JSON"),
+    ] {
         let error = ServiceAccount::read(file).unwrap_err().to_string();
         assert!(error.contains(word) && !error.contains("secret"), "{error}");
     }

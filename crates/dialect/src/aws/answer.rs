@@ -22,8 +22,13 @@ pub(super) struct Growing {
 #[derive(Debug)]
 enum Block {
     Text,
-    Reasoning { proof: Option<String> },
-    Call { index: u32, has_arguments: bool },
+    Reasoning {
+        proof: Option<String>,
+    },
+    Call {
+        index: u32,
+        has_arguments: bool,
+    },
     /// What the provider's own tools did, and what no answer here can carry.
     Silent,
 }
@@ -227,7 +232,12 @@ impl Growing {
         }
     }
 
-    fn block(&mut self, number: u32, block: WholeBlock, events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
+    fn block(
+        &mut self,
+        number: u32,
+        block: WholeBlock,
+        events: &mut Vec<AnswerEvent>,
+    ) -> Result<(), BadAnswer> {
         let cited = block.citations_content.and_then(|cited| cited.content).into_iter().flatten();
         for text in block.text.into_iter().chain(cited.filter_map(|piece| piece.text)) {
             self.text(number, text, events)?;
@@ -235,11 +245,13 @@ impl Growing {
         if let Some(call) = block.tool_use {
             let input = call.input.clone();
             self.call(number, call, events)?;
-            let json = input.filter(|input| !input.is_null()).map_or_else(String::new, |input| input.to_string());
+            let json =
+                input.filter(|input| !input.is_null()).map_or_else(String::new, |input| input.to_string());
             self.arguments(number, json, events)?;
         }
         if let Some(WholeReasoning { reasoning_text, redacted_content }) = block.reasoning_content {
-            let (text, signature) = reasoning_text.map_or((None, None), |known| (known.text, known.signature));
+            let (text, signature) =
+                reasoning_text.map_or((None, None), |known| (known.text, known.signature));
             self.reasoning(number, ReasoningPiece { text, signature, redacted_content }, events)?;
         }
         Ok(())
@@ -316,7 +328,12 @@ impl Growing {
         Ok(())
     }
 
-    fn arguments(&mut self, number: u32, json: String, events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
+    fn arguments(
+        &mut self,
+        number: u32,
+        json: String,
+        events: &mut Vec<AnswerEvent>,
+    ) -> Result<(), BadAnswer> {
         match self.open.get_mut(&number) {
             Some(Block::Call { .. } | Block::Silent) if json.is_empty() => Ok(()),
             Some(Block::Call { index, has_arguments }) => {

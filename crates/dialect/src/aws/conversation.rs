@@ -39,7 +39,8 @@ pub(super) fn said(chat: &Chat, family: Family) -> Result<Conversation, Untellab
             _ => messages.push((role, blocks)),
         }
     }
-    let messages = messages.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
+    let messages =
+        messages.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
     let system = (!system.is_empty()).then(|| system.into());
     Ok(Conversation { system, messages })
 }
@@ -86,14 +87,19 @@ impl Writer {
                 Part::SealedReasoning(_) => {}
                 Part::ToolCall(call) => blocks.push(call_block(call, place)?),
             }
-            blocks.extend(mark.filter(|_| self.family.has_cache_points()).map(|mark| cache_point(mark, self.family)));
+            blocks.extend(
+                mark.filter(|_| self.family.has_cache_points()).map(|mark| cache_point(mark, self.family)),
+            );
         }
         Ok(blocks)
     }
 
     fn result(&mut self, message: &ChatMessage, place: &str) -> Result<Value, Untellable> {
         let id = message.tool_call_id.as_deref().ok_or_else(|| {
-            untellable(format!("{place}.tool_call_id"), "Converse knows results by their call's id, and there is none")
+            untellable(
+                format!("{place}.tool_call_id"),
+                "Converse knows results by their call's id, and there is none",
+            )
         })?;
         let mut content = Vec::new();
         for part in &message.parts {
@@ -116,12 +122,17 @@ impl Writer {
     fn media(&mut self, media: &Media, place: &str) -> Result<Value, Untellable> {
         let what = || format!("{place}.content");
         let (kind, media_type, source) = match &media.source {
-            MediaSource::Inline { media_type, data } => (media.kind, media_type.as_str(), json!({"bytes": data})),
+            MediaSource::Inline { media_type, data } => {
+                (media.kind, media_type.as_str(), json!({"bytes": data}))
+            }
             MediaSource::Url(url) if url.starts_with("s3://") => {
                 (media.kind, ending(url), json!({"s3Location": {"uri": url}}))
             }
             MediaSource::Url(_) => {
-                return Err(untellable(what(), "Bedrock fetches nothing but s3:// addresses; send the content itself"));
+                return Err(untellable(
+                    what(),
+                    "Bedrock fetches nothing but s3:// addresses; send the content itself",
+                ));
             }
             MediaSource::File(_) => {
                 return Err(untellable(what(), "the file is kept by another provider; send its content"));
@@ -166,7 +177,10 @@ fn call_block(call: &ToolCall, place: &str) -> Result<Value, Untellable> {
     };
     if !input.is_object() {
         let what = format!("{place}.tool_calls ({})", call.name);
-        return Err(untellable(what, "Converse takes a call's arguments as a JSON object only, and these are none"));
+        return Err(untellable(
+            what,
+            "Converse takes a call's arguments as a JSON object only, and these are none",
+        ));
     }
     Ok(json!({"toolUse": {"toolUseId": call_id(&call.id), "name": call.name, "input": input}}))
 }
@@ -199,11 +213,15 @@ fn format(kind: MediaKind, media_type: &str) -> Option<&'static str> {
         (MediaKind::Document, "text/html" | "html") => "html",
         (MediaKind::Document, "text/csv" | "csv") => "csv",
         (MediaKind::Document, "application/msword" | "doc") => "doc",
-        (MediaKind::Document, "application/vnd.openxmlformats-officedocument.wordprocessingml.document" | "docx") => {
-            "docx"
-        }
+        (
+            MediaKind::Document,
+            "application/vnd.openxmlformats-officedocument.wordprocessingml.document" | "docx",
+        ) => "docx",
         (MediaKind::Document, "application/vnd.ms-excel" | "xls") => "xls",
-        (MediaKind::Document, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet" | "xlsx") => "xlsx",
+        (
+            MediaKind::Document,
+            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet" | "xlsx",
+        ) => "xlsx",
         (MediaKind::Audio, "audio/mpeg" | "audio/mp3" | "mp3") => "mp3",
         (MediaKind::Audio, "audio/wav" | "audio/x-wav" | "wav") => "wav",
         (MediaKind::Audio, "audio/flac" | "flac") => "flac",

@@ -74,7 +74,10 @@ impl Family {
             Self::Claude(_) | Self::Mistral => Ok(("top_k", json!(top_k))),
             Self::Nova => Ok(("inferenceConfig", json!({"topK": top_k}))),
             Self::Cohere => Ok(("k", json!(top_k))),
-            Self::Gpt | Self::Unknown => Err(untellable("top_k", "Converse has no field for it, and the model's maker none that we know")),
+            Self::Gpt | Self::Unknown => Err(untellable(
+                "top_k",
+                "Converse has no field for it, and the model's maker none that we know",
+            )),
         }
     }
 
@@ -96,7 +99,9 @@ impl Family {
             }
             (Self::Claude(Thinking::Budget), None, Some(effort)) => {
                 if let Some(tokens) = budget(effort, output_tokens) {
-                    reasons.fields.insert("thinking".into(), json!({"type": "enabled", "budget_tokens": tokens}));
+                    reasons
+                        .fields
+                        .insert("thinking".into(), json!({"type": "enabled", "budget_tokens": tokens}));
                 }
             }
             (Self::Claude(_), None, Some(effort)) => {
@@ -104,7 +109,10 @@ impl Family {
                 reasons.effort = Some(if effort == "minimal" { "low" } else { effort });
             }
             (_, Some(_), _) => {
-                return Err(untellable("thinking.budget_tokens", "this model on Bedrock takes no budget for its thoughts"));
+                return Err(untellable(
+                    "thinking.budget_tokens",
+                    "this model on Bedrock takes no budget for its thoughts",
+                ));
             }
             (Self::Nova, None, Some("none")) => {
                 reasons.fields.insert("reasoningConfig".into(), json!({"type": "disabled"}));
@@ -117,9 +125,14 @@ impl Family {
                 reasons.fields.insert("reasoning_effort".into(), json!(of_three(effort)));
             }
             (_, None, Some("none")) => {
-                return Err(untellable("reasoning_effort", "this model on Bedrock cannot be told not to think"));
+                return Err(untellable(
+                    "reasoning_effort",
+                    "this model on Bedrock cannot be told not to think",
+                ));
             }
-            (_, None, Some(effort)) => reasons.effort = Some(if effort == "minimal" { "low" } else { effort }),
+            (_, None, Some(effort)) => {
+                reasons.effort = Some(if effort == "minimal" { "low" } else { effort })
+            }
         }
         Ok(reasons)
     }
@@ -129,7 +142,9 @@ impl Family {
 fn word(effort: &str) -> Result<&'static str, Untellable> {
     const WORDS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
     let known = WORDS.into_iter().find(|word| *word == effort);
-    known.ok_or_else(|| untellable("reasoning_effort", format!("expected one of {}; got {effort:?}", WORDS.join(", "))))
+    known.ok_or_else(|| {
+        untellable("reasoning_effort", format!("expected one of {}; got {effort:?}", WORDS.join(", ")))
+    })
 }
 
 fn of_three(effort: &str) -> &'static str {

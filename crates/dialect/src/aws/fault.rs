@@ -9,8 +9,10 @@ use crate::{ErrorAnswer, Fault, FaultKind};
 /// Reads an answer of an error's status. Its type stands in a header, or in the body.
 pub(super) fn read(answer: &ErrorAnswer<'_>) -> Fault {
     let body: Value = serde_json::from_slice(answer.body).unwrap_or(Value::Null);
-    let header = |name: &str| answer.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let named = header("x-amzn-errortype").or(body["__type"].as_str()).or(body["code"].as_str()).unwrap_or_default();
+    let header =
+        |name: &str| answer.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let named =
+        header("x-amzn-errortype").or(body["__type"].as_str()).or(body["code"].as_str()).unwrap_or_default();
     let mut fault = match message(&body) {
         Some(message) => of_words(named, message, Some(answer.status)),
         // A page of some proxy on the way.
@@ -20,7 +22,8 @@ pub(super) fn read(answer: &ErrorAnswer<'_>) -> Fault {
             of_words(named, &words, Some(answer.status))
         }
     };
-    fault.retry_after = header("retry-after").and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+    fault.retry_after =
+        header("retry-after").and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
     fault
 }
 
@@ -64,14 +67,17 @@ fn kind(name: &str, message: &str, status: Option<u16>) -> FaultKind {
     let words = message.to_ascii_lowercase();
     match name {
         "ValidationException" => of_validation(&words),
-        "ThrottlingException" | "TooManyRequestsException" if words.contains("per day") => FaultKind::QuotaExhausted,
+        "ThrottlingException" | "TooManyRequestsException" if words.contains("per day") => {
+            FaultKind::QuotaExhausted
+        }
         "ThrottlingException" | "TooManyRequestsException" => FaultKind::RateLimited,
         "ServiceQuotaExceededException" => FaultKind::QuotaExhausted,
         "ServiceUnavailableException" | "ModelNotReadyException" => FaultKind::Overloaded,
         "ModelTimeoutException" | "RequestTimeoutException" => FaultKind::Timeout,
-        "ModelErrorException" | "ModelStreamErrorException" | "InternalServerException" | "InternalFailure" => {
-            FaultKind::Server
-        }
+        "ModelErrorException"
+        | "ModelStreamErrorException"
+        | "InternalServerException"
+        | "InternalFailure" => FaultKind::Server,
         "ResourceNotFoundException" => FaultKind::UnknownModel,
         "AccessDeniedException"
         | "UnrecognizedClientException"
@@ -95,7 +101,12 @@ fn of_validation(words: &str) -> FaultKind {
         "exceed context limit",
         "input tokens exceeded",
     ];
-    let unknown = ["model identifier is invalid", "on-demand throughput isn", "model is not supported", "end of its life"];
+    let unknown = [
+        "model identifier is invalid",
+        "on-demand throughput isn",
+        "model is not supported",
+        "end of its life",
+    ];
     if too_long.iter().any(says) {
         FaultKind::ContextOverflow
     } else if unknown.iter().any(says) {
@@ -137,9 +148,24 @@ mod tests {
     fn each_error_has_one_who_must_mend_it() {
         for (status, named, words, kind) in [
             (400, "ValidationException", "Malformed input request", FaultKind::BadRequest),
-            (400, "ValidationException", "Input is too long for requested model.", FaultKind::ContextOverflow),
-            (400, "ValidationException", "prompt is too long: 210003 tokens > 200000 maximum", FaultKind::ContextOverflow),
-            (400, "ValidationException", "The provided model identifier is invalid.", FaultKind::UnknownModel),
+            (
+                400,
+                "ValidationException",
+                "Input is too long for requested model.",
+                FaultKind::ContextOverflow,
+            ),
+            (
+                400,
+                "ValidationException",
+                "prompt is too long: 210003 tokens > 200000 maximum",
+                FaultKind::ContextOverflow,
+            ),
+            (
+                400,
+                "ValidationException",
+                "The provided model identifier is invalid.",
+                FaultKind::UnknownModel,
+            ),
             (
                 400,
                 "ValidationException",
@@ -148,11 +174,26 @@ mod tests {
             ),
             (400, "ValidationException", "Operation not allowed", FaultKind::Credentials),
             (403, "AccessDeniedException", "You don't have access to the model", FaultKind::Credentials),
-            (403, "ExpiredTokenException", "The security token included in the request is expired", FaultKind::Credentials),
-            (404, "ResourceNotFoundException", "Could not resolve the foundation model", FaultKind::UnknownModel),
+            (
+                403,
+                "ExpiredTokenException",
+                "The security token included in the request is expired",
+                FaultKind::Credentials,
+            ),
+            (
+                404,
+                "ResourceNotFoundException",
+                "Could not resolve the foundation model",
+                FaultKind::UnknownModel,
+            ),
             (408, "ModelTimeoutException", "took too long", FaultKind::Timeout),
             (424, "ModelErrorException", "The model failed", FaultKind::Server),
-            (429, "ThrottlingException", "Too many tokens, please wait before trying again.", FaultKind::RateLimited),
+            (
+                429,
+                "ThrottlingException",
+                "Too many tokens, please wait before trying again.",
+                FaultKind::RateLimited,
+            ),
             (429, "ThrottlingException", "Too many tokens per day, please wait", FaultKind::QuotaExhausted),
             (400, "ServiceQuotaExceededException", "exceeded", FaultKind::QuotaExhausted),
             (429, "ModelNotReadyException", "not ready", FaultKind::Overloaded),
@@ -173,8 +214,14 @@ mod tests {
         assert_eq!(code(fault(429, long, r#"{"message":"m"}"#)), "ThrottlingException");
         let body = br#"{"__type":"com.amazon.coral.service#UnrecognizedClientException","Message":"The security token is invalid"}"#;
         let found = read(&ErrorAnswer { status: 403, headers: &[], body, now: 0 });
-        assert_eq!((found.kind, found.message.as_str()), (FaultKind::Credentials, "The security token is invalid"));
-        assert_eq!(code(of_exception("throttlingException", br#"{"message":"slow"}"#)), "ThrottlingException");
+        assert_eq!(
+            (found.kind, found.message.as_str()),
+            (FaultKind::Credentials, "The security token is invalid")
+        );
+        assert_eq!(
+            code(of_exception("throttlingException", br#"{"message":"slow"}"#)),
+            "ThrottlingException"
+        );
     }
 
     #[test]

@@ -19,11 +19,20 @@ pub(super) struct Frames {
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    Event { name: String, payload: Vec<u8> },
+    Event {
+        name: String,
+        payload: Vec<u8>,
+    },
     /// An error that the service's model names.
-    Exception { name: String, payload: Vec<u8> },
+    Exception {
+        name: String,
+        payload: Vec<u8>,
+    },
     /// One that it does not.
-    Error { code: String, message: String },
+    Error {
+        code: String,
+        message: String,
+    },
 }
 
 /// An answer comes in small pieces; AWS itself allows frames of 24 MiB.
@@ -47,7 +56,8 @@ impl Frames {
                 return Err(BadAnswer::Malformed(format!("a frame of {length} bytes")));
             }
             let Some(frame) = self.pending.get(begin..begin + length) else { break };
-            let message = read_message_from(frame).map_err(|bad| BadAnswer::Malformed(format!("a bad frame: {bad}")))?;
+            let message = read_message_from(frame)
+                .map_err(|bad| BadAnswer::Malformed(format!("a bad frame: {bad}")))?;
             frames.push(said(&message)?);
             begin += length;
         }
@@ -66,7 +76,8 @@ fn said(message: &Message) -> Result<Frame, BadAnswer> {
         let found = message.headers().iter().find(|header| header.name().as_str() == name);
         found.and_then(|header| header.value().as_string().ok()).map(|value| value.as_str().to_owned())
     };
-    let named = |name: &str| header(name).ok_or_else(|| BadAnswer::Malformed(format!("a frame without {name}")));
+    let named =
+        |name: &str| header(name).ok_or_else(|| BadAnswer::Malformed(format!("a frame without {name}")));
     let payload = message.payload().to_vec();
     match header(":message-type").as_deref() {
         Some("event") => Ok(Frame::Event { name: named(":event-type")?, payload }),

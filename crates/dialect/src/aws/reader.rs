@@ -49,8 +49,12 @@ impl Reader for StreamReader {
         for frame in self.frames.feed(bytes)? {
             match frame {
                 Frame::Event { name, payload } => self.answer.event(&name, &payload, events)?,
-                Frame::Exception { name, payload } => return Err(BadAnswer::Fault(fault::of_exception(&name, &payload))),
-                Frame::Error { code, message } => return Err(BadAnswer::Fault(fault::of_words(&code, &message, None))),
+                Frame::Exception { name, payload } => {
+                    return Err(BadAnswer::Fault(fault::of_exception(&name, &payload)));
+                }
+                Frame::Error { code, message } => {
+                    return Err(BadAnswer::Fault(fault::of_words(&code, &message, None)));
+                }
             }
         }
         Ok(())

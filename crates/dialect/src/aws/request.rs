@@ -11,7 +11,10 @@ use crate::decimal::decimal;
 
 pub(super) fn said(ask: &Ask, model: &str) -> Result<Vec<u8>, Untellable> {
     let Input::Chat(chat) = &ask.input else {
-        return Err(untellable("prompt", "Converse continues conversations, not bare text; ask with messages"));
+        return Err(untellable(
+            "prompt",
+            "Converse continues conversations, not bare text; ask with messages",
+        ));
     };
     refuse(ask)?;
     let family = Family::of(model);
@@ -25,16 +28,27 @@ pub(super) fn said(ask: &Ask, model: &str) -> Result<Vec<u8>, Untellable> {
         body.insert("inferenceConfig".into(), inference.into());
     }
     shape(ask, chat, family, &mut body)?;
+    if let Some(user) = ask.user.as_deref().filter(|user| fits_metadata(user)) {
+        body.insert("requestMetadata".into(), json!({"user": user}));
+    }
     if let Some(tier) = ask.service_tier {
         body.insert("serviceTier".into(), json!({"type": tier_name(tier)?}));
     }
     Ok(serde_json::to_vec(&body).expect("a JSON value is always written"))
 }
 
+/// Returns whether Bedrock's log of invocations takes this value; another is left out, for it changes no answer.
+fn fits_metadata(value: &str) -> bool {
+    const VALUE_CHARS_MAX: usize = 256;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b" :_@$#=/+,-.".contains(&byte);
+    (1..=VALUE_CHARS_MAX).contains(&value.len()) && value.bytes().all(is_plain)
+}
+
 /// Refuses what Converse has no words for, unless it asks for nothing.
 fn refuse(ask: &Ask) -> Result<(), Untellable> {
-    let SamplingWish { min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias, seed, .. } =
-        &ask.sampling;
+    let SamplingWish {
+        min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias, seed, ..
+    } = &ask.sampling;
     let none = |value: &Option<f32>, neutral: f32| value.is_none_or(|value| value == neutral);
     let table = [
         ("n", ask.choices <= 1),
@@ -99,9 +113,10 @@ fn shape(ask: &Ask, chat: &Chat, family: Family, body: &mut Map<String, Value>) 
 fn format(format: &AnswerFormat) -> Result<Option<Value>, Untellable> {
     match format {
         AnswerFormat::Text => Ok(None),
-        AnswerFormat::JsonObject => {
-            Err(untellable("response_format", "Converse gives JSON to a schema only; say which with json_schema"))
-        }
+        AnswerFormat::JsonObject => Err(untellable(
+            "response_format",
+            "Converse gives JSON to a schema only; say which with json_schema",
+        )),
         AnswerFormat::JsonSchema { name, description, schema, .. } => {
             let mut definition = Map::from_iter([
                 ("schema".to_owned(), json!(schema.to_string())),
@@ -118,7 +133,10 @@ fn tools(chat: &Chat, family: Family) -> Result<Option<Value>, Untellable> {
     let is_off = chat.tools.is_empty() || chat.tool_choice == ToolChoice::None;
     if is_off && has_calls {
         let what = if chat.tools.is_empty() { "tools" } else { "tool_choice" };
-        return Err(untellable(what, "Converse wants the tools of earlier calls offered again, and has no word for 'call none'"));
+        return Err(untellable(
+            what,
+            "Converse wants the tools of earlier calls offered again, and has no word for 'call none'",
+        ));
     }
     if is_off {
         return Ok(None);
@@ -157,7 +175,10 @@ fn offer(tool: &Tool, family: Family, offered: &mut Vec<Value>) -> Result<(), Un
         }
         Tool::Native { dialect: NAME, tool } => offered.push(tool.clone()),
         Tool::Native { dialect, .. } => {
-            return Err(untellable("tools", format!("one of them is a tool of {dialect}, which Bedrock does not run")));
+            return Err(untellable(
+                "tools",
+                format!("one of them is a tool of {dialect}, which Bedrock does not run"),
+            ));
         }
     }
     Ok(())

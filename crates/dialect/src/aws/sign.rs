@@ -43,7 +43,11 @@ pub struct Scope<'a> {
 }
 
 /// Returns the headers that the request must have besides its own.
-pub fn sign(request: &Unsigned<'_>, credentials: &Credentials, scope: &Scope<'_>) -> Vec<(&'static str, String)> {
+pub fn sign(
+    request: &Unsigned<'_>,
+    credentials: &Credentials,
+    scope: &Scope<'_>,
+) -> Vec<(&'static str, String)> {
     let time = timestamp(scope.now);
     let mut added = vec![("x-amz-date", time.clone())];
     added.extend(credentials.session_token.clone().map(|token| ("x-amz-security-token", token)));
@@ -56,15 +60,20 @@ pub fn sign(request: &Unsigned<'_>, credentials: &Credentials, scope: &Scope<'_>
     let signature = steps.iter().fold(secret.into_bytes(), |key, step| keyed(&key, step.as_bytes()));
     let key = &credentials.access_key;
     let signature = hex(&signature);
-    let words = format!("AWS4-HMAC-SHA256 Credential={key}/{place}, SignedHeaders={names}, Signature={signature}");
+    let words =
+        format!("AWS4-HMAC-SHA256 Credential={key}/{place}, SignedHeaders={names}, Signature={signature}");
     added.push(("authorization", words));
     added
 }
 
 /// Returns the names of the headers that are signed, and the request as AWS will write it down to compare.
 fn canonical(request: &Unsigned<'_>, added: &[(&'static str, String)]) -> (String, String) {
-    let mut headers: Vec<(String, String)> =
-        request.headers.iter().chain(added).map(|(name, value)| (name.to_ascii_lowercase(), squeezed(value))).collect();
+    let mut headers: Vec<(String, String)> = request
+        .headers
+        .iter()
+        .chain(added)
+        .map(|(name, value)| (name.to_ascii_lowercase(), squeezed(value)))
+        .collect();
     headers.push(("host".to_owned(), request.host.to_owned()));
     headers.sort();
     let names = headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
@@ -86,7 +95,9 @@ fn escaped_again(path: &str) -> String {
     let mut twice = String::with_capacity(path.len());
     for byte in path.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => twice.push(byte.into()),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                twice.push(byte.into())
+            }
             _ => twice.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -94,8 +105,11 @@ fn escaped_again(path: &str) -> String {
 }
 
 fn sorted(query: &str) -> String {
-    let mut pairs: Vec<(&str, &str)> =
-        query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
+    let mut pairs: Vec<(&str, &str)> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .collect();
     pairs.sort_unstable();
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
 }
@@ -172,17 +186,28 @@ mod tests {
     fn a_signature_is_what_aws_s_own_signer_gives() {
         let credential = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261121/us-east-1/bedrock/aws4_request, SignedHeaders=content-type;host;x-amz-date";
         assert_eq!(
-            signature(HOST, "/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse", br#"{"messages":[]}"#, None),
-            format!("{credential}, Signature=c5e472d875d58d53ea5f10cfeed9ff77be13aa62a078855f31412c09c80179f3"),
+            signature(
+                HOST,
+                "/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse",
+                br#"{"messages":[]}"#,
+                None
+            ),
+            format!(
+                "{credential}, Signature=c5e472d875d58d53ea5f10cfeed9ff77be13aa62a078855f31412c09c80179f3"
+            ),
         );
         let arn = "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Ainference-profile%2Fus.x/converse-stream";
         assert_eq!(
             signature(HOST, arn, b"", Some("FwoGZXIvYXdzEBYaDH")),
-            format!("{credential};x-amz-security-token, Signature=84d0597ec592885304eb384947fe62220842dcc85789cba738d61f861f8fe596"),
+            format!(
+                "{credential};x-amz-security-token, Signature=84d0597ec592885304eb384947fe62220842dcc85789cba738d61f861f8fe596"
+            ),
         );
         assert_eq!(
             signature("127.0.0.1:41007", "/model/m/converse?b=2&a=1%20x&a=0", b"\xff\x00", None),
-            format!("{credential}, Signature=f9d7d24a14a00f74a4469dfc181ab67470b47eff24ea5ffd8e47b0e5150bde28"),
+            format!(
+                "{credential}, Signature=f9d7d24a14a00f74a4469dfc181ab67470b47eff24ea5ffd8e47b0e5150bde28"
+            ),
         );
     }
 

@@ -37,7 +37,8 @@ pub(super) fn report(counts: &Counts, tier: Option<&Tier>) -> UsageReport {
     let hour: u64 = hour.filter_map(|detail| detail.input_tokens).sum();
     let detailed: u64 = details().filter_map(|detail| detail.input_tokens).sum();
     // The details divide the writes. Where they disagree the larger count is believed.
-    let written = counts.cache_write_input_tokens.or(counts.cache_write_input_token_count).unwrap_or(0).max(detailed);
+    let written =
+        counts.cache_write_input_tokens.or(counts.cache_write_input_token_count).unwrap_or(0).max(detailed);
     let usage = Usage {
         input_uncached: counts.input_tokens.unwrap_or(0),
         cache_read: counts.cache_read_input_tokens.or(counts.cache_read_input_token_count).unwrap_or(0),
@@ -75,15 +76,24 @@ mod tests {
             ("{}", [0, 0, 0, 0, 0]),
             (r#"{"inputTokens":30,"outputTokens":5,"totalTokens":35}"#, [30, 0, 0, 0, 5]),
             // What the cache knew stands beside the input, not in it.
-            (r#"{"inputTokens":4,"outputTokens":9,"totalTokens":1713,"cacheReadInputTokens":1700}"#, [4, 1700, 0, 0, 9]),
-            (r#"{"inputTokens":4,"outputTokens":9,"totalTokens":1713,"cacheWriteInputTokens":1700}"#, [4, 0, 1700, 0, 9]),
+            (
+                r#"{"inputTokens":4,"outputTokens":9,"totalTokens":1713,"cacheReadInputTokens":1700}"#,
+                [4, 1700, 0, 0, 9],
+            ),
+            (
+                r#"{"inputTokens":4,"outputTokens":9,"totalTokens":1713,"cacheWriteInputTokens":1700}"#,
+                [4, 0, 1700, 0, 9],
+            ),
             (
                 r#"{"inputTokens":1,"outputTokens":1,"totalTokens":102,"cacheReadInputTokens":0,"cacheWriteInputTokens":100,
                     "cacheDetails":[{"ttl":"1h","inputTokens":60},{"ttl":"5m","inputTokens":40}]}"#,
                 [1, 0, 40, 60, 1],
             ),
             // Details without a sum, and a sum beyond the details.
-            (r#"{"inputTokens":1,"outputTokens":1,"cacheDetails":[{"ttl":"1h","inputTokens":60}]}"#, [1, 0, 0, 60, 1]),
+            (
+                r#"{"inputTokens":1,"outputTokens":1,"cacheDetails":[{"ttl":"1h","inputTokens":60}]}"#,
+                [1, 0, 0, 60, 1],
+            ),
             (
                 r#"{"inputTokens":1,"outputTokens":1,"cacheWriteInputTokens":90,"cacheDetails":[{"ttl":"1h","inputTokens":60}]}"#,
                 [1, 0, 30, 60, 1],
@@ -93,7 +103,10 @@ mod tests {
                 r#"{"inputTokens":1,"outputTokens":1,"cacheReadInputTokenCount":7,"cacheReadInputTokens":7,"cacheWriteInputTokenCount":3,"cacheWriteInputTokens":3}"#,
                 [1, 7, 3, 0, 1],
             ),
-            (r#"{"inputTokens":1,"outputTokens":1,"cacheReadInputTokenCount":7,"cacheDetails":[]}"#, [1, 7, 0, 0, 1]),
+            (
+                r#"{"inputTokens":1,"outputTokens":1,"cacheReadInputTokenCount":7,"cacheDetails":[]}"#,
+                [1, 7, 0, 0, 1],
+            ),
         ];
         for (json, expected) in rows {
             assert_eq!(counts(json), *expected, "{json}");

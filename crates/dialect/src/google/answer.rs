@@ -123,8 +123,11 @@ impl Growing {
         if let Some(counts) = chunk.usage_metadata {
             self.count(counts, events);
         }
-        if let Some(reason) = chunk.prompt_feedback.as_ref().and_then(|feedback| feedback.block_reason.as_ref()) {
-            let message = chunk.prompt_feedback.as_ref().and_then(|feedback| feedback.block_reason_message.as_deref());
+        if let Some(reason) =
+            chunk.prompt_feedback.as_ref().and_then(|feedback| feedback.block_reason.as_ref())
+        {
+            let message =
+                chunk.prompt_feedback.as_ref().and_then(|feedback| feedback.block_reason_message.as_deref());
             return Err(BadAnswer::Fault(blocked(reason, message)));
         }
         for candidate in chunk.candidates.into_iter().flatten() {
@@ -166,7 +169,9 @@ impl Growing {
         for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
             choice.hear(part, answer.as_deref(), &mut deltas)?;
         }
-        deltas.extend(candidate.logprobs_result.map(scores).filter(|scores| !scores.is_empty()).map(Delta::Scores));
+        deltas.extend(
+            candidate.logprobs_result.map(scores).filter(|scores| !scores.is_empty()).map(Delta::Scores),
+        );
         events.extend(deltas.into_iter().map(|delta| AnswerEvent::Delta { choice: number, delta }));
         let reason = candidate.finish_reason.filter(|reason| reason != "FINISH_REASON_UNSPECIFIED");
         if let Some(reason) = reason {
@@ -190,9 +195,10 @@ impl Choice {
             _ => Delta::Text(text),
         }));
         // A proof may stand at a thought, at a text, or at an empty part behind either.
-        deltas.extend(part.thought_signature.map(|proof| {
-            Delta::ReasoningProof { proof: Some(format!("{PROOF_MARK}{proof}")), id: None }
-        }));
+        deltas.extend(
+            part.thought_signature
+                .map(|proof| Delta::ReasoningProof { proof: Some(format!("{PROOF_MARK}{proof}")), id: None }),
+        );
         // What is left unsaid (code that Google ran, searches it made) is no part of the answer.
         Ok(())
     }
@@ -213,7 +219,8 @@ impl Choice {
         if index >= CHOICES_MAX {
             return Err(BadAnswer::Malformed(format!("more than {CHOICES_MAX} calls")));
         }
-        let json = call.args.filter(|args| !args.is_null()).map_or_else(|| "{}".to_owned(), |args| args.to_string());
+        let json =
+            call.args.filter(|args| !args.is_null()).map_or_else(|| "{}".to_owned(), |args| args.to_string());
         let id = call.id.filter(|id| !id.is_empty()).unwrap_or_else(|| own_id(index, answer, &name, &json));
         self.calls += 1;
         deltas.push(Delta::ToolCall { index, id, name, proof });
@@ -228,14 +235,17 @@ fn own_id(index: u32, answer: Option<&str>, name: &str, json: &str) -> String {
     let plain = |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
     let answer: String = answer.unwrap_or_default().chars().filter(plain).take(ANSWER_CHARS_MAX).collect();
     match answer.as_str() {
-        "" => format!("{OWN_CALL_PREFIX}{index}_{}", fingerprint(name.bytes().chain([0]).chain(json.bytes()))),
+        "" => {
+            format!("{OWN_CALL_PREFIX}{index}_{}", fingerprint(name.bytes().chain([0]).chain(json.bytes())))
+        }
         answer => format!("{OWN_CALL_PREFIX}{index}_{answer}"),
     }
 }
 
 fn blocked(reason: &str, message: Option<&str>) -> Fault {
     let words = message.map_or_else(String::new, |message| format!(": {message}"));
-    let mut fault = Fault::new(FaultKind::ContentFiltered, &format!("The prompt was blocked ({reason}){words}"));
+    let mut fault =
+        Fault::new(FaultKind::ContentFiltered, &format!("The prompt was blocked ({reason}){words}"));
     fault.code = Some(reason.to_owned());
     fault
 }
@@ -252,7 +262,9 @@ fn ended(reason: &str, message: Option<&str>, has_called: bool) -> Result<Finish
         "STOP" if has_called => Ok(FinishReason::ToolCalls),
         "STOP" => Ok(FinishReason::Stop),
         "MAX_TOKENS" | "CONTINUATION" | "TOO_MANY_TOOL_CALLS" => Ok(FinishReason::Length),
-        "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "MALFORMED_RESPONSE" => failed(FaultKind::Server),
+        "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "MALFORMED_RESPONSE" => {
+            failed(FaultKind::Server)
+        }
         "MISSING_THOUGHT_SIGNATURE" => failed(FaultKind::BadRequest),
         "PUP_LIMITED_DISABLED" => failed(FaultKind::Credentials),
         // SAFETY, RECITATION, LANGUAGE, BLOCKLIST, PROHIBITED_CONTENT, SPII, IMAGE_…, ESCALATION, MODEL_ARMOR; OTHER and

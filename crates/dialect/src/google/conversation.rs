@@ -38,7 +38,10 @@ pub(super) fn said(chat: &Chat, model: &str, home: Home) -> Result<Conversation,
         }
     }
     if contents.0.is_empty() {
-        return Err(untellable("messages", "Gemini answers a message of a user or a tool, and there is none"));
+        return Err(untellable(
+            "messages",
+            "Gemini answers a message of a user or a tool, and there is none",
+        ));
     }
     let system = (!system.is_empty()).then(|| json!({"parts": system}));
     Ok(Conversation { system, contents: contents.written() })
@@ -128,7 +131,9 @@ fn parts(message: &ChatMessage, place: &str) -> Result<Vec<Value>, Untellable> {
     let mut said = Vec::new();
     for part in &message.parts {
         match part {
-            Part::Text { text, .. } | Part::Refusal(text) if !text.is_empty() => said.push(json!({"text": text})),
+            Part::Text { text, .. } | Part::Refusal(text) if !text.is_empty() => {
+                said.push(json!({"text": text}))
+            }
             Part::Media(media) => said.push(media_part(media, place)?),
             _ => {}
         }
@@ -137,12 +142,19 @@ fn parts(message: &ChatMessage, place: &str) -> Result<Vec<Value>, Untellable> {
 }
 
 /// Returns what the model said, thought and called, in its order.
-fn spoken(message: &ChatMessage, place: &str, must_prove: bool, home: Home) -> Result<Vec<Value>, Untellable> {
+fn spoken(
+    message: &ChatMessage,
+    place: &str,
+    must_prove: bool,
+    home: Home,
+) -> Result<Vec<Value>, Untellable> {
     let mut said = Vec::new();
     let mut has_called = false;
     for part in &message.parts {
         match part {
-            Part::Text { text, .. } | Part::Refusal(text) if !text.is_empty() => said.push(json!({"text": text})),
+            Part::Text { text, .. } | Part::Refusal(text) if !text.is_empty() => {
+                said.push(json!({"text": text}))
+            }
             Part::Media(media) => said.push(media_part(media, place)?),
             Part::Reasoning(reasoning) => {
                 // Gemini reads nothing out of thoughts that it cannot prove, and refuses another maker's proof.
@@ -172,7 +184,10 @@ fn call_part(call: &ToolCall, place: &str, needs_proof: bool, home: Home) -> Res
     };
     if !arguments.is_object() {
         let what = format!("{place}.tool_calls ({})", call.name);
-        return Err(untellable(what, "Gemini takes a call's arguments as a JSON object only, and these are none"));
+        return Err(untellable(
+            what,
+            "Gemini takes a call's arguments as a JSON object only, and these are none",
+        ));
     }
     let mut function = Map::new();
     function.extend(known_id(&call.id, home).map(|id| ("id".to_owned(), id)));
@@ -190,17 +205,22 @@ fn media_part(media: &Media, place: &str) -> Result<Value, Untellable> {
         MediaSource::Inline { media_type, data } => {
             Ok(json!({"inlineData": {"mimeType": media_type, "data": data}}))
         }
-        MediaSource::Url(url) if ["https://", "http://", "gs://"].iter().any(|scheme| url.starts_with(scheme)) => {
+        MediaSource::Url(url)
+            if ["https://", "http://", "gs://"].iter().any(|scheme| url.starts_with(scheme)) =>
+        {
             Ok(file_part(url, media_type(url, media.kind)))
         }
-        MediaSource::Url(_) => Err(untellable(place(), "Gemini fetches only https://, http:// and gs:// addresses")),
+        MediaSource::Url(_) => {
+            Err(untellable(place(), "Gemini fetches only https://, http:// and gs:// addresses"))
+        }
         MediaSource::File(id) if id.starts_with("files/") => {
             let uri = format!("https://generativelanguage.googleapis.com/v1beta/{id}");
             Ok(file_part(&uri, None))
         }
-        MediaSource::File(_) => {
-            Err(untellable(place(), "the file is kept by another provider; send its content, or an id like files/abc"))
-        }
+        MediaSource::File(_) => Err(untellable(
+            place(),
+            "the file is kept by another provider; send its content, or an id like files/abc",
+        )),
     }
 }
 

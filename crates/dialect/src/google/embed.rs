@@ -100,7 +100,8 @@ pub fn read_embeddings(body: &[u8]) -> Result<Embedded, BadAnswer> {
     let malformed = |what: &str| BadAnswer::Malformed(what.to_owned());
     let answer: Answer = serde_json::from_slice(body).map_err(|_| malformed("no embeddings"))?;
     let predicted = answer.predictions.map(|all| all.into_iter().map(|one| one.embeddings).collect());
-    let embeddings: Vec<Embedding> = answer.embeddings.or(predicted).ok_or_else(|| malformed("no embeddings"))?;
+    let embeddings: Vec<Embedding> =
+        answer.embeddings.or(predicted).ok_or_else(|| malformed("no embeddings"))?;
     // Counts are whole, written as decimals.
     let counted = |one: &Embedding| Some(one.statistics.as_ref()?.token_count? as u64);
     let by_text = embeddings.iter().map(counted).sum::<Option<u64>>().filter(|_| !embeddings.is_empty());
@@ -140,7 +141,10 @@ mod tests {
         assert_eq!(body(Home::Studio), ("batchEmbedContents", json!({"requests": [one("one"), one("two")]})));
         let one = |text: &str| json!({"content": text, "task_type": "RETRIEVAL_QUERY"});
         let parameters = json!({"autoTruncate": false, "outputDimensionality": 2});
-        assert_eq!(body(Home::Vertex), ("predict", json!({"instances": [one("one"), one("two")], "parameters": parameters})));
+        assert_eq!(
+            body(Home::Vertex),
+            ("predict", json!({"instances": [one("one"), one("two")], "parameters": parameters}))
+        );
     }
 
     #[test]

@@ -46,7 +46,9 @@ fn kind(named: Option<&str>, code: u16, message: &str, details: &[Value]) -> Fau
         Some("RESOURCE_EXHAUSTED") => FaultKind::RateLimited,
         Some("UNAVAILABLE") => FaultKind::Overloaded,
         Some("DEADLINE_EXCEEDED") => FaultKind::Timeout,
-        Some("INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "ABORTED" | "CANCELLED" | "UNIMPLEMENTED") => FaultKind::Server,
+        Some("INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "ABORTED" | "CANCELLED" | "UNIMPLEMENTED") => {
+            FaultKind::Server
+        }
         _ if code == 400 => of_bad_request(message, details),
         _ => of_status(code),
     }
@@ -147,11 +149,31 @@ mod tests {
         for (code, status, message, kind) in [
             (400, "INVALID_ARGUMENT", "Invalid value at 'contents[0]'", FaultKind::BadRequest),
             (400, "INVALID_ARGUMENT", long, FaultKind::ContextOverflow),
-            (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", FaultKind::Credentials),
-            (400, "FAILED_PRECONDITION", "User location is not supported for the API use.", FaultKind::Credentials),
-            (401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", FaultKind::Credentials),
+            (
+                400,
+                "INVALID_ARGUMENT",
+                "API key not valid. Please pass a valid API key.",
+                FaultKind::Credentials,
+            ),
+            (
+                400,
+                "FAILED_PRECONDITION",
+                "User location is not supported for the API use.",
+                FaultKind::Credentials,
+            ),
+            (
+                401,
+                "UNAUTHENTICATED",
+                "Request had invalid authentication credentials.",
+                FaultKind::Credentials,
+            ),
             (403, "PERMISSION_DENIED", "The caller does not have permission", FaultKind::Credentials),
-            (404, "NOT_FOUND", "models/gemini-9 is not found for API version v1beta", FaultKind::UnknownModel),
+            (
+                404,
+                "NOT_FOUND",
+                "models/gemini-9 is not found for API version v1beta",
+                FaultKind::UnknownModel,
+            ),
             (429, "RESOURCE_EXHAUSTED", "Resource has been exhausted", FaultKind::RateLimited),
             (500, "INTERNAL", "An internal error has occurred.", FaultKind::Server),
             (503, "UNAVAILABLE", "The model is overloaded. Please try again later.", FaultKind::Overloaded),
@@ -172,14 +194,18 @@ mod tests {
                 {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "17.5s"}]}}])
         };
         let minute = fault(429, &body("GenerateRequestsPerMinutePerProjectPerModel-FreeTier"));
-        assert_eq!((minute.kind, minute.retry_after), (FaultKind::RateLimited, Some(Duration::from_millis(17_500))));
+        assert_eq!(
+            (minute.kind, minute.retry_after),
+            (FaultKind::RateLimited, Some(Duration::from_millis(17_500)))
+        );
         let day = fault(429, &body("GenerateRequestsPerDayPerProjectPerModel-FreeTier"));
         assert_eq!((day.kind, day.code.as_deref()), (FaultKind::QuotaExhausted, Some("RESOURCE_EXHAUSTED")));
     }
 
     #[test]
     fn a_key_in_google_s_words_is_not_passed_on() {
-        let fault = said(403, "PERMISSION_DENIED", "Consumer 'api_key:AIzaSyD-x_1' has been suspended, AIzaSyD-x_1.");
+        let fault =
+            said(403, "PERMISSION_DENIED", "Consumer 'api_key:AIzaSyD-x_1' has been suspended, AIzaSyD-x_1.");
         assert_eq!(fault.message, "Consumer '[key]' has been suspended, [key]");
     }
 

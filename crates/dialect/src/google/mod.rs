@@ -61,7 +61,12 @@ impl Gemini {
         }
     }
 
-    fn generate(&self, target: &Target<'_>, headers: Vec<(&'static str, String)>, body: Vec<u8>) -> WireRequest {
+    fn generate(
+        &self,
+        target: &Target<'_>,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+    ) -> WireRequest {
         let verb = if target.stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
         WireRequest { path: self.path(target.model, verb), headers, body }
     }

@@ -37,7 +37,11 @@ impl AnswerReader {
         if data.is_empty() {
             // A stream that breaks may end in an error that is no event.
             let raw = event.raw.trim_ascii();
-            return if raw.starts_with(b"{") || raw.starts_with(b"[") { self.objects(raw, events) } else { Ok(()) };
+            return if raw.starts_with(b"{") || raw.starts_with(b"[") {
+                self.objects(raw, events)
+            } else {
+                Ok(())
+            };
         }
         match data {
             "[DONE]" => Ok(()),

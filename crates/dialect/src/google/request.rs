@@ -118,7 +118,10 @@ fn format(chat: &Chat, model: &str) -> Result<Map<String, Value>, Untellable> {
         AnswerFormat::JsonSchema { schema, .. } => Some(schema.clone()),
     };
     if !chat.tools.is_empty() && is_before_third(model) {
-        return Err(untellable("response_format", "before its third generation Gemini gives JSON or calls tools, not both"));
+        return Err(untellable(
+            "response_format",
+            "before its third generation Gemini gives JSON or calls tools, not both",
+        ));
     }
     let mut config = Map::from_iter([("responseMimeType".to_owned(), json!("application/json"))]);
     config.extend(schema.map(|schema| ("responseJsonSchema".to_owned(), schema)));

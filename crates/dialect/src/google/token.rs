@@ -42,7 +42,9 @@ pub struct Token(String);
 pub enum TokenError {
     #[error("the service account's file is not the JSON key that Google's console gives: {0}")]
     File(&'static str),
-    #[error("the service account's private key is not an RSA key in PKCS #8 PEM, or is shorter than 2048 bits")]
+    #[error(
+        "the service account's private key is not an RSA key in PKCS #8 PEM, or is shorter than 2048 bits"
+    )]
     Key,
     #[error("the token endpoint refused: {0}")]
     Refused(String),
@@ -72,13 +74,15 @@ struct TokenAnswer {
 impl ServiceAccount {
     pub fn read(json: &[u8]) -> Result<Self, TokenError> {
         // The parser's own words could repeat the key.
-        let file: KeyFile = serde_json::from_slice(json).map_err(|_| TokenError::File("it is no JSON object"))?;
+        let file: KeyFile =
+            serde_json::from_slice(json).map_err(|_| TokenError::File("it is no JSON object"))?;
         if file.kind.as_deref() != Some("service_account") {
             return Err(TokenError::File("its `type` is not `service_account`"));
         }
         let email = file.client_email.ok_or(TokenError::File("`client_email` is missing"))?;
         let pem = file.private_key.ok_or(TokenError::File("`private_key` is missing"))?;
-        let key = RsaKeyPair::from_pkcs8(&pkcs8(&pem).ok_or(TokenError::Key)?).map_err(|_| TokenError::Key)?;
+        let key =
+            RsaKeyPair::from_pkcs8(&pkcs8(&pem).ok_or(TokenError::Key)?).map_err(|_| TokenError::Key)?;
         let token_uri = file.token_uri.unwrap_or_else(|| "https://oauth2.googleapis.com/token".to_owned());
         Ok(Self { email, key_id: file.private_key_id, token_uri, project: file.project_id, key })
     }

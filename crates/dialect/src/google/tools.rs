@@ -16,7 +16,9 @@ pub(super) fn said(chat: &Chat) -> Result<Map<String, Value>, Untellable> {
         return Err(untellable("parallel_tool_calls", "Gemini calls as many tools at once as it likes"));
     }
     said.insert("tools".into(), tools(&chat.tools)?);
-    said.extend(calling(chat).map(|config| ("toolConfig".to_owned(), json!({"functionCallingConfig": config}))));
+    said.extend(
+        calling(chat).map(|config| ("toolConfig".to_owned(), json!({"functionCallingConfig": config}))),
+    );
     Ok(said)
 }
 
@@ -29,7 +31,10 @@ fn tools(tools: &[Tool]) -> Result<Value, Untellable> {
             }
             Tool::Native { dialect: NAME, tool } => natives.push(tool.clone()),
             Tool::Native { dialect, .. } => {
-                return Err(untellable("tools", format!("one of them is a tool of {dialect}, which Gemini does not run")));
+                return Err(untellable(
+                    "tools",
+                    format!("one of them is a tool of {dialect}, which Gemini does not run"),
+                ));
             }
         }
     }

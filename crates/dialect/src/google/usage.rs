@@ -96,22 +96,40 @@ mod tests {
             ("{}", [0, 0, 0, 0]),
             (r#"{"promptTokenCount":8,"candidatesTokenCount":5,"totalTokenCount":13}"#, [8, 0, 5, 0]),
             // A prompt of which most was cached.
-            (r#"{"promptTokenCount":4100,"cachedContentTokenCount":4000,"candidatesTokenCount":1}"#, [100, 4000, 1, 0]),
+            (
+                r#"{"promptTokenCount":4100,"cachedContentTokenCount":4000,"candidatesTokenCount":1}"#,
+                [100, 4000, 1, 0],
+            ),
             // More cached than asked cannot be.
-            (r#"{"promptTokenCount":10,"cachedContentTokenCount":40,"candidatesTokenCount":1}"#, [0, 10, 1, 0]),
+            (
+                r#"{"promptTokenCount":10,"cachedContentTokenCount":40,"candidatesTokenCount":1}"#,
+                [0, 10, 1, 0],
+            ),
             // Thoughts stand beside the candidates …
-            (r#"{"promptTokenCount":10,"candidatesTokenCount":5,"thoughtsTokenCount":70,"totalTokenCount":85}"#, [10, 0, 75, 70]),
+            (
+                r#"{"promptTokenCount":10,"candidatesTokenCount":5,"thoughtsTokenCount":70,"totalTokenCount":85}"#,
+                [10, 0, 75, 70],
+            ),
             // … or among them, as the sum shows.
-            (r#"{"promptTokenCount":10,"candidatesTokenCount":75,"thoughtsTokenCount":70,"totalTokenCount":85}"#, [10, 0, 75, 70]),
+            (
+                r#"{"promptTokenCount":10,"candidatesTokenCount":75,"thoughtsTokenCount":70,"totalTokenCount":85}"#,
+                [10, 0, 75, 70],
+            ),
             (r#"{"promptTokenCount":10,"candidatesTokenCount":5,"thoughtsTokenCount":70}"#, [10, 0, 75, 70]),
             // Cut while thinking: no candidates at all.
             (r#"{"promptTokenCount":10,"thoughtsTokenCount":70,"totalTokenCount":80}"#, [10, 0, 70, 70]),
             (r#"{"promptTokenCount":10,"totalTokenCount":30}"#, [10, 0, 20, 0]),
             (r#"{"promptTokenCount":10,"totalTokenCount":4}"#, [10, 0, 0, 0]),
             // What Google's own tools gave to read.
-            (r#"{"promptTokenCount":10,"toolUsePromptTokenCount":90,"candidatesTokenCount":5,"totalTokenCount":105}"#, [100, 0, 5, 0]),
+            (
+                r#"{"promptTokenCount":10,"toolUsePromptTokenCount":90,"candidatesTokenCount":5,"totalTokenCount":105}"#,
+                [100, 0, 5, 0],
+            ),
             (r#"{"promptTokenCount":0,"candidatesTokenCount":0,"totalTokenCount":0}"#, [0, 0, 0, 0]),
-            (r#"{"promptTokenCount":7,"candidatesTokenCount":null,"promptTokensDetails":[{"modality":"TEXT","tokenCount":7}]}"#, [7, 0, 0, 0]),
+            (
+                r#"{"promptTokenCount":7,"candidatesTokenCount":null,"promptTokensDetails":[{"modality":"TEXT","tokenCount":7}]}"#,
+                [7, 0, 0, 0],
+            ),
         ];
         for (json, expected) in rows {
             assert_eq!(counts(json), *expected, "{json}");

@@ -2,8 +2,8 @@
 
 use dialect::{Target, Untellable, Upstream};
 use domain::{
-    AnswerFormat, Ask, CacheMark, Chat, ChatMessage, Input, Media, MediaKind, MediaSource, ModelName, Part, Reasoning,
-    ReasoningWish, Role, SamplingWish, Tool, ToolCall,
+    AnswerFormat, Ask, CacheMark, Chat, ChatMessage, Input, Media, MediaKind, MediaSource, ModelName, Part,
+    Reasoning, ReasoningWish, Role, SamplingWish, Tool, ToolCall,
 };
 use serde_json::{Value, json};
 
@@ -114,7 +114,8 @@ pub fn long() -> Ask {
     let mut ask = asked(chat);
     ask.max_output_tokens = Some(500);
     ask.stop = vec!["END".into()];
-    ask.sampling = SamplingWish { temperature: Some(0.7), top_p: Some(0.9), top_k: Some(40), ..SamplingWish::default() };
+    ask.sampling =
+        SamplingWish { temperature: Some(0.7), top_p: Some(0.9), top_k: Some(40), ..SamplingWish::default() };
     ask.user = Some("u-1".into());
     ask
 }

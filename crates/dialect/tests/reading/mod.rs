@@ -4,7 +4,11 @@ use dialect::{BadAnswer, Reader, Upstream};
 use domain::{Answer, AnswerEvent};
 
 /// Returns the events of a body that comes in these pieces, and how it ended.
-pub fn read(upstream: &dyn Upstream, is_stream: bool, pieces: &[&[u8]]) -> (Vec<AnswerEvent>, Result<(), BadAnswer>) {
+pub fn read(
+    upstream: &dyn Upstream,
+    is_stream: bool,
+    pieces: &[&[u8]],
+) -> (Vec<AnswerEvent>, Result<(), BadAnswer>) {
     let mut reader: Box<dyn Reader> = upstream.reader(is_stream);
     let mut events = Vec::new();
     for piece in pieces {
