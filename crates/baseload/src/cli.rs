@@ -120,7 +120,7 @@ A trace is one JSON object a line: {\"arrival_ms\": 0, \"input_tokens\": 512, \"
   baseload admin keys list --url http://127.0.0.1:8080 --key bl-…
   baseload admin openapi > baseload-admin.json")]
     Admin(AdminArgs),
-    /// Check a configuration file without serving
+    /// Check a configuration file, or import one
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a shell completion script
@@ -294,10 +294,29 @@ pub struct ModelsArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Read a configuration file and say what is wrong with it, or what it means
-    #[command(after_help = "Example:
-  baseload config check baseload.toml")]
+    #[command(after_help = "Examples:
+  baseload config check baseload.toml
+  baseload config check --secrets --unpriced baseload.toml      also: every secret is there, every unit has a price
+
+Every mistake is told at once, with its line and column. Nothing is started and nothing is asked over the network.")]
     Check {
         /// The file to check
+        #[arg(env = "BASELOAD_CONFIG")]
+        file: PathBuf,
+        /// Fail if a secret is missing; its value is not shown
+        #[arg(long)]
+        secrets: bool,
+        /// Fail if a unit has no price
+        #[arg(long)]
+        unpriced: bool,
+    },
+    /// Write LiteLLM's config.yaml as a configuration of ours, to standard output
+    #[command(after_help = "Example:
+  baseload config import-litellm config.yaml > baseload.toml
+
+What is not carried over is listed at the top of the result with its reason. Keys become names of environment variables.")]
+    ImportLitellm {
+        /// The config.yaml
         file: PathBuf,
     },
 }

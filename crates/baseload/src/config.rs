@@ -4,19 +4,36 @@
 //! Command-line flags win over the file; the file wins over the defaults below.
 
 mod budgets;
+mod check;
+pub mod kinds;
+mod models;
+mod providers;
+mod read;
+mod routes;
+mod secret;
 mod tasks;
+mod units;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use control::admin_api::Kind;
-use domain::{ModelName, Price};
-use ledger::price::{PriceText, Quoted, Rate, Reach, StepText, Terms, TermsText, Usd};
-use ledger::{Provider, Sheet};
-use serde::{Deserialize, Deserializer, de};
+use ledger::Provider;
+use ledger::price::{PriceText, Quoted, Reach, StepText, Terms, TermsText, Usd};
+use serde::Deserialize;
 
 pub use budgets::{AlertSettings, LimitSetting};
+pub use check::unknown;
+pub use models::{ModelConfig, ModelSetting, PriceSetting};
+pub use providers::{HeaderValue, PlaceTier, ProviderSetting};
+pub use read::{ConfigError, Finding};
+pub use routes::{
+    CacheSettings, OrderSetting, RedisSetting, ResidencySetting, ResponsesSettings, RouteCacheSetting, RouteSetting,
+    ShareSetting,
+};
+pub use secret::{Secret, SecretError, SecretSource};
 pub use tasks::TaskSettings;
+pub use units::Unit;
 
 /// Where a server listens unless told otherwise: this machine alone, so that no key is needed.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -28,8 +45,18 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Folder of the ledger, the cache of downloads and the unpacked bundled model.
     pub data: Option<PathBuf>,
+    /// Models of our own, and those that providers have.
     #[serde(rename = "model")]
-    pub models: Vec<ModelConfig>,
+    pub models: Vec<ModelSetting>,
+    #[serde(rename = "provider")]
+    pub providers: Vec<ProviderSetting>,
+    /// Names that say what they need, instead of who answers.
+    #[serde(rename = "route")]
+    pub routes: Vec<RouteSetting>,
+    /// Where whose data may be processed.
+    pub residency: Vec<ResidencySetting>,
+    pub cache: CacheSettings,
+    pub responses: ResponsesSettings,
     /// Where this server stands, such as `eu`, for keys that are narrowed to regions and prices that differ by them.
     pub region: Option<String>,
     /// Accounts that are there from the start on, described as here.
@@ -59,6 +86,11 @@ impl Default for Config {
             listen: DEFAULT_LISTEN.parse().expect("the default address is an address"),
             data: None,
             models: Vec::new(),
+            providers: Vec::new(),
+            routes: Vec::new(),
+            residency: Vec::new(),
+            cache: CacheSettings::default(),
+            responses: ResponsesSettings::default(),
             region: None,
             accounts: Vec::new(),
             budgets: Vec::new(),
@@ -133,32 +165,6 @@ impl std::fmt::Debug for LedgerSettings {
     }
 }
 
-/// One model to serve.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelConfig {
-    /// The name that clients write; without it, the name of the folder or file.
-    #[serde(default)]
-    pub name: Option<ModelName>,
-    /// A Hugging Face folder, a `.gguf` file, `bundled:main`, `bundled:small`, or a hub id `organisation/name`.
-    pub path: String,
-    /// Other names that clients may write.
-    #[serde(default)]
-    pub aliases: Vec<ModelName>,
-    /// How weights are kept in memory; without it, as they are stored.
-    #[serde(default)]
-    pub precision: Option<PrecisionSetting>,
-    /// Tokens of context to offer; without it, what the model was made for.
-    #[serde(default)]
-    pub context_tokens: Option<usize>,
-    /// Memory for keys and values of this model, in MiB; without it, the engine's setting.
-    #[serde(default)]
-    pub kv_mib: Option<usize>,
-    /// What its tokens cost; without it, they are booked as unpriced.
-    #[serde(default)]
-    pub price: Option<PriceSetting>,
-}
-
 /// One account; what is missing above it is made, too.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -181,39 +187,6 @@ pub enum PrecisionSetting {
     F16,
     Bf16,
     Int8,
-}
-
-/// USD per million tokens, written as strings so that no float ever touches money: `input = "0.25"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PriceSetting {
-    #[serde(default, deserialize_with = "read_some_price")]
-    pub input: Option<Price>,
-    /// Price of prompt tokens found in the prefix cache; without it, the input price.
-    #[serde(default, deserialize_with = "read_some_price")]
-    pub cached: Option<Price>,
-    #[serde(default, deserialize_with = "read_some_price")]
-    pub output: Option<Price>,
-    /// USD for an hour of machine time, instead of a price for tokens or beside it.
-    #[serde(default)]
-    pub compute_hour: Option<Quoted<Rate>>,
-}
-
-impl PriceSetting {
-    pub fn sheet(&self) -> Result<Sheet, String> {
-        let tokens = match (self.input, self.output) {
-            (Some(input), Some(output)) => {
-                Some(Sheet::per_token(input, self.cached.unwrap_or(input), output))
-            }
-            (None, None) if self.cached.is_none() => None,
-            _ => return Err("a price for tokens needs both `input` and `output`".into()),
-        };
-        match (tokens, self.compute_hour) {
-            (Some(tokens), hour) => Ok(Sheet { compute_hour: hour.map(|Quoted(hour)| hour), ..tokens }),
-            (None, Some(Quoted(hour))) => Ok(Sheet::per_compute_hour(hour)),
-            (None, None) => Err("a price needs `input` and `output`, or `compute_hour`".into()),
-        }
-    }
 }
 
 /// What was agreed with a provider.
@@ -256,6 +229,12 @@ pub struct EngineSettings {
     pub prefix_cache: bool,
     /// The same tokens whatever else runs, at some cost in speed.
     pub batch_invariant: bool,
+    /// Where this machine stands, for routes and residency rules.
+    pub tier: PlaceTier,
+    /// Under whose law it stands; none is unknown, which no residency rule admits.
+    pub jurisdictions: Vec<String>,
+    /// Data of which classes it may see; without it, any.
+    pub data_classes: Option<Vec<String>>,
 }
 
 impl Default for EngineSettings {
@@ -268,6 +247,9 @@ impl Default for EngineSettings {
             step_target_ms: 100,
             prefix_cache: true,
             batch_invariant: false,
+            tier: PlaceTier::OnPremises,
+            jurisdictions: Vec::new(),
+            data_classes: None,
         }
     }
 }
@@ -334,14 +316,6 @@ pub enum LogFormat {
     Json,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot read the configuration {path}: {source}")]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{path}:{line}:{column}: {message}")]
-    Invalid { path: PathBuf, line: usize, column: usize, message: String },
-}
-
 impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
@@ -350,202 +324,11 @@ impl Config {
     }
 
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Config = toml::from_str(text).map_err(|error| {
-            let (line, column) = place(text, error.span().map_or(0, |span| span.start));
-            ConfigError::Invalid { path: path.to_owned(), line, column, message: explain(error.message()) }
-        })?;
-        config.check().map_err(|message| ConfigError::Invalid {
-            path: path.to_owned(),
-            line: 1,
-            column: 1,
-            message,
-        })?;
-        Ok(config)
+        read::read(text, check::check)
+            .map_err(|findings| ConfigError::Invalid { path: path.to_owned(), findings })
     }
-
-    /// Refuses what parses but cannot work.
-    fn check(&self) -> Result<(), String> {
-        self.tasks.check()?;
-        self.budgets.iter().try_for_each(|limit| limit.limit(ledger::Timestamp::default()).map(drop))?;
-        let mut names: Vec<&str> = Vec::new();
-        for model in &self.models {
-            for name in model.name.iter().chain(&model.aliases).map(ModelName::as_str) {
-                if name.is_empty() {
-                    return Err("a model's name must not be empty".into());
-                }
-                if names.contains(&name) {
-                    return Err(format!(
-                        "two models are named {name:?}; give one of them another `name` or alias"
-                    ));
-                }
-                names.push(name);
-            }
-            if let Some(Err(why)) = model.price.map(|price| price.sheet()) {
-                return Err(format!("model {:?}: {why}", model.path));
-            }
-            if model.context_tokens == Some(0) {
-                return Err(format!("model {:?}: context_tokens must be at least 1", model.path));
-            }
-        }
-        for (place, setting) in self.accounts.iter().enumerate() {
-            ledger::account::account(&setting.path).map_err(|error| format!("[[account]]: {error}"))?;
-            if self.accounts[..place].iter().any(|other| other.path == setting.path) {
-                return Err(format!("two [[account]] have the path {:?}; keep one of them", setting.path));
-            }
-        }
-        for price in &self.prices {
-            price.sheet().map_err(|error| error.to_string())?;
-        }
-        for terms in &self.terms {
-            terms.terms().map_err(|why| format!("the terms of {}: {why}", terms.provider))?;
-        }
-        let positive = [
-            ("engine.kv_mib", self.engine.kv_mib as u64),
-            ("engine.max_running", self.engine.max_running as u64),
-            ("engine.step_target_ms", self.engine.step_target_ms),
-            ("ledger.spool_mib", self.ledger.spool_mib),
-            ("ledger.spool_seconds", self.ledger.spool_seconds),
-            ("limits.body_mib", self.limits.body_mib as u64),
-            ("limits.connections", self.limits.connections as u64),
-            ("limits.header_timeout_seconds", self.limits.header_timeout_seconds),
-            ("limits.body_timeout_seconds", self.limits.body_timeout_seconds),
-            ("limits.request_timeout_seconds", self.limits.request_timeout_seconds),
-            ("limits.slow_reader_timeout_seconds", self.limits.slow_reader_timeout_seconds),
-        ];
-        match positive.iter().find(|(_, value)| *value == 0) {
-            Some((field, _)) => Err(format!("{field} must be at least 1")),
-            None => Ok(()),
-        }
-    }
-}
-
-fn read_price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Price, D::Error> {
-    struct PriceText;
-    impl de::Visitor<'_> for PriceText {
-        type Value = Price;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a price in quotes, in USD per million tokens, such as \"0.25\"")
-        }
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Price, E> {
-            text.parse().map_err(E::custom)
-        }
-    }
-    deserializer.deserialize_any(PriceText)
-}
-
-fn read_some_price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Price>, D::Error> {
-    read_price(deserializer).map(Some)
-}
-
-/// Returns the line and column, both from 1, of a byte offset.
-fn place(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..offset.min(text.len())];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(1, |last| last.chars().count() + 1);
-    (line, column)
-}
-
-/// Adds "did you mean" to the parser's message about an unknown field or value.
-fn explain(message: &str) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let Some(written) = quoted.next().filter(|_| message.starts_with("unknown")) else {
-        return message.to_owned();
-    };
-    let nearest = quoted.map(|known| (distance(written, known), known)).min();
-    match nearest {
-        Some((distance, known)) if distance <= 3 && distance < written.len() => {
-            format!("{message}; did you mean `{known}`?")
-        }
-        _ => message.to_owned(),
-    }
-}
-
-/// Returns how many single-character edits lie between two words (Levenshtein distance).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(text: &str) -> String {
-        Config::parse(Path::new("baseload.toml"), text).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn an_empty_file_is_the_defaults() {
-        let config = Config::parse(Path::new("x"), "").unwrap();
-        assert_eq!(config.listen.to_string(), DEFAULT_LISTEN);
-        assert!(config.models.is_empty());
-    }
-
-    #[test]
-    fn a_misspelt_field_is_named_with_its_place_and_the_likely_one() {
-        let refusal = refusal("listen = \"127.0.0.1:1\"\n[engine]\nmax_runing = 3\n");
-        assert!(refusal.starts_with("baseload.toml:3:1: unknown field `max_runing`"), "{refusal}");
-        assert!(refusal.ends_with("did you mean `max_running`?"), "{refusal}");
-    }
-
-    #[test]
-    fn prices_are_strings_and_exact() {
-        let text = "[[model]]\npath = \"m\"\nprice = { input = \"0.0036\", output = \"2\" }";
-        let config = Config::parse(Path::new("x"), text).unwrap();
-        let price = config.models[0].price.unwrap();
-        assert_eq!(price.input.unwrap().pico_per_token(), 3_600);
-        assert_eq!(price.cached, None);
-        let float = refusal("[[model]]\npath = \"m\"\nprice = { input = 0.5, output = \"2\" }");
-        assert!(float.contains("a price in quotes"), "{float}");
-        let fine = refusal("[[model]]\npath = \"m\"\nprice = { input = \"0.00000001\", output = \"2\" }");
-        assert!(fine.contains("at most 6 decimals"), "{fine}");
-        let half = refusal("[[model]]\npath = \"m\"\nprice = { input = \"1\" }");
-        assert!(half.contains("needs both `input` and `output`"), "{half}");
-        let hour = Config::parse(Path::new("x"), "[[model]]\npath = 'm'\nprice = { compute_hour = '2.69' }")
-            .unwrap();
-        assert!(hour.models[0].price.unwrap().sheet().unwrap().compute_hour.is_some());
-    }
-
-    #[test]
-    fn prices_and_terms_of_ones_own_are_checked_as_a_whole() {
-        let text = "[[price]]\nmodel = 'm'\nprovider = 'openai'\ninput = '1'\noutput = '2'\ntiers = { batch = '0.5' }";
-        let config = Config::parse(Path::new("x"), text).unwrap();
-        assert_eq!(config.prices[0].priced_as().as_str(), "openai/m");
-        assert!(refusal("[[price]]\nmodel = 'm'").contains("no price at all"));
-        let steps = "volume = [{ from = '9', times = '0.9' }, { from = '8', times = '0.8' }]";
-        let refusal = refusal(&format!("[[terms]]\nprovider = 'openai'\n{steps}"));
-        assert!(refusal.contains("the terms of openai: the steps of `volume` must ascend"), "{refusal}");
-    }
-
-    #[test]
-    fn two_models_cannot_share_a_name() {
-        let refusal = refusal("[[model]]\nname='a'\npath='x'\n[[model]]\nname='b'\naliases=['a']\npath='y'");
-        assert!(refusal.contains("two models are named \"a\""), "{refusal}");
-    }
-
-    #[test]
-    fn accounts_are_paths_and_each_is_declared_once() {
-        let text = "[[account]]\npath = \"acme/research\"\nkind = \"team\"\ncost_centre = \"K-17\"";
-        let config = Config::parse(Path::new("x"), text).unwrap();
-        assert_eq!(config.accounts[0].kind, Some(Kind::Team));
-        assert!(refusal("[[account]]\npath = \"acme/\"").contains("a segment is empty"));
-        let twice = refusal("[[account]]\npath = \"a\"\n[[account]]\npath = \"a\"");
-        assert!(twice.contains("two [[account]] have the path \"a\""), "{twice}");
-        assert!(refusal("[[account]]\npath = \"a\"\nkind = \"crew\"").contains("unknown variant `crew`"));
-    }
-
-    #[test]
-    fn zero_where_nothing_could_run_is_refused_by_name() {
-        assert!(refusal("[limits]\nconnections = 0").contains("limits.connections must be at least 1"));
-    }
-}
+#[path = "config/tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod models;
 mod place;
+mod prices;
 mod remote;
 mod roles;
 mod table;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -49,7 +50,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Keys(args) => roles::admin::keys(args).await,
             Command::Tasks(command) => roles::tasks::tasks(command).await,
             Command::Admin(args) => roles::admin::admin(args).await,
-            Command::Config(ConfigCommand::Check { file }) => roles::config::check(&file),
+            Command::Config(command) => roles::config::config(command).await,
             Command::Completions { .. } => unreachable!("completions need no runtime and were printed above"),
         }
     })

@@ -11,7 +11,7 @@ use model::weights::{self, Checkpoint, TokenizerSource};
 use model::{LoadOptions, Model};
 
 use crate::bundled::BUNDLED;
-use crate::config::{Config, EngineSettings, HubSettings, ModelConfig, PrecisionSetting};
+use crate::config::{Config, EngineSettings, HubSettings, ModelConfig, ModelSetting, PrecisionSetting};
 
 /// Where a model is, once it has been understood what was meant.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +94,8 @@ fn show_download(bar: &ProgressBar, progress: HubProgress<'_>) {
     }
 }
 
-/// Returns the models to serve: those of the flags, else those of the configuration, else the bundled ones.
+/// Returns the models to load: those of the flags, else those of the configuration, else the bundled ones. A configuration whose
+/// models are all at providers loads none.
 pub fn wanted(config: &Config, flags: &[String], precision: Option<PrecisionSetting>) -> Vec<ModelConfig> {
     let plain = |path: String| ModelConfig {
         name: None,
@@ -109,7 +110,7 @@ pub fn wanted(config: &Config, flags: &[String], precision: Option<PrecisionSett
         return flags.iter().cloned().map(plain).collect();
     }
     if !config.models.is_empty() {
-        let mut models = config.models.clone();
+        let mut models: Vec<ModelConfig> = config.models.iter().filter_map(ModelSetting::embedded).collect();
         models.iter_mut().for_each(|model| model.precision = precision.or(model.precision));
         return models;
     }

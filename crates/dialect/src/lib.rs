@@ -12,9 +12,11 @@ mod decimal;
 mod form;
 mod labels;
 mod read;
+mod retry_after;
 mod trouble;
 mod upstream;
 
+pub mod anthropic;
 pub mod aws;
 pub mod google;
 pub mod openai;

@@ -275,6 +275,17 @@ impl ChatMessage {
     }
 }
 
+impl Chat {
+    /// Returns the definitions that a chat template shall print: none where no tool may be called, for a model that sees no
+    /// tools calls none.
+    pub fn shown_tools(&self) -> Vec<Value> {
+        match self.tool_choice {
+            ToolChoice::None => Vec::new(),
+            _ => self.tools.iter().map(Tool::to_openai).collect(),
+        }
+    }
+}
+
 impl Part {
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into(), cache: None }

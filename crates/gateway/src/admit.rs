@@ -4,20 +4,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use domain::{RequestId, Usage, UsageEnd, UsageSource};
+use domain::{ModelName, RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{
-    Amount, EndOutcome, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, Release, ReleaseReason,
-    Settlement, Shortage, Standing, Timestamp,
+    Amount, Circumstances, EndOutcome, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, Release,
+    ReleaseReason, Settlement, Shortage, Standing, TaskPath, Timestamp,
 };
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::events;
-use crate::guard::Order;
 use crate::metrics::LevelGuard;
 use crate::refusal::Refusal;
 use crate::spool::{Spool, SpooledEnd};
+use crate::who::Caller;
 
 /// A place among the requests under way, held until this is dropped.
 pub struct Place(#[expect(dead_code, reason = "its drop is its purpose")] OwnedSemaphorePermit);
@@ -65,21 +65,37 @@ impl Drop for OpenHold {
     }
 }
 
-/// Books what the order may use, durably; fails closed, because what is not booked is not started.
-pub async fn hold(app: &Arc<App>, request: &RequestId, order: &Order) -> Result<OpenHold, NoHold> {
-    let (account, model) = (&order.caller.account, &order.model.name);
-    let learned = app.estimates.output_tokens(account, model).unwrap_or(app.limits.hold_output_tokens);
-    let estimate = order.estimate(learned);
-    match hold_of(app, request, order, estimate).await {
+/// What a request may use, and on whose account.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The request's name, or that of one attempt at it: each attempt that may cost something is booked by itself.
+    pub request: RequestId,
+    pub caller: Caller,
+    pub task: Option<TaskPath>,
+    pub end_user: Option<String>,
+    pub model: ModelName,
+    pub way: Circumstances,
+    pub estimate: Usage,
+}
+
+/// Books what the claim may use, durably; fails closed, because what is not booked is not started.
+pub async fn hold(app: &Arc<App>, claim: &Claim) -> Result<OpenHold, NoHold> {
+    let estimate = claim.estimate;
+    match hold_of(app, claim, estimate).await {
         // What is left may be enough for the beginning of an answer: its hold grows as far as it can.
         Err(NoHold::Short(shortage))
             if shortage.remaining > Amount(0) && estimate.output > SHRUNK_TOKENS_MIN =>
         {
             let shrunk = Usage { output: (estimate.output / 4).max(SHRUNK_TOKENS_MIN), ..estimate };
-            hold_of(app, request, order, shrunk).await
+            hold_of(app, claim, shrunk).await
         }
         outcome => outcome,
     }
+}
+
+/// Returns how many tokens of answer to hold at first.
+pub fn expected_output(app: &App, caller: &Caller, model: &ModelName) -> u32 {
+    app.estimates.output_tokens(&caller.account, model).unwrap_or(app.limits.hold_output_tokens)
 }
 
 /// A hold for fewer tokens of answer than this is not worth its prompt.
@@ -102,17 +118,14 @@ impl NoHold {
     }
 }
 
-async fn hold_of(
-    app: &Arc<App>,
-    request: &RequestId,
-    order: &Order,
-    estimate: Usage,
-) -> Result<OpenHold, NoHold> {
+async fn hold_of(app: &Arc<App>, claim: &Claim, estimate: Usage) -> Result<OpenHold, NoHold> {
+    let Claim { request, caller, task, end_user, model, way, .. } = claim;
     let hold = Hold {
-        task: order.task.as_ref().map(|turn| turn.path.clone()),
-        key: order.caller.key.as_ref().map(|key| key.id.clone()),
-        end_user: order.ask.user.clone(),
-        ..Hold::new(request.clone(), order.caller.account.clone(), order.model.name.clone(), estimate, now())
+        task: task.clone(),
+        key: caller.key.as_ref().map(|key| key.id.clone()),
+        end_user: end_user.clone(),
+        circumstances: way.clone(),
+        ..Hold::new(request.clone(), caller.account.clone(), model.clone(), estimate, now())
     };
     let mut open = OpenHold {
         app: app.clone(),
@@ -226,9 +239,14 @@ async fn grow_in_ledger(app: &App, hold: Hold) -> Growth {
 }
 
 impl OpenHold {
+    /// Returns what the request is held and will be booked as.
+    pub fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
     /// Books what was used; durable on `Ok`. On an error the call is tried again behind the caller's back.
-    pub async fn settle(self, usage: Usage, end: UsageEnd) -> Result<(), Refusal> {
-        self.end(Ending::Settle(usage, end)).await
+    pub async fn settle(self, usage: Usage, end: UsageEnd, source: UsageSource) -> Result<(), Refusal> {
+        self.end(Ending::Settle(usage, end, source)).await
     }
 
     /// Gives the hold back, because nothing was used.
@@ -319,7 +337,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy)]
 enum Ending {
-    Settle(Usage, UsageEnd),
+    Settle(Usage, UsageEnd, UsageSource),
     Release(ReleaseReason),
 }
 
@@ -327,8 +345,7 @@ impl Ending {
     async fn book(&self, journal: &Journal, request: &RequestId) -> Result<EndOutcome, LedgerError> {
         let (request, at) = (request.clone(), now());
         match *self {
-            Self::Settle(usage, end) => {
-                let source = UsageSource::Measured;
+            Self::Settle(usage, end, source) => {
                 journal.settle(Settlement { request, usage, end, source, at }).await
             }
             Self::Release(reason) => journal.release(Release { request, reason, at }).await,
@@ -337,7 +354,7 @@ impl Ending {
     fn spooled(&self) -> SpooledEnd {
         let at = now();
         match *self {
-            Self::Settle(usage, end) => SpooledEnd::Settled { usage, end, source: UsageSource::Measured, at },
+            Self::Settle(usage, end, source) => SpooledEnd::Settled { usage, end, source, at },
             Self::Release(reason) => SpooledEnd::Released { reason, at },
         }
     }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use domain::{ModelName, RequestId, Sampling};
-use ledger::{Circumstances, Journal, Region};
+use fleet::WarmIndex;
+use ledger::{Journal, Region};
+use parking_lot::Mutex;
 use text::TextModel;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +17,10 @@ use crate::breaker::Breaker;
 use crate::estimate::Estimates;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::prices::Prices;
 use crate::router::Route;
 use crate::spool::Spool;
+use crate::supply::{Clock, Supply};
 use crate::task::Tasks;
 use crate::task::policy::TaskPolicy;
 use crate::upstream::LocalUpstream;
@@ -44,11 +49,18 @@ pub enum AppError {
 
 /// Everything that requests share. Prices are not here: the ledger has them, by model name.
 pub struct App {
+    /// Engines of our own.
     pub(crate) models: Vec<Arc<ServedModel>>,
+    /// All that can answer: those engines, and what providers offer.
+    pub(crate) supply: ArcSwap<Supply>,
+    pub(crate) clock: Clock,
+    pub(crate) prices: Prices,
+    /// Which units have seen the beginning of which prompts.
+    pub(crate) warm: Mutex<WarmIndex>,
+    /// Drawn once: nobody outside can write prompts that collide in the index above.
+    pub(crate) prefix_secret: u64,
     /// Routes of other rooms, behind the same door.
     pub(crate) mounted: Vec<Route>,
-    /// How this server answers: by its own engines, and in a region, if it was told which.
-    pub(crate) way: Circumstances,
     pub(crate) journal: Journal,
     pub(crate) keys_policy: KeysPolicy,
     pub(crate) keys: Arc<KeyCache>,
@@ -87,10 +99,15 @@ impl App {
         check_names(&models)?;
         let measured: Vec<_> =
             models.iter().map(|model| (model.name.to_string(), model.upstream.clone())).collect();
+        let models: Vec<_> = models.into_iter().map(Arc::new).collect();
         Ok(App {
-            models: models.into_iter().map(Arc::new).collect(),
+            supply: ArcSwap::from_pointee(Supply::of_engines(&models, None)),
+            clock: Clock::default(),
+            prices: Prices::default(),
+            warm: Mutex::new(WarmIndex::with_bytes(limits.warm_index_bytes)),
+            prefix_secret: rand::random(),
+            models,
             mounted: Vec::new(),
-            way: Circumstances::default(),
             journal,
             keys_policy,
             keys: Arc::new(KeyCache::new(&limits)),
@@ -117,9 +134,26 @@ impl App {
     }
 
     /// Returns the app of a server that stands in this region, for keys that are narrowed to some.
-    pub fn in_region(mut self, region: Option<Region>) -> App {
-        self.way.region = region;
+    pub fn in_region(self, region: Option<Region>) -> App {
+        self.supply.store(Arc::new(Supply::of_engines(&self.models, region.as_ref())));
         self
+    }
+
+    /// Replaces all that can answer. Requests under way go on with what they began with; what was learned of units that stay
+    /// is kept.
+    pub fn replace_supply(&self, supply: Supply) {
+        let before = self.supply.load_full();
+        self.supply.store(Arc::new(supply.learning_from(&before)));
+    }
+
+    /// Returns the engines of our own, to be put into a supply.
+    pub fn engines(&self) -> &[Arc<ServedModel>] {
+        &self.models
+    }
+
+    /// Keeps the prices that choices are made by as fresh as the book's; for ever, beside the server.
+    pub async fn keep_prices_fresh(&self) {
+        self.prices.keep_fresh(&self.journal).await;
     }
 
     /// Returns the app with what its operator lets agents do.
@@ -144,12 +178,6 @@ impl App {
     /// Whether this request's hold will still be ended by whoever opened it: what a sweep of forgotten holds must spare.
     pub fn is_alive(&self, request: &RequestId) -> bool {
         self.holds.contains(request) || self.spool.as_ref().is_some_and(|spool| spool.contains(request))
-    }
-}
-
-impl ServedModel {
-    pub(crate) fn answers_to(&self, name: &ModelName) -> bool {
-        self.name == *name || self.aliases.contains(name)
     }
 }
 

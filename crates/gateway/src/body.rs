@@ -35,6 +35,11 @@ pub async fn read<'a>(app: &'a App, headers: &HeaderMap, body: Body) -> Result<W
 }
 
 impl WholeBody<'_> {
+    /// Returns the bytes as they came.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
     /// Returns what `read` makes of the bytes: large bodies are understood on a thread that may block.
     pub async fn understood<T: Send + 'static>(
         self,

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use domain::{Account, ModelName};
 use parking_lot::Mutex;
 
+use crate::needs::BYTES_PER_TOKEN;
+
 /// Accounts' histograms that are kept, 100 bytes each and their names; past this they are learned anew.
 const KNOWN_MAX: usize = 10_000;
 /// Fewer answers than this say little.
@@ -18,11 +20,18 @@ const ANSWERS_MAX: u32 = 1_000;
 /// Bucket `i` holds lengths below 2^i: up to half a billion tokens.
 const BUCKETS: usize = 30;
 
+/// Prompts shorter than this say little of how many bytes a token has.
+const LEARNED_BYTES_MIN: u64 = 256;
+/// How far one prompt moves what is believed.
+const LEARNED_SHARE: f64 = 0.1;
+
 #[derive(Default)]
 pub struct Estimates(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
+    /// As many as there are models.
+    bytes_per_token: HashMap<ModelName, f64>,
     of_accounts: HashMap<(Account, ModelName), Histogram>,
     /// As many as there are models.
     of_models: HashMap<ModelName, Histogram>,
@@ -41,6 +50,22 @@ impl Estimates {
         let of_account = known.of_accounts.get(&(account.clone(), model.clone()));
         let of_model = || known.of_models.get(model).and_then(Histogram::nine_of_ten);
         of_account.and_then(Histogram::nine_of_ten).or_else(of_model)
+    }
+
+    /// Returns how many bytes of prompt make a token for this model, as far as its upstream has said.
+    pub fn bytes_per_token(&self, model: &ModelName) -> f64 {
+        self.0.lock().bytes_per_token.get(model).copied().unwrap_or(BYTES_PER_TOKEN)
+    }
+
+    /// Learns from what an upstream counted. Short prompts are mostly frame, and say little.
+    pub fn learn_input(&self, model: &ModelName, bytes: u64, tokens: u64) {
+        if bytes < LEARNED_BYTES_MIN || tokens == 0 {
+            return;
+        }
+        let seen = (bytes as f64 / tokens as f64).clamp(1.0, 8.0);
+        let mut known = self.0.lock();
+        let ratio = known.bytes_per_token.entry(model.clone()).or_insert(BYTES_PER_TOKEN);
+        *ratio += LEARNED_SHARE * (seen - *ratio);
     }
 
     /// Learns from an answer that ended by itself. One that was cut says nothing of how long it would have been.

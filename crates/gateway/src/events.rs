@@ -100,6 +100,35 @@ impl LedgerFailed<'_> {
     }
 }
 
+/// An upstream failed in the middle of an answer: the client hears of it, because nothing can be taken back.
+pub struct UpstreamBroke<'a> {
+    pub request: &'a str,
+    pub provider: &'a str,
+    pub failure: &'a dyn Display,
+}
+
+impl UpstreamBroke<'_> {
+    pub fn emit(self) {
+        let Self { request, provider, failure } = self;
+        tracing::warn!(request, provider, %failure, "an upstream broke off its answer");
+    }
+}
+
+/// An upstream gave no answer; somebody else may be asked.
+pub struct UpstreamFailed<'a> {
+    pub request: &'a str,
+    pub unit: &'a str,
+    pub attempt: usize,
+    pub failure: &'a dyn Display,
+}
+
+impl UpstreamFailed<'_> {
+    pub fn emit(self) {
+        let Self { request, unit, attempt, failure } = self;
+        tracing::warn!(request, unit, attempt, %failure, "a unit gave no answer");
+    }
+}
+
 /// From here on requests are served that are not in the book yet.
 pub struct SpoolBegan<'a> {
     pub path: &'a Path,

@@ -3,24 +3,27 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use dialect::BadRequest;
-use domain::{Ask, Input, Priority, Prompt, RequestId, Sampling, Tokens, Usage, Work, WorkKey};
+use dialect::{BadRequest, Form};
+use domain::{Ask, Chat, Input, Part, Priority, Prompt, RequestId, Sampling, Tokens, Usage, Work, WorkKey};
 use http::header::{HeaderName, HeaderValue};
+use ledger::Circumstances;
 use text::PromptError;
 
 use crate::app::{App, ServedModel};
 use crate::refusal::Refusal;
-use crate::reply::Surface;
 use crate::task::Turn;
 use crate::who::Caller;
 
 /// A request that can be done: everything about it is decided but who does it and when.
 pub struct Order {
-    pub surface: Surface,
+    pub form: Arc<dyn Form>,
     pub model: Arc<ServedModel>,
+    pub way: Circumstances,
     pub caller: Caller,
     pub priority: Priority,
     pub ask: Ask,
+    /// The ask's wish, over the model's defaults.
+    pub sampling: Sampling,
     pub prompts: Vec<OrderedPrompt>,
     /// Its place in the task that it belongs to.
     pub task: Option<Turn>,
@@ -39,9 +42,12 @@ pub struct OrderedPrompt {
 }
 
 /// What the endpoint has read.
+#[derive(Clone)]
 pub struct Draft {
-    pub surface: Surface,
+    pub form: Arc<dyn Form>,
     pub model: Arc<ServedModel>,
+    /// How it will be served, as far as its price depends on it.
+    pub way: Circumstances,
     pub caller: Caller,
     pub priority: Priority,
     pub ask: Ask,
@@ -51,9 +57,10 @@ pub struct Draft {
 
 /// Returns the order, or what about it cannot be done.
 pub async fn check(app: &App, draft: Draft) -> Result<Order, Refusal> {
-    let Draft { surface, model, caller, priority, ask, task, ignored } = draft;
+    let Draft { form, model, way, caller, priority, ask, task, ignored } = draft;
+    let sampling = ask.sampling.over(&model.sampling_defaults);
     check_works(app, &ask)?;
-    check_bias(&model, &ask.sampling)?;
+    check_bias(&model, &sampling)?;
     let created = unix_seconds();
     let (text, bytes) = (model.text.clone(), input_bytes(&ask.input));
     check_bytes(app, bytes)?;
@@ -70,7 +77,8 @@ pub async fn check(app: &App, draft: Draft) -> Result<Order, Refusal> {
         Ok(OrderedPrompt { tokens, text: prompt.text, max_output_tokens })
     });
     let prompts = prompts.collect::<Result<Vec<_>, Refusal>>()?;
-    Ok(Order { surface, model, caller, priority, ask, prompts, task, ignored, created, notes: Vec::new() })
+    let notes = Vec::new();
+    Ok(Order { form, model, way, caller, priority, ask, sampling, prompts, task, ignored, created, notes })
 }
 
 /// Refuses a text that is too long to be looked at.
@@ -122,12 +130,6 @@ impl Order {
         self.estimate(u32::MAX).output
     }
 
-    /// Returns the same request, to be checked for another model.
-    pub fn redrafted(self, model: Arc<ServedModel>) -> Draft {
-        let Self { surface, caller, priority, ask, task, ignored, .. } = self;
-        Draft { surface, model, caller, priority, ask, task, ignored }
-    }
-
     /// Returns what is held for it: prompts exactly, answers modestly.
     pub fn estimate(&self, output_tokens_max: u32) -> Usage {
         let output = |prompt: &OrderedPrompt| u64::from(prompt.max_output_tokens.min(output_tokens_max));
@@ -144,7 +146,7 @@ impl Order {
 
     fn work(&self, request: &RequestId, choice: usize) -> Work {
         let prompt = self.prompt_of(choice);
-        let mut sampling = self.ask.sampling.clone();
+        let mut sampling = self.sampling.clone();
         // Choices of one prompt shall differ though their request names one seed.
         let place = choice as u64 % u64::from(self.ask.choices);
         sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(place));
@@ -163,19 +165,27 @@ impl Order {
 
     /// Returns the headers that only a good answer carries.
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
-        const IGNORED_BYTES_MAX: usize = 512;
-        let mut ignored = self.ignored.join(", ");
-        ignored.truncate(ignored.floor_char_boundary(IGNORED_BYTES_MAX));
-        let value = HeaderValue::from_str(&ignored).ok().filter(|_| !ignored.is_empty());
-        let ignored = value.map(|value| (HeaderName::from_static("x-baseload-ignored-fields"), value));
-        let task = self.task.iter().flat_map(Turn::headers);
-        ignored.into_iter().chain(task).chain(self.notes.iter().cloned()).collect()
+        headers(&self.ignored, self.task.as_ref(), self.notes.clone())
     }
+}
+
+/// Returns the headers that only a good answer carries: what had no effect, how its task stands, and what else is to be noted.
+pub fn headers(
+    ignored: &[String],
+    task: Option<&Turn>,
+    notes: Vec<(HeaderName, HeaderValue)>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    const IGNORED_BYTES_MAX: usize = 512;
+    let mut ignored = ignored.join(", ");
+    ignored.truncate(ignored.floor_char_boundary(IGNORED_BYTES_MAX));
+    let value = HeaderValue::from_str(&ignored).ok().filter(|_| !ignored.is_empty());
+    let ignored = value.map(|value| (HeaderName::from_static("x-baseload-ignored-fields"), value));
+    ignored.into_iter().chain(task.into_iter().flat_map(Turn::headers)).chain(notes).collect()
 }
 
 fn check_works(app: &App, ask: &Ask) -> Result<(), Refusal> {
     let prompts = match &ask.input {
-        Input::Chat { .. } => 1,
+        Input::Chat(_) => 1,
         Input::Completion(prompts) => prompts.len(),
     };
     let (works, limit) = (prompts.saturating_mul(ask.choices as usize), app.limits.works_per_request);
@@ -212,7 +222,7 @@ fn fit(model: &ServedModel, prompt_tokens: usize, asked: Option<u32>) -> Result<
 
 fn prompt_param(input: &Input) -> &'static str {
     match input {
-        Input::Chat { .. } => "messages",
+        Input::Chat(_) => "messages",
         Input::Completion(_) => "prompt",
     }
 }
@@ -220,17 +230,21 @@ fn prompt_param(input: &Input) -> &'static str {
 /// Returns how much there is to tokenize; tool definitions count as the text that a template makes of them.
 pub fn input_bytes(input: &Input) -> usize {
     match input {
-        Input::Chat { messages, tools, .. } => {
-            let messages = messages.iter().map(|message| {
-                let calls = message.tool_calls.iter().map(|call| call.name.len() + call.arguments.len());
-                message.content.len()
-                    + message.reasoning.as_ref().map_or(0, String::len)
-                    + calls.sum::<usize>()
-            });
-            messages.sum::<usize>() + tools.iter().map(|tool| tool.to_string().len()).sum::<usize>()
-        }
+        Input::Chat(chat) => chat_bytes(chat),
         Input::Completion(prompts) => prompts.iter().map(prompt_bytes).sum(),
     }
+}
+
+/// Media count as nothing: they are not tokenized here.
+pub fn chat_bytes(chat: &Chat) -> usize {
+    let part = |part: &Part| match part {
+        Part::Text { text, .. } | Part::Refusal(text) | Part::SealedReasoning(text) => text.len(),
+        Part::Reasoning(reasoning) => reasoning.text.len(),
+        Part::ToolCall(call) => call.name.len() + call.arguments.len(),
+        Part::Media(_) => 0,
+    };
+    let messages = chat.messages.iter().flat_map(|message| &message.parts).map(part);
+    messages.sum::<usize>() + chat.tools.iter().map(|tool| tool.to_openai().to_string().len()).sum::<usize>()
 }
 
 fn prompt_bytes(prompt: &Prompt) -> usize {

@@ -14,6 +14,7 @@ mod admit;
 mod app;
 mod body;
 mod breaker;
+pub mod decisions;
 mod endpoints;
 mod estimate;
 mod events;
@@ -21,7 +22,10 @@ mod guard;
 mod keeping;
 mod limits;
 mod metrics;
+mod needs;
+mod passage;
 mod place;
+mod prices;
 mod pulse;
 mod refusal;
 mod reply;
@@ -29,6 +33,7 @@ mod router;
 mod server;
 mod spool;
 mod standing;
+mod supply;
 mod task;
 mod upstream;
 mod visit;
@@ -40,9 +45,15 @@ pub use limits::Limits;
 pub use router::{Admission, Route, build as router, routes};
 pub use server::serve;
 pub use spool::{Spool, SpoolBounds, SpoolError};
+pub use supply::{
+    CacheRule, CacheShare, ResidencyRule, Route as SupplyRoute, RouteRules, Supply, SupplyUnit, UnitKind,
+};
 pub use task::budget::TaskBudget;
 pub use task::loops::Patience;
 pub use task::policy::{LoopDeed, LoopPolicy, TaskPolicy};
 pub use task::stage::Thresholds;
-pub use upstream::{Inbox, LocalUpstream, Outbox, exchange};
+pub use upstream::{
+    Auth, GoogleAccount, HttpProvider, HttpSettings, Inbox, LocalUpstream, OnCancel, Outbox, Paths, Secret, SettingsError,
+    Timeouts, exchange,
+};
 pub use who::{KeysPolicy, LOCAL_ACCOUNT};

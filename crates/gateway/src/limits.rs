@@ -34,6 +34,8 @@ pub struct Limits {
     pub prompt_bytes: usize,
     /// Shorter texts are tokenized where they are read, about a millisecond; longer ones on a thread that may block.
     pub tokenize_inline_bytes: usize,
+    /// Memory that remembers which units have seen which prompts. 16 MiB: about 600,000 blocks of 1 KiB of prompt.
+    pub warm_index_bytes: usize,
     /// Long texts that are understood or tokenized at once, because each takes a core from the engine. 2.
     pub tokenizers: usize,
     /// Generations under way at once, queued ones included. 1,024: beyond the engine's own queue, waiting has no purpose.
@@ -83,6 +85,7 @@ impl Default for Limits {
             parse_inline_bytes: 64 << 10,
             prompt_bytes: 4 * MIB,
             tokenize_inline_bytes: 4 << 10,
+            warm_index_bytes: 16 << 20,
             tokenizers: 2,
             requests: 1_024,
             works_per_request: 128,

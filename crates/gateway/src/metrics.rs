@@ -3,11 +3,13 @@
 //! Everything counts by atomics while requests run; a scrape only reads them, asks each engine once for its status, and
 //! prints. Labels come from closed sets (routes, statuses, reasons, the models served), so the output has a bound.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::EngineStatus;
+use parking_lot::RwLock;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -36,7 +38,9 @@ pub struct Metrics {
     pub holds_open: Level,
     pub spooled: Counter,
     pub spool_waiting: Gauge,
-    by_model: Vec<(String, ModelMetrics)>,
+    /// As many as there are models that were asked.
+    by_model: RwLock<HashMap<String, ModelMetrics>>,
+    families: ModelFamilies,
 }
 
 /// What is measured of each model, found once and kept.
@@ -93,7 +97,7 @@ struct FinishLabels {
 impl Metrics {
     pub fn new(models: &[(String, Arc<LocalUpstream>)]) -> Self {
         let mut registry = Registry::default();
-        let mut by_model = ModelFamilies::register(&mut registry);
+        let families = ModelFamilies::register(&mut registry);
         let metrics = Self {
             requests: Family::default(),
             refusals: Family::default(),
@@ -105,7 +109,12 @@ impl Metrics {
             holds_open: Level::default(),
             spooled: Counter::default(),
             spool_waiting: Gauge::default(),
-            by_model: models.iter().map(|(name, _)| (name.clone(), by_model.of(name))).collect(),
+            by_model: models
+                .iter()
+                .map(|(name, _)| (name.clone(), families.of(name)))
+                .collect::<HashMap<_, _>>()
+                .into(),
+            families,
             registry: Registry::default(),
         };
         metrics.register(&mut registry);
@@ -154,9 +163,11 @@ impl Metrics {
         text
     }
 
-    pub fn model(&self, name: &str) -> &ModelMetrics {
-        let found = self.by_model.iter().find(|(known, _)| known == name);
-        &found.expect("every model served is measured").1
+    pub fn model(&self, name: &str) -> ModelMetrics {
+        if let Some(found) = self.by_model.read().get(name) {
+            return found.clone();
+        }
+        self.by_model.write().entry(name.to_owned()).or_insert_with(|| self.families.of(name)).clone()
     }
 
     pub fn answered(&self, route: &str, status: u16) {
@@ -268,7 +279,7 @@ impl ModelFamilies {
         families
     }
 
-    fn of(&mut self, model_name: &str) -> ModelMetrics {
+    fn of(&self, model_name: &str) -> ModelMetrics {
         let labels = ModelLabels { model_name: model_name.to_owned() };
         let of = |family: &Histograms| family.get_or_create(&labels).clone();
         ModelMetrics {

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use dialect::BadRequest;
-use dialect::openai::{ErrorBody, ErrorType};
+use dialect::{BadRequest, FaultKind, Trouble, TroubleKind, openai};
 use domain::{Account, ModelName, SubmitError};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
@@ -54,6 +53,18 @@ pub enum Refusal {
          choose another model"
     )]
     Unpriced { model: ModelName, limit: String },
+    /// What the operator allows leaves nobody.
+    #[error("nobody may answer a request for {model}: {why}")]
+    NobodyMay { model: ModelName, why: String },
+    #[error("nobody can answer a request for {model} now: {why}; try again")]
+    NobodyCan { model: ModelName, why: String, retry_after: Duration },
+    /// The last upstream that was tried, in its own words.
+    #[error("{unit} could not answer: {why}")]
+    UpstreamFailed { unit: String, why: String, fault: Option<FaultKind>, retry_after: Option<Duration> },
+    #[error("the upstream broke off in the middle of its answer: {why}")]
+    UpstreamBroke { why: String },
+    #[error("a limit has no room for the rest of this answer")]
+    BudgetEnded,
     /// In the middle of an answer that cannot be ended well.
     #[error("the hold of this request was ended by somebody else, or the ledger does not answer; try again")]
     HoldLost { retry_after: Duration },
@@ -135,6 +146,11 @@ impl Refusal {
             }
             Self::LimitReached { .. } => "rate_limit_exceeded",
             Self::Unpriced { .. } => "unpriced_model",
+            Self::NobodyMay { .. } => "no_unit_allowed",
+            Self::NobodyCan { .. } => "no_unit_available",
+            Self::UpstreamFailed { fault, .. } => upstream_code(*fault),
+            Self::UpstreamBroke { .. } => "upstream_broke",
+            Self::BudgetEnded => "budget_exhausted",
             Self::HoldLost { .. } => "hold_lost",
             Self::ModelUnknown { .. } => "model_not_found",
             Self::ContextOverflow { .. } => "context_length_exceeded",
@@ -172,13 +188,18 @@ impl Refusal {
             Self::AccountClosed { .. }
             | Self::NotAllowed { .. }
             | Self::TaskNotYours { .. }
+            | Self::NobodyMay { .. }
             | Self::TaskEnded { .. } => StatusCode::FORBIDDEN,
+            Self::UpstreamFailed { fault, .. } => upstream_status(*fault),
+            Self::UpstreamBroke { .. } => StatusCode::BAD_GATEWAY,
+            Self::BudgetEnded => StatusCode::TOO_MANY_REQUESTS,
             Self::RequestsFull { .. } | Self::QueueFull { .. } | Self::LimitReached { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::BodiesFull { .. }
             | Self::Draining { .. }
             | Self::EngineDown { .. }
+            | Self::NobodyCan { .. }
             | Self::LedgerUnavailable { .. }
             | Self::HoldLost { .. }
             | Self::NotBooked { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -187,15 +208,17 @@ impl Refusal {
         }
     }
 
-    fn kind(&self) -> ErrorType {
+    fn kind(&self) -> TroubleKind {
         match self.status() {
-            StatusCode::UNAUTHORIZED => ErrorType::AuthenticationError,
-            StatusCode::FORBIDDEN => ErrorType::PermissionError,
-            StatusCode::TOO_MANY_REQUESTS => ErrorType::RateLimitError,
-            StatusCode::SERVICE_UNAVAILABLE => ErrorType::ServiceUnavailableError,
-            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => ErrorType::TimeoutError,
-            StatusCode::INTERNAL_SERVER_ERROR => ErrorType::ServerError,
-            _ => ErrorType::InvalidRequestError,
+            StatusCode::PAYLOAD_TOO_LARGE => TroubleKind::RequestTooLarge,
+            StatusCode::UNAUTHORIZED => TroubleKind::AuthenticationError,
+            StatusCode::FORBIDDEN => TroubleKind::PermissionError,
+            StatusCode::TOO_MANY_REQUESTS => TroubleKind::RateLimitError,
+            StatusCode::SERVICE_UNAVAILABLE => TroubleKind::ServiceUnavailableError,
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => TroubleKind::TimeoutError,
+            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::BAD_GATEWAY => TroubleKind::ServerError,
+            StatusCode::NOT_FOUND => TroubleKind::NotFoundError,
+            _ => TroubleKind::InvalidRequestError,
         }
     }
 
@@ -207,7 +230,9 @@ impl Refusal {
             | Self::Draining { retry_after }
             | Self::LedgerUnavailable { retry_after }
             | Self::HoldLost { retry_after }
+            | Self::NobodyCan { retry_after, .. }
             | Self::NotBooked { retry_after } => Some(*retry_after),
+            Self::UpstreamFailed { retry_after, .. } => *retry_after,
             Self::LimitReached { shortage, now } => {
                 let wait = shortage.resets_at?.millis().saturating_sub(now.millis()).max(1);
                 Some(Duration::from_millis(wait.unsigned_abs()))
@@ -225,11 +250,11 @@ impl Refusal {
     }
 
     /// Returns what the client reads: the body of a refusal, or the last event of a stream that ends badly.
-    pub fn error_body(&self) -> ErrorBody {
+    pub fn trouble(&self) -> Trouble {
         if let Self::BadRequest(bad) = self {
-            return ErrorBody::from(bad.clone());
+            return Trouble::from(bad.clone());
         }
-        let body = ErrorBody::new(self.kind(), self.to_string()).code(self.code());
+        let body = Trouble::new(self.kind(), self.to_string()).code(self.code());
         match self {
             Self::ModelUnknown { .. } | Self::NotAllowed { lack: Lack::Scope(ScopeKind::Model), .. } => {
                 body.param("model")
@@ -241,7 +266,7 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.error_body().to_json()));
+        let mut response = Response::new(Body::from(openai::error_to_json(&self.trouble())));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -259,7 +284,7 @@ impl IntoResponse for Refusal {
             let is_soon = self.retry_after().is_some_and(|wait| wait <= WORTH_REPEATING);
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if is_soon { "true" } else { "false" }));
         }
-        if self.kind() == ErrorType::AuthenticationError {
+        if self.kind() == TroubleKind::AuthenticationError {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.leaves_body_unread() {
@@ -292,6 +317,37 @@ fn shortage_standing(shortage: &Shortage) -> Standing {
     let Shortage { limit, subject, needed: _, remaining, resets_at } = shortage.clone();
     let (spent, held) = (Amount(0), Amount(0));
     Standing { limit, subject, window_start: Timestamp::default(), resets_at, spent, held, remaining }
+}
+
+/// Returns the word for what an upstream said; OpenAI's own where it has one.
+fn upstream_code(fault: Option<FaultKind>) -> &'static str {
+    match fault {
+        Some(FaultKind::BadRequest) => "upstream_refused_request",
+        Some(FaultKind::ContextOverflow) => "context_length_exceeded",
+        Some(FaultKind::ContentFiltered) => "content_filter",
+        Some(FaultKind::RateLimited) => "upstream_rate_limited",
+        Some(FaultKind::QuotaExhausted) => "upstream_quota_exhausted",
+        Some(FaultKind::Credentials) => "upstream_credentials",
+        Some(FaultKind::UnknownModel) => "upstream_model_unknown",
+        Some(FaultKind::Timeout) => "upstream_timeout",
+        Some(FaultKind::Overloaded | FaultKind::Server) | None => "upstream_failed",
+    }
+}
+
+/// Our own credentials and model names are ours to mend: to the client they are a gateway that does not work.
+fn upstream_status(fault: Option<FaultKind>) -> StatusCode {
+    match fault {
+        Some(FaultKind::BadRequest | FaultKind::ContextOverflow | FaultKind::ContentFiltered) => {
+            StatusCode::BAD_REQUEST
+        }
+        Some(FaultKind::RateLimited) => StatusCode::TOO_MANY_REQUESTS,
+        Some(FaultKind::Overloaded) => StatusCode::SERVICE_UNAVAILABLE,
+        Some(FaultKind::Timeout) => StatusCode::GATEWAY_TIMEOUT,
+        Some(
+            FaultKind::QuotaExhausted | FaultKind::Credentials | FaultKind::UnknownModel | FaultKind::Server,
+        )
+        | None => StatusCode::BAD_GATEWAY,
+    }
 }
 
 /// Travels with a refusal's response to the access log and the metrics.

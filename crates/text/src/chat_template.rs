@@ -133,17 +133,18 @@ impl ChatTemplate {
         };
         let mut fields = Map::new();
         fields.insert("role".to_owned(), role.as_str().into());
-        fields.insert("content".to_owned(), message.content.clone().into());
+        fields.insert("content".to_owned(), message.text().into());
         if let Some(name) = &message.name {
             fields.insert("name".to_owned(), name.clone().into());
         }
-        if let Some(reasoning) = &message.reasoning {
+        if let Some(reasoning) = message.reasoning() {
             // Templates differ in what they call it.
             fields.insert("reasoning_content".to_owned(), reasoning.clone().into());
-            fields.insert("thinking".to_owned(), reasoning.clone().into());
+            fields.insert("thinking".to_owned(), reasoning.into());
         }
-        if !message.tool_calls.is_empty() {
-            fields.insert("tool_calls".to_owned(), message.tool_calls.iter().map(tool_call).collect());
+        let calls: Vec<Value> = message.tool_calls().map(tool_call).collect();
+        if !calls.is_empty() {
+            fields.insert("tool_calls".to_owned(), calls.into());
         }
         if let Some(id) = &message.tool_call_id {
             fields.insert("tool_call_id".to_owned(), id.clone().into());
@@ -239,14 +240,7 @@ mod tests {
     use super::*;
 
     fn user(content: &str) -> ChatMessage {
-        ChatMessage {
-            role: Role::User,
-            content: content.to_owned(),
-            name: None,
-            reasoning: None,
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-        }
+        ChatMessage::of_text(Role::User, content)
     }
     fn render(source: &str) -> Result<String, TemplateError> {
         let messages = [user("hi"), ChatMessage { role: Role::Developer, ..user("rules") }];

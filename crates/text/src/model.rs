@@ -127,10 +127,14 @@ impl TextModel {
     /// Returns the text and tokens of each prompt in `input` (a chat is one), asking for an answer.
     pub fn prompts(&self, input: &Input, now_seconds: i64) -> Result<Vec<ChatPrompt>, PromptError> {
         match input {
-            Input::Chat { messages, tools, template_variables } => {
-                let variables = template_variables;
-                let input =
-                    RenderInput { messages, tools, variables, add_generation_prompt: true, now_seconds };
+            Input::Chat(chat) => {
+                let input = RenderInput {
+                    messages: &chat.messages,
+                    tools: &chat.shown_tools(),
+                    variables: &chat.template_variables,
+                    add_generation_prompt: true,
+                    now_seconds,
+                };
                 Ok(vec![self.chat_prompt(&input)?])
             }
             Input::Completion(prompts) => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use domain::{ChatMessage, Input, Prompt, Role, ToolCall};
+use domain::{Chat, ChatMessage, Input, Part, Prompt, Reasoning, Role, Tool, ToolCall};
 use text::{AnswerPart, ChatTemplate, PromptError, RenderInput, TemplateError, TextModel};
 
 #[derive(Deserialize)]
@@ -36,14 +36,17 @@ fn message(written: &Value) -> ChatMessage {
         id: call["id"].as_str().unwrap().to_owned(),
         name: call["function"]["name"].as_str().unwrap().to_owned(),
         arguments: call["function"]["arguments"].to_string(),
+        proof: None,
     };
+    let reasoning = |text| Part::Reasoning(Reasoning { text, ..Reasoning::default() });
+    let calls = written["tool_calls"].as_array().into_iter().flatten().map(call).map(Part::ToolCall);
+    let role = role.into_iter().find(|role| written["role"] == role.as_str()).unwrap();
+    let said =
+        text("reasoning_content").map(reasoning).into_iter().chain([Part::text(text("content").unwrap())]);
     ChatMessage {
-        role: role.into_iter().find(|role| written["role"] == role.as_str()).unwrap(),
-        content: text("content").unwrap(),
         name: text("name"),
-        reasoning: text("reasoning_content"),
-        tool_calls: written["tool_calls"].as_array().into_iter().flatten().map(call).collect(),
         tool_call_id: text("tool_call_id"),
+        ..ChatMessage::new(role, said.chain(calls).collect())
     }
 }
 fn template(name: &str) -> ChatTemplate {
@@ -94,9 +97,9 @@ fn folder(name: &str, files: &[(&str, String)]) -> PathBuf {
     }
     folder
 }
-fn chat(tools: Vec<Value>) -> Input {
+fn chat(tools: Vec<Tool>) -> Input {
     let messages = vec![message(&json!({"role": "user", "content": "hi<|im_end|>"}))];
-    Input::Chat { messages, tools, template_variables: Map::new() }
+    Input::Chat(Chat { messages, tools, ..Chat::default() })
 }
 
 #[test]

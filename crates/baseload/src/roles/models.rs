@@ -34,9 +34,13 @@ fn known(args: &ModelsArgs) -> anyhow::Result<()> {
         println!("bundled:{:<30} {:>10}  in the binary", model.name, size(model.bytes()));
     }
     for model in &config.models {
-        let name = model.name.as_ref().map_or(model.path.as_str(), |name| name.as_str());
-        let found = describe(Path::new(&model.path)).unwrap_or_else(|| "not here yet".into());
-        println!("{name:<38} {found}  configured: {}", model.path);
+        let Some(path) = model.path.as_deref() else {
+            println!("{} at {}", model.public_name(), model.provider.as_deref().unwrap_or_default());
+            continue;
+        };
+        let name = model.name.as_ref().map_or(path, |name| name.as_str());
+        let found = describe(Path::new(path)).unwrap_or_else(|| "not here yet".into());
+        println!("{name:<38} {found}  configured: {path}");
     }
     for path in downloads(&hub_cache(&data)) {
         if let Some(found) = describe(&path) {

@@ -134,7 +134,7 @@ impl Process {
             let one = wanted.clone();
             let loaded =
                 tokio::task::spawn_blocking(move || models::load(&one, &settings, &data, &hub)).await??;
-            record_price(&journal, &loaded.name, wanted.price).await?;
+            record_price(&journal, &loaded.name, wanted.price.clone()).await?;
             let (model, engine, line) = start_engine(loaded, &wanted, &config)?;
             served.push(model);
             engines.push(engine);
@@ -182,7 +182,10 @@ impl Process {
         ));
         let replay =
             tokio::spawn(gateway::replay_spooled(self.app.clone(), sweeping.clone().cancelled_owned()));
+        let priced = self.app.clone();
+        let prices = tokio::spawn(async move { priced.keep_prices_fresh().await });
         let served = gateway::serve(self.listener, self.app, stop).await;
+        prices.abort();
         sweeping.cancel();
         sweep.await?;
         beat.await?;

@@ -7,6 +7,8 @@ use domain::Account;
 use ledger::account::ROOT;
 use ledger::{Deed, Journal, KeyId, KeyRecord, Role, Scopes, Timestamp};
 
+use super::configuration::Configuration;
+use super::decisions::DecisionLog;
 use super::error::AdminError;
 
 /// The ledger, and the edge that verbs need. Cheap to clone.
@@ -15,6 +17,10 @@ pub struct Desk {
     pub journal: Journal,
     /// Called after every change of who may come in, so that it holds at once in this process.
     keys_changed: Arc<dyn Fn() + Send + Sync>,
+    /// Where decisions are kept; none where no server runs and none has left any.
+    decisions: Option<Arc<dyn DecisionLog>>,
+    /// What the server was told to do; none where no server runs.
+    configuration: Option<Arc<dyn Fn() -> Configuration + Send + Sync>>,
 }
 
 /// Whoever asks.
@@ -31,7 +37,27 @@ pub struct Actor {
 
 impl Desk {
     pub fn new(journal: Journal) -> Self {
-        Self { journal, keys_changed: Arc::new(|| ()) }
+        Self { journal, keys_changed: Arc::new(|| ()), decisions: None, configuration: None }
+    }
+
+    /// Returns the desk that can tell why requests went where they went.
+    pub fn deciding(self, decisions: Arc<dyn DecisionLog>) -> Self {
+        Self { decisions: Some(decisions), ..self }
+    }
+
+    /// Returns the desk that can tell what its server was told to do.
+    pub fn configured(self, configuration: impl Fn() -> Configuration + Send + Sync + 'static) -> Self {
+        Self { configuration: Some(Arc::new(configuration)), ..self }
+    }
+
+    pub fn decisions(&self) -> Result<Arc<dyn DecisionLog>, AdminError> {
+        let missing = || AdminError::NotFound { what: "log of decisions", name: "of this server".into() };
+        self.decisions.clone().ok_or_else(missing)
+    }
+
+    pub fn configuration(&self) -> Result<Configuration, AdminError> {
+        let missing = || AdminError::NotFound { what: "running server", name: "here".into() };
+        self.configuration.as_ref().map(|configuration| configuration()).ok_or_else(missing)
     }
 
     pub fn telling(self, keys_changed: impl Fn() + Send + Sync + 'static) -> Self {

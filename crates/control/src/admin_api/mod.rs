@@ -4,6 +4,8 @@
 //! OpenAPI document is generated from the handlers' own types, and a test holds it to the table below.
 
 mod accounts;
+mod configuration;
+mod decisions;
 mod desk;
 mod error;
 mod health;
@@ -24,6 +26,11 @@ use utoipa::{Modify, OpenApi};
 
 pub use self::accounts::{
     AccountView, ChangeAccount, CloseAccount, CreateAccount, Kind, ListAccounts, ShowAccount, UpdateAccount,
+};
+pub use self::configuration::{Configuration, RefusedConfiguration, ShowConfiguration};
+pub use self::decisions::{
+    AttemptView, CandidateView, DecisionList, DecisionLog, DecisionQuery, DecisionView, ListDecisions, ShowDecision,
+    VerdictWord,
 };
 pub use self::desk::{Actor, Desk};
 pub use self::error::{AdminError, ErrorBody, ErrorDetail};
@@ -76,6 +83,9 @@ pub fn contents(desk: &Desk) -> Vec<AdminRoute> {
         AdminRoute::of(&post, "/admin/v1/tasks/approve", tasks::approve, desk),
         AdminRoute::of(&post, "/admin/v1/tasks/stop", tasks::stop, desk),
         AdminRoute::of(&get, "/admin/v1/usage", usage::show, desk),
+        AdminRoute::of(&get, "/admin/v1/decisions", decisions::list, desk),
+        AdminRoute::of(&get, "/admin/v1/decisions/{request}", decisions::show, desk),
+        AdminRoute::of(&get, "/admin/v1/configuration", configuration::show, desk),
         AdminRoute::of(&get, "/admin/v1/integrity", health::check, desk),
     ]
 }
@@ -87,7 +97,7 @@ pub fn document() -> String {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Baseload admin API", description = "Accounts, keys, limits, prices, usage and tasks of a Baseload server."),
+    info(title = "Baseload admin API", description = "Accounts, keys, limits, prices, usage, tasks and decisions of a Baseload server."),
     paths(
         whoami::show,
         accounts::list, accounts::create, accounts::show, accounts::change, accounts::close, accounts::reopen,
@@ -96,6 +106,8 @@ pub fn document() -> String {
         prices::list, prices::set,
         usage::show,
         tasks::list, tasks::show, tasks::approve, tasks::stop,
+        decisions::list, decisions::show,
+        configuration::show,
         health::check
     ),
     tags(
@@ -105,6 +117,8 @@ pub fn document() -> String {
         (name = "prices", description = "What models cost, since when"),
         (name = "usage", description = "What was used, and what it cost"),
         (name = "tasks", description = "What agents do, what it costs, and who lets them go on"),
+        (name = "decisions", description = "Who answered a request, and why not another"),
+        (name = "server", description = "What this server was told to do"),
         (name = "ledger", description = "Whether the book balances")
     ),
     servers((url = "/", description = "The server that this document comes from")),

@@ -1,11 +1,13 @@
 //! What do chat and completion requests ask for in the same words?
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use domain::{Ask, Input, ModelName, SamplingWish, TokenId};
 
-use crate::BadRequest;
+use super::tier;
+use super::wire::Manner;
 use crate::read::{Fields, decimal, unsupported, wrong_type};
+use crate::{BadRequest, Target};
 
 /// The fields that both endpoints share, checked.
 #[derive(Clone, Debug)]
@@ -78,6 +80,46 @@ impl Generation {
             cache_key: None,
         }
     }
+}
+
+/// Says what both endpoints share to an upstream, field by field.
+pub(super) fn say(ask: &Ask, target: &Target<'_>, manner: &Manner, say: &mut dyn FnMut(&str, Option<Value>)) {
+    let SamplingWish { temperature, top_p, top_k, min_p, repetition_penalty, .. } = ask.sampling;
+    let SamplingWish { presence_penalty, frequency_penalty, seed, .. } = ask.sampling;
+    say("n", Some(ask.choices).filter(|choices| *choices != 1).map(Value::from));
+    say("stop", Some(&ask.stop).filter(|stop| !stop.is_empty()).map(|stop| json!(stop)));
+    say("temperature", temperature.map(number));
+    say("top_p", top_p.map(number));
+    say("presence_penalty", presence_penalty.map(number));
+    say("frequency_penalty", frequency_penalty.map(number));
+    say("logit_bias", ask.sampling.logit_bias.as_ref().map(|biases| logit_bias(biases)));
+    // Seeds are 64 bits here and signed there.
+    say("seed", seed.map(|seed| json!(seed as i64)));
+    if manner.is_compatible {
+        say("top_k", top_k.map(Value::from));
+        say("min_p", min_p.map(number));
+        say("repetition_penalty", repetition_penalty.map(number));
+        say("ignore_eos", ask.ignore_eos.then_some(json!(true)));
+    }
+    say("user", ask.user.as_ref().map(|user| json!(user)));
+    say("service_tier", ask.service_tier.map(|service_tier| json!(tier::word(service_tier))));
+    say("prompt_cache_key", ask.cache_key.as_ref().map(|key| json!(key)));
+    if target.stream {
+        say("stream", Some(json!(true)));
+        // Without it, nobody could say what the answer cost.
+        say("stream_options", Some(json!({"include_usage": true})));
+    }
+}
+
+fn logit_bias(biases: &[(TokenId, f32)]) -> Value {
+    Value::Object(
+        biases.iter().map(|(token, bias)| (token.to_string(), number(*bias))).collect::<Map<_, _>>(),
+    )
+}
+
+/// Returns the shortest decimal that reads back as these 32 bits.
+pub(super) fn number(number: f32) -> Value {
+    json!(number.to_string().parse::<f64>().expect("a number's own digits"))
 }
 
 fn take_sampling(fields: &mut Fields) -> Result<SamplingWish, BadRequest> {

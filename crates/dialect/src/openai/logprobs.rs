@@ -1,4 +1,4 @@
-//! How are log-probabilities written, in the chat and in the older completions shape?
+//! How are log-probabilities written and read, in the chat and in the older completions shape?
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ fn finite(logprob: f32) -> f32 {
     if logprob.is_nan() { LEAST_LOGPROB } else { logprob.max(LEAST_LOGPROB) }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct ChatLogprobs {
     pub content: Vec<ChatPlace>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct ChatPlace {
     token: String,
     logprob: f32,
@@ -26,7 +26,7 @@ pub(super) struct ChatPlace {
     top_logprobs: Vec<ChatRival>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct ChatRival {
     token: String,
     logprob: f32,
@@ -48,21 +48,10 @@ impl ChatLogprobs {
         };
         Self { content: scores.iter().map(place).collect() }
     }
-    pub fn scores(self) -> Vec<TokenScore> {
-        let scored =
-            |rival: ChatRival| Scored { text: rival.token, bytes: rival.bytes, logprob: rival.logprob };
-        let place = |place: ChatPlace| TokenScore {
-            text: place.token,
-            bytes: place.bytes,
-            logprob: Some(place.logprob),
-            top: place.top_logprobs.into_iter().map(scored).collect(),
-        };
-        self.content.into_iter().map(place).collect()
-    }
 }
 
 /// Four lists of equal length; `text_offset` counts characters from the start of the choice's text.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct CompletionLogprobs {
     pub tokens: Vec<String>,
     pub token_logprobs: Vec<Option<f32>>,
@@ -82,19 +71,6 @@ impl CompletionLogprobs {
             offset += score.text.chars().count() as u64;
         }
         lists
-    }
-    /// Reads them back. This shape has no bytes: they are those of the text.
-    pub fn scores(self) -> Vec<TokenScore> {
-        let scored =
-            |(text, logprob): (String, f32)| Scored { bytes: text.clone().into_bytes(), text, logprob };
-        let rest = self.token_logprobs.into_iter().zip(self.top_logprobs);
-        let score = |(text, (logprob, top)): (String, (Option<f32>, Option<Rivals>))| TokenScore {
-            bytes: text.clone().into_bytes(),
-            text,
-            logprob,
-            top: top.map_or_else(Vec::new, |top| top.0.into_iter().map(scored).collect()),
-        };
-        self.tokens.into_iter().zip(rest).map(score).collect()
     }
 }
 
@@ -137,5 +113,56 @@ impl<'de> Deserialize<'de> for Rivals {
             }
         }
         deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// Log-probabilities as an upstream writes them: `content` in chats, four lists in completions.
+#[derive(Debug, Deserialize)]
+pub(super) struct LogprobsHeard {
+    content: Option<Vec<PlaceHeard>>,
+    refusal: Option<Vec<PlaceHeard>>,
+    tokens: Option<Vec<String>>,
+    token_logprobs: Option<Vec<Option<f32>>>,
+    top_logprobs: Option<Vec<Option<Rivals>>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PlaceHeard {
+    token: String,
+    logprob: Option<f32>,
+    bytes: Option<Vec<u8>>,
+    top_logprobs: Option<Vec<PlaceHeard>>,
+}
+
+impl LogprobsHeard {
+    pub fn scores(self) -> Vec<TokenScore> {
+        let places = self.content.into_iter().chain(self.refusal).flatten().map(PlaceHeard::score);
+        let mut logprobs = self.token_logprobs.unwrap_or_default().into_iter();
+        let mut tops = self.top_logprobs.unwrap_or_default().into_iter();
+        // This shape has no bytes: they are those of the text.
+        let scored =
+            |(text, logprob): (String, f32)| Scored { bytes: text.clone().into_bytes(), text, logprob };
+        let listed = self.tokens.into_iter().flatten().map(|text| TokenScore {
+            bytes: text.clone().into_bytes(),
+            text,
+            logprob: logprobs.next().flatten(),
+            top: tops.next().flatten().map_or_else(Vec::new, |top| top.0.into_iter().map(scored).collect()),
+        });
+        places.chain(listed).collect()
+    }
+}
+
+impl PlaceHeard {
+    fn score(self) -> TokenScore {
+        let scored = |rival: PlaceHeard| {
+            let bytes = rival.bytes.unwrap_or_else(|| rival.token.clone().into_bytes());
+            Scored { text: rival.token, bytes, logprob: rival.logprob.unwrap_or(LEAST_LOGPROB) }
+        };
+        TokenScore {
+            bytes: self.bytes.unwrap_or_else(|| self.token.clone().into_bytes()),
+            text: self.token,
+            logprob: self.logprob,
+            top: self.top_logprobs.into_iter().flatten().map(scored).collect(),
+        }
     }
 }

@@ -6,17 +6,16 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use dialect::openai::chat::Request;
+use dialect::openai::chat;
 use http::HeaderMap;
 
 use super::priority;
 use crate::app::App;
-use crate::guard::{self, Draft};
+use crate::body;
+use crate::passage::{self, Spoken};
 use crate::refusal::Refusal;
-use crate::reply::{self, Surface};
 use crate::router::CurrentCaller;
 use crate::visit::CurrentVisit;
-use crate::{admit, body, task};
 
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -26,15 +25,9 @@ pub async fn create(
     body: Body,
 ) -> Result<Response, Refusal> {
     let priority = priority::read(&headers)?;
-    let request = body::read(&app, &headers, body).await?.understood(&app, Request::read).await?;
-    let place = admit::place(&app)?;
-    let task = task::enter(&app, &caller, &headers, request.labels(), request.messages()).await?;
-    let model = task::model(&app, &caller, task.as_ref(), request.model())?;
-    visit.model(&model.name);
-    let ignored = request.ignored().to_vec();
-    let mut ask = request.into_ask(&model.sampling_defaults);
-    task.iter().for_each(|turn| turn.prepare(&mut ask.input));
-    let draft = Draft { surface: Surface::Chat, model, caller, priority, ask, task, ignored };
-    let order = guard::check(&app, draft).await?;
-    reply::answer(app, visit, order, place).await
+    let body = body::read(&app, &headers, body).await?;
+    let original = body.bytes();
+    let heard = body.understood(&app, chat::read).await?;
+    let spoken = Spoken { heard, original, passed_headers: Vec::new() };
+    passage::answer(app, visit, caller, &headers, priority, spoken).await
 }

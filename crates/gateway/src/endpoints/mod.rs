@@ -30,8 +30,8 @@ fn json(body: Vec<u8>) -> Response {
 /// Returns the model named, or the only one there is.
 fn only_model(app: &App, caller: &Caller, named: Option<&ModelName>) -> Result<Arc<ServedModel>, Refusal> {
     match (named, app.models.as_slice()) {
-        (Some(name), _) => place::model(app, caller, name),
-        (None, [only]) => place::model(app, caller, &only.name),
+        (Some(name), _) => place::engine(app, caller, name),
+        (None, [only]) => place::engine(app, caller, &only.name),
         (None, _) => Err(BadRequest::new("several models are served; name one").at("model").into()),
     }
 }

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use dialect::openai::tokenize::{Source, TokenizeReply, TokenizeRequest};
-use domain::{Input, TokenId};
+use domain::TokenId;
 use http::HeaderMap;
 use text::{PromptError, RenderInput, Special, TextModel};
 
@@ -28,7 +28,7 @@ pub async fn run(
     let model = only_model(&app, &caller, request.model.as_ref())?;
     let bytes = match &request.source {
         Source::Text(text) => text.len(),
-        Source::Chat { chat, .. } => guard::input_bytes(chat),
+        Source::Chat { chat, .. } => guard::chat_bytes(chat),
     };
     check_bytes(&app, bytes)?;
     let (text, max_model_len) = (model.text.clone(), model.context_tokens as u64);
@@ -55,17 +55,16 @@ fn tokens(text: &TextModel, request: &TokenizeRequest) -> Result<Vec<TokenId>, P
     let encode = |source: &str| text.tokenizer().encode(source, Special::Parsed, request.add_special_tokens);
     match &request.source {
         Source::Text(source) => Ok(encode(source)?),
-        Source::Chat { chat: Input::Chat { messages, tools, template_variables }, add_generation_prompt } => {
+        Source::Chat { chat, add_generation_prompt } => {
             let input = RenderInput {
-                messages,
-                tools,
-                variables: template_variables,
+                messages: &chat.messages,
+                tools: &chat.shown_tools(),
+                variables: &chat.template_variables,
                 add_generation_prompt: *add_generation_prompt,
                 now_seconds: guard::unix_seconds() as i64,
             };
             let prompt = text.chat_prompt(&input)?;
             if request.add_special_tokens { Ok(encode(&prompt.text)?) } else { Ok(prompt.tokens) }
         }
-        Source::Chat { .. } => unreachable!("the dialect reads only chats as chats"),
     }
 }

@@ -1,30 +1,38 @@
 //! Who waits for the answer, and in which form does it reach them?
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
-use dialect::openai::{FinishReason, Head};
-use domain::Usage;
+use dialect::{Form, Head, Writer};
+use domain::{Answer, AnswerEvent, Delta, Finish, UsageReport};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::outlet::{self, Deaf, Outlet};
-use super::voice::{Growing, Piece, Whole};
 use crate::app::App;
-use crate::guard::Order;
 use crate::refusal::Refusal;
-use crate::visit::Visit;
-
-/// A comment of SSE: clients skip it, proxies see that the stream lives.
-const PING: &[u8] = b": ping\n\n";
 
 /// The way back to the handler that waits for a response.
 pub type Told = oneshot::Sender<Result<Response, Refusal>>;
 
 /// Whoever waits for the answer: a stream that takes it as it grows, or a single reply that takes it whole.
 pub enum Listener {
-    Growing { writer: Growing, outlet: Outlet, ready: Vec<u8>, ready_bytes_max: usize, ping: Box<Interval> },
-    Whole { writer: Whole, told: Told, headers: Headers },
+    Growing {
+        writer: Box<dyn Writer>,
+        outlet: Outlet,
+        ready: Vec<u8>,
+        ready_bytes_max: usize,
+        ping: Box<Interval>,
+    },
+    Whole {
+        form: Arc<dyn Form>,
+        head: Head,
+        answer: Answer,
+        told: Told,
+        headers: Headers,
+    },
 }
 
 pub enum Stir {
@@ -33,20 +41,32 @@ pub enum Stir {
     PingTime,
 }
 
-type Headers = Vec<(HeaderName, HeaderValue)>;
+pub type Headers = Vec<(HeaderName, HeaderValue)>;
+
+/// What a listener must know of the request.
+pub struct Wish {
+    pub form: Arc<dyn Form>,
+    pub head: Head,
+    pub choices: u32,
+    pub stream: bool,
+    pub headers: Headers,
+}
+
+/// How an answer that is complete is told.
+pub enum Closing {
+    /// In the client's dialect, after the finish of the choice that ended last.
+    Written { last_finish: Option<(u32, Finish)>, report: UsageReport },
+    /// In the upstream's own bytes: the rest of a stream, or a whole body.
+    Passed(Vec<u8>),
+}
 
 impl Listener {
-    pub fn new(app: &App, visit: &Visit, order: &Order, told: Told) -> Self {
-        let head = Head {
-            id: order.surface.answer_id(visit.id.as_str()),
-            created: order.created,
-            model: order.model.name.clone(),
-            system_fingerprint: None,
-        };
-        let choices = order.choices_total() as u32;
-        let headers = order.headers();
-        if !order.ask.stream {
-            return Self::Whole { writer: Whole::new(order.surface, head, choices), told, headers };
+    /// Opens a stream at once; a whole answer's beginning is its end.
+    pub fn new(app: &App, wish: Wish, told: Told) -> Self {
+        let Wish { form, head, choices, stream, headers } = wish;
+        if !stream {
+            let answer = Answer { choices: vec![Default::default(); choices as usize], ..Answer::default() };
+            return Self::Whole { form, head, answer, told, headers };
         }
         let (outlet, body) = outlet::open(&app.limits, app.metrics.open_streams.enter());
         // A client that has left is noticed by the outlet: its other end went with this response.
@@ -55,11 +75,18 @@ impl Listener {
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
         Self::Growing {
-            writer: Growing::new(order.surface, head, choices, order.ask.stream_usage),
+            writer: form.writer(head, choices),
             outlet,
             ready: Vec::new(),
             ready_bytes_max: app.limits.response_buffer_bytes / 4,
             ping: Box::new(ping),
+        }
+    }
+
+    /// Says what stands before an answer in the client's dialect; for answers that are not passed on as they come.
+    pub fn open(&mut self) {
+        if let Self::Growing { writer, ready, .. } = self {
+            ready.append(&mut writer.open());
         }
     }
 
@@ -78,22 +105,31 @@ impl Listener {
     }
 
     pub fn ping(&mut self) {
-        if let Self::Growing { outlet, .. } = self {
-            outlet.offer(PING);
+        if let Self::Growing { outlet, writer, .. } = self {
+            outlet.offer(writer.ping());
         }
     }
 
-    pub fn say(&mut self, choice: u32, piece: Piece) {
+    pub fn say(&mut self, choice: u32, deltas: Vec<Delta>) {
         match self {
-            Self::Growing { writer, ready, .. } => ready.append(&mut writer.delta(choice, piece)),
-            Self::Whole { writer, .. } => writer.delta(choice, piece),
+            Self::Growing { writer, ready, .. } => ready.append(&mut writer.delta(choice, &deltas)),
+            Self::Whole { answer, .. } => {
+                deltas.into_iter().for_each(|delta| answer.fold(AnswerEvent::Delta { choice, delta }));
+            }
         }
     }
 
-    pub fn finish(&mut self, choice: u32, reason: FinishReason) {
+    /// Passes on what the upstream wrote, as it came; a whole body is passed on at its end.
+    pub fn pass(&mut self, bytes: &[u8]) {
+        if let Self::Growing { ready, .. } = self {
+            ready.extend_from_slice(bytes);
+        }
+    }
+
+    pub fn finish(&mut self, choice: u32, finish: Finish) {
         match self {
-            Self::Growing { writer, ready, .. } => ready.append(&mut writer.finish(choice, reason)),
-            Self::Whole { writer, .. } => writer.finish(choice, reason),
+            Self::Growing { writer, ready, .. } => ready.append(&mut writer.finish(choice, &finish)),
+            Self::Whole { answer, .. } => answer.fold(AnswerEvent::Finished { choice, finish }),
         }
     }
 
@@ -112,34 +148,45 @@ impl Listener {
         }
     }
 
-    /// Tells the end, good or bad. Nobody may be left to hear it.
-    pub async fn end(
-        mut self,
-        refusal: Option<Refusal>,
-        last_finish: Option<(u32, FinishReason)>,
-        usage: Usage,
-    ) {
-        if let (None, Some((choice, reason))) = (&refusal, last_finish) {
-            self.finish(choice, reason);
+    /// Adds a header that is only known at the end; a stream's headers have left long ago.
+    pub fn add_header(&mut self, name: HeaderName, value: HeaderValue) {
+        if let Self::Whole { headers, .. } = self {
+            headers.push((name, value));
+        }
+    }
+
+    /// Tells the good end. Nobody may be left to hear it.
+    pub async fn close(mut self, closing: Closing) {
+        if let Closing::Written { last_finish: Some((choice, finish)), .. } = &closing {
+            self.finish(*choice, finish.clone());
         }
         match self {
-            Self::Growing { writer, outlet, mut ready, .. } => match refusal {
-                None => {
-                    ready.append(&mut writer.end(&usage));
-                    let _ = outlet.send(ready).await;
-                }
-                // Whoever did not read until now is not waited for once more.
-                Some(refusal) => {
-                    ready.append(&mut writer.broken(&refusal.error_body()));
-                    outlet.leave(ready);
-                }
-            },
-            Self::Whole { writer, told, headers } => {
-                let answer = match refusal {
-                    Some(refusal) => Err(refusal),
-                    None => Ok(json_response(writer.end(usage), headers)),
+            Self::Growing { writer, outlet, mut ready, .. } => {
+                ready.append(&mut match closing {
+                    Closing::Written { report, .. } => writer.end(&report),
+                    Closing::Passed(rest) => rest,
+                });
+                let _ = outlet.send(ready).await;
+            }
+            Self::Whole { form, head, answer, told, headers } => {
+                let body = match closing {
+                    Closing::Written { report, .. } => form.whole(&head, &answer, &report),
+                    Closing::Passed(body) => body,
                 };
-                let _ = told.send(answer);
+                let _ = told.send(Ok(json_response(body, headers)));
+            }
+        }
+    }
+
+    /// Tells the bad end. Whoever did not read until now is not waited for once more.
+    pub fn break_off(self, refusal: Refusal) {
+        match self {
+            Self::Growing { writer, outlet, mut ready, .. } => {
+                ready.append(&mut writer.broken(&refusal.trouble()));
+                outlet.leave(ready);
+            }
+            Self::Whole { told, .. } => {
+                let _ = told.send(Err(refusal));
             }
         }
     }

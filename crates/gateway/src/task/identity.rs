@@ -6,8 +6,7 @@
 //!
 //! Pure: headers and labels in, a path out.
 
-use dialect::BadRequest;
-use dialect::openai::Labels;
+use dialect::{BadRequest, Labels};
 use domain::Account;
 use http::HeaderMap;
 use ledger::TaskPath;

@@ -113,7 +113,7 @@ impl std::fmt::Display for Finding {
 
 /// Calls and their results, in the order of the conversation.
 struct Turn<'a> {
-    calls: &'a [ToolCall],
+    calls: Vec<&'a ToolCall>,
     asked: u64,
     /// The results, in the order of their calls; nothing while one is missing.
     answered: Option<Vec<u64>>,
@@ -167,34 +167,35 @@ fn is_reached(times: usize, patience: usize) -> bool {
 fn turns(messages: &[ChatMessage]) -> Vec<Turn<'_>> {
     let says = |place: usize| messages[place].role == Role::User;
     let is_new = |place: &usize| {
-        let said = &messages[*place].content;
+        let said = messages[*place].text();
         says(*place)
             && !(0..*place)
                 .rev()
                 .filter(|past| says(*past))
                 .take(TURNS_SEEN)
-                .any(|past| messages[past].content == *said)
+                .any(|past| messages[past].text() == said)
     };
     let since = (0..messages.len()).rev().find(is_new).map_or(0, |place| place + 1);
     let recent = &messages[since..];
     let starts: Vec<usize> =
-        (0..recent.len()).filter(|place| !recent[*place].tool_calls.is_empty()).collect();
+        (0..recent.len()).filter(|place| recent[*place].tool_calls().next().is_some()).collect();
     let newest = &starts[starts.len().saturating_sub(TURNS_SEEN)..];
     let end = |place: usize| newest.get(place + 1).copied().unwrap_or(recent.len());
     newest.iter().enumerate().map(|(place, start)| turn(&recent[*start..end(place)])).collect()
 }
 
 fn turn(messages: &[ChatMessage]) -> Turn<'_> {
-    let calls = &messages[0].tool_calls;
-    let result = |call: &ToolCall| {
+    let calls: Vec<&ToolCall> = messages[0].tool_calls().collect();
+    let result = |call: &&ToolCall| {
         let answer =
             messages.iter().find(|message| message.tool_call_id.as_deref() == Some(call.id.as_str()))?;
-        Some(Print::default().text(&answer.content).end())
+        Some(Print::default().text(&answer.text()).end())
     };
     let asked = calls
         .iter()
         .fold(Print::default(), |print, call| print.text(&call.name).text(&canonical(&call.arguments)));
-    Turn { calls, asked: asked.end(), answered: calls.iter().map(result).collect() }
+    let answered = calls.iter().map(result).collect();
+    Turn { asked: asked.end(), answered, calls }
 }
 
 /// Returns the arguments so that spaces and the order of names make no difference.
@@ -218,10 +219,9 @@ fn canonical(arguments: &str) -> String {
 fn request_print(messages: &[ChatMessage]) -> u64 {
     let end = &messages[messages.len().saturating_sub(MESSAGES_PRINTED)..];
     let all = end.iter().fold(Print::default().text(&messages.len().to_string()), |print, message| {
-        let said = print.text(message.role.as_str()).text(&message.content);
+        let said = print.text(message.role.as_str()).text(&message.text());
         message
-            .tool_calls
-            .iter()
+            .tool_calls()
             .fold(said, |print, call| print.text(&call.name).text(&canonical(&call.arguments)))
     });
     all.end()

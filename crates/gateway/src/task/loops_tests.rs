@@ -1,3 +1,5 @@
+use domain::Part;
+
 use super::*;
 
 /// A conversation, line by line: `user: …`, `say: …`, `name(arguments) -> result`; several calls of a turn are joined by ` & `.
@@ -17,12 +19,19 @@ fn conversation(lines: &[&str]) -> Vec<ChatMessage> {
                     let (name, arguments) = call.split_once('(').unwrap();
                     drawn += 1;
                     let arguments = arguments.strip_suffix(')').unwrap().to_owned();
-                    (ToolCall { id: format!("call_{drawn}"), name: name.to_owned(), arguments }, result)
+                    (
+                        ToolCall {
+                            id: format!("call_{drawn}"),
+                            name: name.to_owned(),
+                            arguments,
+                            proof: None,
+                        },
+                        result,
+                    )
                 })
                 .collect();
-            let mut asking = message(Role::Assistant, "");
-            asking.tool_calls = calls.iter().map(|(call, _)| call.clone()).collect();
-            messages.push(asking);
+            let asking = calls.iter().map(|(call, _)| Part::ToolCall(call.clone())).collect();
+            messages.push(ChatMessage::new(Role::Assistant, asking));
             for (call, result) in calls {
                 let mut answer = message(Role::Tool, result);
                 answer.tool_call_id = Some(call.id);
@@ -34,8 +43,7 @@ fn conversation(lines: &[&str]) -> Vec<ChatMessage> {
 }
 
 fn message(role: Role, content: &str) -> ChatMessage {
-    let content = content.to_owned();
-    ChatMessage { role, content, name: None, reasoning: None, tool_calls: Vec::new(), tool_call_id: None }
+    ChatMessage::of_text(role, content)
 }
 
 fn found(lines: &[&str]) -> Option<String> {

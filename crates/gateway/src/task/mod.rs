@@ -15,18 +15,14 @@ pub mod memory;
 pub mod policy;
 pub mod stage;
 
-use std::sync::Arc;
-
-use dialect::BadRequest;
-use dialect::openai::Labels;
-use domain::{ChatMessage, Input, ModelName, Role};
+use dialect::{BadRequest, Labels};
+use domain::{ChatMessage, Input, ModelName, Part, Role, ToolChoice};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use ledger::{LedgerError, NewTask, TaskChange, TaskDeed, TaskPath, TaskRecord, TaskState};
 
 use crate::admit::now;
-use crate::app::{App, ServedModel};
-use crate::place;
+use crate::app::App;
 use crate::refusal::Refusal;
 use crate::who::Caller;
 use budget::TaskBudget;
@@ -98,20 +94,6 @@ pub async fn enter(
     }
 }
 
-/// Returns the model that answers: the one asked for, or the cheaper one that the task has come to.
-pub fn model(
-    app: &App,
-    caller: &Caller,
-    turn: Option<&Turn>,
-    asked: &ModelName,
-) -> Result<Arc<ServedModel>, Refusal> {
-    let asked = place::model(app, caller, asked)?;
-    // A cheaper model that is not served, or not for this caller, helps nobody.
-    let cheaper =
-        turn.and_then(|turn| turn.downgrade_to.as_ref()).map(|model| place::model(app, caller, model));
-    Ok(cheaper.and_then(Result::ok).unwrap_or(asked))
-}
-
 /// Takes the task's last turn; refuses where another request was faster.
 pub async fn hand_back(app: &App, turn: &Turn) -> Result<(), Refusal> {
     let changed = change(app, &turn.path, TaskDeed::HandBack, turn.why.as_deref()).await?;
@@ -124,23 +106,16 @@ pub async fn hand_back(app: &App, turn: &Turn) -> Result<(), Refusal> {
 impl Turn {
     /// Takes the tools away and says why, where this is the task's last turn.
     pub fn prepare(&self, input: &mut Input) {
-        let Input::Chat { messages, tools, .. } = input else { return };
+        let Input::Chat(chat) = input else { return };
         if !self.is_hand_back {
             return;
         }
-        tools.clear();
-        let note = ChatMessage {
-            role: Role::System,
-            content: HAND_BACK_NOTE.to_owned(),
-            name: None,
-            reasoning: None,
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-        };
+        (chat.tools, chat.tool_choice) = (Vec::new(), ToolChoice::Auto);
+        let messages = &mut chat.messages;
         // Many templates take a system message only at the beginning, so the note joins the one that is there.
         match messages.first_mut().filter(|first| matches!(first.role, Role::System | Role::Developer)) {
-            Some(first) => first.content = format!("{}\n\n{HAND_BACK_NOTE}", first.content),
-            None => messages.insert(0, note),
+            Some(first) => first.parts.push(Part::text(format!("\n\n{HAND_BACK_NOTE}"))),
+            None => messages.insert(0, ChatMessage::of_text(Role::System, HAND_BACK_NOTE)),
         }
     }
 
@@ -296,10 +271,10 @@ fn budget_of_nothing() -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use ledger::Timestamp;
+    use domain::{Chat, Tool};
+    use ledger::{Measure, Timestamp};
 
     use super::*;
-    use ledger::Measure;
 
     fn turn(policy: &TaskPolicy, finding: Option<Finding>, used: i64) -> Turn {
         let gauge = Gauge { measure: Measure::Tokens, amount: 1_000, used, usual: 0, reserved: 0 };
@@ -348,28 +323,18 @@ mod tests {
     #[test]
     fn the_last_turn_has_no_tools_and_a_note_beside_the_agents_own_instructions() {
         let last = turn(&TaskPolicy::default(), None, 999);
-        let message = |role, content: &str| ChatMessage {
-            role,
-            content: content.to_owned(),
-            name: None,
-            reasoning: None,
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-        };
-        let chat = |messages| Input::Chat {
-            messages,
-            tools: vec![serde_json::json!({"type": "function"})],
-            template_variables: serde_json::Map::new(),
-        };
+        let message = ChatMessage::of_text;
+        let tool = Tool::Native { dialect: "openai.chat", tool: serde_json::json!({"type": "function"}) };
+        let chat = |messages| Input::Chat(Chat { messages, tools: vec![tool.clone()], ..Chat::default() });
         let mut input = chat(vec![message(Role::System, "Be brief."), message(Role::User, "Go on.")]);
         last.prepare(&mut input);
-        let Input::Chat { messages, tools, .. } = &input else { panic!() };
+        let Input::Chat(Chat { messages, tools, .. }) = &input else { panic!() };
         assert!(tools.is_empty());
-        assert!(messages[0].content.starts_with("Be brief.\n\nThis task has reached the end"));
+        assert!(messages[0].text().starts_with("Be brief.\n\nThis task has reached the end"));
         assert_eq!(messages.len(), 2);
         let mut input = chat(vec![message(Role::User, "Go on.")]);
         last.prepare(&mut input);
-        let Input::Chat { messages, .. } = &input else { panic!() };
+        let Input::Chat(Chat { messages, .. }) = &input else { panic!() };
         assert_eq!((messages.len(), messages[0].role), (2, Role::System));
         let mut untouched = chat(Vec::new());
         turn(&TaskPolicy::default(), None, 0).prepare(&mut untouched);

@@ -1,6 +1,8 @@
 //! What does a client hear that asked well?
 
-use dialect::openai::{Accumulator, chat as chat_dialect};
+use dialect::openai::chat::{ChatForm, ChatUpstream};
+use dialect::{Form, Head, Upstream};
+use domain::Answer;
 use serde_json::{Value, json};
 
 use crate::engine::Script;
@@ -46,10 +48,16 @@ async fn a_stream_cut_anywhere_folds_into_the_whole_answer() {
     body["stream"] = json!(false);
     let whole = door.post("/v1/chat/completions", body).await;
     for cut in 0..=stream.len() {
-        let mut folded = Accumulator::<chat_dialect::Reply>::new();
-        folded.push(&stream[..cut]).unwrap();
-        folded.push(&stream[cut..]).unwrap();
-        let folded: Value = serde_json::from_slice(&folded.finish().unwrap().to_json()).unwrap();
+        let mut reader = ChatUpstream::default().reader(true);
+        let mut events = Vec::new();
+        reader.feed(&stream[..cut], &mut events).unwrap();
+        reader.feed(&stream[cut..], &mut events).unwrap();
+        reader.end(&mut events).unwrap();
+        let mut answer = Answer::default();
+        events.into_iter().for_each(|event| answer.fold(event));
+        let head = Head { id: String::new(), created: 0, model: MODEL.into(), system_fingerprint: None };
+        let folded = ChatForm { include_usage: true }.whole(&head, &answer, &Default::default());
+        let folded: Value = serde_json::from_slice(&folded).unwrap();
         assert_eq!(folded["choices"], whole.body["choices"], "cut at {cut}");
     }
     door.close().await;

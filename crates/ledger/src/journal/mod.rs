@@ -40,7 +40,8 @@ use crate::{AccountChange, AccountQuery, AccountRecord, FoundKey, KeyQuery, NewA
 use crate::{Alert, Limit, Standing};
 use crate::{
     EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, Key, KeyId, KeyRecord, LedgerError, LossReason,
-    NewKey, PriceChange, PriceVersion, Release, RequestRow, Settlement, Timestamp, UsageQuery, UsageRow,
+    NewKey, PriceChange, PriceVersion, Release, RequestRow, SaveOutcome, Saving, Settlement, Timestamp,
+    UsageQuery, UsageRow,
 };
 use crate::{NewTask, TaskChange, TaskPath, TaskQuery, TaskRecord, TaskRow};
 
@@ -142,6 +143,16 @@ impl Journal {
     pub async fn hold_served(&self, hold: Hold) -> Result<HoldOutcome, LedgerError> {
         match self.call(Input::HoldServed(hold)).await? {
             Output::Hold(outcome) => Ok(outcome),
+            other => unexpected(other),
+        }
+    }
+
+    /// Books an answer that was given again, with what it saved. Without a hold it is counted in every limit as a request that
+    /// uses nothing, and may be refused; an open hold, as of a twin that waited, ends. Repeating it is answered with the end.
+    pub async fn save(&self, saving: Saving) -> Result<SaveOutcome, LedgerError> {
+        match self.call_patiently(Input::Save(saving)).await? {
+            Output::Saved(outcome, standings) => Ok(SaveOutcome::Booked(outcome, standings)),
+            Output::Refused(refused) => Ok(SaveOutcome::Refused(refused.shortage)),
             other => unexpected(other),
         }
     }

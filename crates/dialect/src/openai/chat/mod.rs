@@ -1,17 +1,21 @@
 //! `POST /v1/chat/completions`.
 
+mod asked;
 mod reply;
 mod request;
 mod stream;
+mod upstream;
 
 use domain::{Answer, UsageReport};
 
 use crate::{Form, Head, Writer};
 
+pub(super) use asked::{WEB_SEARCH, effort};
 pub use reply::{Choice, Reply};
 pub use request::read;
 pub(super) use request::take_chat;
 pub use stream::Stream;
+pub use upstream::ChatUpstream;
 
 /// The dialect's name.
 pub const DIALECT: &str = "openai.chat";
@@ -34,7 +38,7 @@ impl Form for ChatForm {
     }
     fn whole(&self, head: &Head, answer: &Answer, report: &UsageReport) -> Vec<u8> {
         let choices = answer.choices.iter().map(Choice::of).collect();
-        Reply { head: head.clone(), choices, usage: Some(report.usage) }.to_json()
+        Reply { head: head.clone(), choices, report: report.clone() }.to_json()
     }
 }
 

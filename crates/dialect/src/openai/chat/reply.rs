@@ -1,12 +1,15 @@
 //! How is a whole chat answer written?
 
 use serde::Serialize;
+use serde_json::Value;
 
-use domain::{AnsweredChoice, FinishReason, TokenScore, ToolCall, Usage};
+use domain::{AnsweredChoice, FinishReason, Part, TokenScore, ToolCall, UsageReport};
 
 use crate::Head;
 use crate::openai::logprobs::ChatLogprobs;
 use crate::openai::stream::json;
+use crate::openai::thoughts::to_details;
+use crate::openai::tier;
 use crate::openai::usage::UsageWire;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +17,7 @@ pub struct Reply {
     pub head: Head,
     /// In order of their index.
     pub choices: Vec<Choice>,
-    /// Always there in a whole reply of this server; a folded stream has it when the client asked for it.
-    pub usage: Option<Usage>,
+    pub report: UsageReport,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,12 +26,13 @@ pub struct Choice {
     pub content: String,
     /// What the model said while thinking; written as `reasoning_content`, and left out when empty.
     pub reasoning: String,
+    /// The blocks that their maker wants back as they are, in `reasoning_details`.
+    pub blocks: Vec<Part>,
     pub tool_calls: Vec<ToolCall>,
     /// What the model said instead of an answer.
     pub refusal: Option<String>,
     /// One score for each token of the answer, if they were asked for.
     pub logprobs: Option<Vec<TokenScore>>,
-    /// `None` only while a stream is being folded.
     pub finish: Option<FinishReason>,
 }
 
@@ -43,7 +46,8 @@ struct ReplyWire<'a> {
     system_fingerprint: Option<&'a str>,
     choices: Vec<ChoiceWire<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<UsageWire>,
+    service_tier: Option<&'static str>,
+    usage: UsageWire,
 }
 
 #[derive(Serialize)]
@@ -61,6 +65,8 @@ struct MessageWire<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     reasoning_content: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasoning_details: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCallWire<'a>>,
     refusal: Option<&'a str>,
 }
@@ -71,6 +77,23 @@ struct ToolCallWire<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     function: FunctionWire<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<ExtraContent>,
+}
+
+/// Where Google's servers put, and want back, the proof that a call is their own.
+#[derive(Debug, Serialize)]
+pub(super) struct ExtraContent {
+    google: Google,
+}
+
+#[derive(Debug, Serialize)]
+struct Google {
+    thought_signature: String,
+}
+
+pub(super) fn extra_content(proof: Option<&str>) -> Option<ExtraContent> {
+    Some(ExtraContent { google: Google { thought_signature: proof?.to_owned() } })
 }
 
 #[derive(Serialize)]
@@ -88,7 +111,8 @@ impl Reply {
             model: self.head.model.as_str(),
             system_fingerprint: self.head.system_fingerprint.as_deref(),
             choices: self.choices.iter().enumerate().map(|(index, choice)| choice.wire(index)).collect(),
-            usage: self.usage.as_ref().map(UsageWire::from),
+            service_tier: self.report.service_tier.map(tier::word),
+            usage: (&self.report.usage).into(),
         })
     }
 }
@@ -98,6 +122,7 @@ impl Choice {
         Self {
             content: choice.text(),
             reasoning: choice.reasoning().unwrap_or_default(),
+            blocks: choice.parts.clone(),
             tool_calls: choice.tool_calls().cloned().collect(),
             refusal: choice.refusal(),
             logprobs: choice.scores.clone(),
@@ -111,6 +136,7 @@ impl Choice {
             content: (!self.content.is_empty() || (self.tool_calls.is_empty() && self.refusal.is_none()))
                 .then_some(&self.content),
             reasoning_content: &self.reasoning,
+            reasoning_details: to_details(&self.blocks),
             tool_calls: self.tool_calls.iter().map(tool_call).collect(),
             refusal: self.refusal.as_deref(),
         };
@@ -124,5 +150,6 @@ fn tool_call(call: &ToolCall) -> ToolCallWire<'_> {
         id: &call.id,
         kind: "function",
         function: FunctionWire { name: &call.name, arguments: &call.arguments },
+        extra_content: extra_content(call.proof.as_deref()),
     }
 }

@@ -1,16 +1,18 @@
 //! What does a chat request ask for?
 //!
-//! **Accepted without any effect**, because the answer is the same without them: `store`, `metadata`, `service_tier`,
-//! `parallel_tool_calls`, `reasoning_effort`, `verbosity`, `prompt_cache_key`, `prompt_cache_retention`,
-//! `safety_identifier`, and every field that is not known (SDKs and proxies add their own). [`Heard::ignored`] lists them.
-//! Of `metadata`, and of what other gateways take, the names of tasks and sessions are read: [`Heard::labels`].
+//! All that some model somewhere can do is read; whether the one that is chosen can is decided after the choice.
 //!
-//! **Refused by name**, because the answer would not be what was asked for: other response formats than text, other
-//! modalities and content parts than text, forced tool calls, the deprecated `functions`, and other servers' constraints.
+//! **Accepted without any effect** on a model that does not speak this dialect itself: `store`, `metadata`, `verbosity`,
+//! `prediction`, `prompt_cache_retention`, `safety_identifier`, and every field that is not known (SDKs and proxies add their
+//! own). [`Heard::ignored`] lists them. Of `metadata`, and of what other gateways take, the names of tasks and sessions are read:
+//! [`Heard::labels`].
+//!
+//! **Refused by name**, because the answer would not be what was asked for: answers in sound, the deprecated `functions`, and
+//! other servers' constraints.
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use domain::{Ask, Chat, Input};
 
@@ -18,13 +20,12 @@ use super::ChatForm;
 use crate::openai::generation::{Generation, take_max_tokens};
 use crate::openai::messages::take_messages;
 use crate::openai::tools::take_tools;
-use crate::read::{Fields, unsupported, wrong_type};
+use crate::openai::wishes::{read_format, take_reasoning, take_tier};
+use crate::read::{Fields, unsupported};
 use crate::{BadRequest, Heard, Labels};
 
 const UNSUPPORTED: &[(&str, &str)] = &[
-    ("audio", "Only text is supported."),
-    ("prediction", "Leave it out; the answer is the same, only slower."),
-    ("web_search_options", "Search yourself and give the results in a message, or offer a tool."),
+    ("audio", "Only text can be answered."),
     ("echo", "Use /v1/completions."),
     ("suffix", "Use /v1/completions."),
     ("best_of", "Use 'n'."),
@@ -38,7 +39,6 @@ pub fn read(body: &[u8]) -> Result<Heard, BadRequest> {
     let mut fields = Fields::parse(body)?;
     fields.refuse(UNSUPPORTED)?;
     check_modalities(&mut fields)?;
-    check_response_format(&mut fields)?;
     if fields.optional_flag("add_generation_prompt")? == Some(false) {
         return Err(unsupported("add_generation_prompt", "An answer always follows the last message."));
     }
@@ -47,6 +47,8 @@ pub fn read(body: &[u8]) -> Result<Heard, BadRequest> {
     let ask = Ask {
         max_output_tokens: take_max_output_tokens(&mut fields)?,
         logprobs: take_logprobs(&mut fields)?,
+        service_tier: take_tier(&mut fields)?,
+        cache_key: fields.text("prompt_cache_key")?,
         input: Input::Chat(take_chat(&mut fields)?),
         ..generation.into_ask()
     };
@@ -57,8 +59,13 @@ pub fn read(body: &[u8]) -> Result<Heard, BadRequest> {
 pub(in crate::openai) fn take_chat(fields: &mut Fields) -> Result<Chat, BadRequest> {
     let messages = take_messages(fields)?;
     let (tools, tool_choice) = take_tools(fields)?;
+    let parallel_tool_calls = fields.optional_flag("parallel_tool_calls")?;
+    let format = fields.take("response_format");
+    let format =
+        format.map(|format| read_format("response_format", format, false)).transpose()?.unwrap_or_default();
+    let reasoning = take_reasoning(fields)?;
     let template_variables = fields.object("chat_template_kwargs")?.map_or_else(Map::new, Fields::into_map);
-    Ok(Chat { messages, tools, tool_choice, template_variables, ..Chat::default() })
+    Ok(Chat { messages, tools, tool_choice, parallel_tool_calls, format, reasoning, template_variables })
 }
 
 /// `max_tokens` is the older name. Both may be sent, if they agree.
@@ -93,23 +100,5 @@ fn check_modalities(fields: &mut Fields) -> Result<(), BadRequest> {
             Err(unsupported("modalities", &format!("It has {other}; only \"text\" can be answered.")))
         }
         None => Ok(()),
-    }
-}
-
-fn check_response_format(fields: &mut Fields) -> Result<(), BadRequest> {
-    let Some(format) = fields.take("response_format") else {
-        return Ok(());
-    };
-    match format.get("type") {
-        Some(Value::String(kind)) if kind == "text" => Ok(()),
-        Some(Value::String(kind)) if kind == "json_object" || kind == "json_schema" => Err(unsupported(
-            "response_format",
-            &format!(
-                "The type '{kind}' is not available yet; use 'text' and describe the format in a message."
-            ),
-        )),
-        Some(Value::String(kind)) => Err(crate::read::wrong_value("response_format.type", kind, "'text'")),
-        Some(other) => Err(wrong_type("response_format.type", "a string", other)),
-        None => Err(wrong_type("response_format", "an object with a 'type'", &format)),
     }
 }

@@ -1,13 +1,15 @@
-//! How is a chat answer written while it grows, and read back?
+//! How is a chat answer written while it grows?
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
-use domain::{Delta, Finish, FinishReason, TokenScore, ToolCall, UsageReport};
+use domain::{Delta, Finish, FinishReason, Part, Reasoning, TokenScore, UsageReport};
 
-use super::{Choice, Reply};
+use super::reply::{ExtraContent, extra_content};
 use crate::openai::logprobs::ChatLogprobs;
-use crate::openai::stream::{DONE, Fold, frame};
+use crate::openai::stream::{DONE, frame};
 use crate::openai::usage::UsageWire;
+use crate::openai::{thoughts, tier};
 use crate::{Head, Trouble, Writer};
 
 /// Writes the events of one streamed answer.
@@ -22,6 +24,10 @@ pub struct Stream {
 struct Progress {
     opened: bool,
     finished: bool,
+    /// The block of reasoning that has had no proof yet; no longer than the answer.
+    thought: String,
+    /// How many blocks were written for their maker.
+    blocks: usize,
 }
 
 impl Stream {
@@ -59,16 +65,42 @@ impl Stream {
             self.include_usage.then_some(None),
         ))
     }
-    fn wire(&self, choices: Vec<ChoiceWire>, usage: Option<Option<UsageWire>>) -> Chunk {
+    fn wire(&self, choices: Vec<ChoiceWire>, usage: Option<Option<UsageWire>>) -> Chunk<'_> {
         Chunk {
-            id: self.head.id.clone(),
-            object: "chat.completion.chunk".to_owned(),
+            id: &self.head.id,
+            object: "chat.completion.chunk",
             created: self.head.created,
-            model: self.head.model.as_str().to_owned(),
-            system_fingerprint: self.head.system_fingerprint.clone(),
+            model: self.head.model.as_str(),
+            system_fingerprint: self.head.system_fingerprint.as_deref(),
             choices,
+            service_tier: None,
             usage,
         }
+    }
+}
+
+impl Progress {
+    /// Returns the block that this delta completes, if its maker will want it back.
+    fn detail(&mut self, delta: &Delta) -> Option<Value> {
+        let part = match delta {
+            Delta::Reasoning(more) => {
+                self.thought.push_str(more);
+                return None;
+            }
+            Delta::ReasoningProof { proof, id } => {
+                let text = std::mem::take(&mut self.thought);
+                Part::Reasoning(Reasoning { text, proof: proof.clone(), id: id.clone() })
+            }
+            Delta::SealedReasoning(data) => Part::SealedReasoning(data.clone()),
+            Delta::Scores(_) => return None,
+            _ => {
+                self.thought.clear();
+                return None;
+            }
+        };
+        let detail = thoughts::to_streamed_detail(&part, self.blocks);
+        self.blocks += usize::from(detail.is_some());
+        detail
     }
 }
 
@@ -78,6 +110,7 @@ impl Writer for Stream {
         let (mut wire, mut scores) = (DeltaWire::default(), None);
         for delta in deltas {
             wire.add(delta);
+            wire.reasoning_details.extend(self.choices[choice as usize].detail(delta));
             if let Delta::Scores(more) = delta {
                 scores.get_or_insert_with(Vec::new).extend_from_slice(more);
             }
@@ -100,7 +133,9 @@ impl Writer for Stream {
         assert!(self.choices.iter().all(|choice| choice.finished), "a stream ends after all of its choices");
         let mut bytes = Vec::new();
         if self.include_usage {
-            bytes = frame(&self.wire(Vec::new(), Some(Some((&report.usage).into()))));
+            let service_tier = report.service_tier.map(tier::word);
+            let wire = self.wire(Vec::new(), Some(Some((&report.usage).into())));
+            bytes = frame(&Chunk { service_tier, ..wire });
         }
         bytes.extend_from_slice(DONE);
         bytes
@@ -115,6 +150,7 @@ impl DeltaWire {
     fn is_empty(&self) -> bool {
         self.content.is_none()
             && self.reasoning_content.is_none()
+            && self.reasoning_details.is_empty()
             && self.tool_calls.is_empty()
             && self.refusal.is_none()
     }
@@ -128,10 +164,11 @@ impl DeltaWire {
             Delta::Text(text) => append(&mut self.content, text),
             Delta::Refusal(text) => append(&mut self.refusal, text),
             Delta::Reasoning(text) => append(&mut self.reasoning_content, text),
-            Delta::ToolCall { index, id, name, .. } => {
+            Delta::ToolCall { index, id, name, proof } => {
                 let function = FunctionWire { name: Some(name.clone()), arguments: String::new() };
                 let (id, kind) = (Some(id.clone()), Some("function".to_owned()));
-                self.tool_calls.push(CallWire { index: *index as usize, id, kind, function });
+                let extra_content = extra_content(proof.as_deref());
+                self.tool_calls.push(CallWire { index: *index as usize, id, kind, function, extra_content });
             }
             Delta::Arguments { index, json } => {
                 let index = *index as usize;
@@ -139,145 +176,74 @@ impl DeltaWire {
                     Some(call) => call.function.arguments.push_str(json),
                     None => {
                         let function = FunctionWire { name: None, arguments: json.clone() };
-                        self.tool_calls.push(CallWire { index, id: None, kind: None, function });
+                        let (id, kind, extra_content) = (None, None, None);
+                        self.tool_calls.push(CallWire { index, id, kind, function, extra_content });
                     }
                 }
             }
-            // Only their maker has a use for these, and this dialect no words.
+            // Blocks are written by their progress, scores beside the delta.
             Delta::ReasoningProof { .. } | Delta::SealedReasoning(_) | Delta::Scores(_) => {}
         }
     }
 }
 
-/// One event. Private to the dialect, but named by [`Fold`].
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Chunk {
-    id: String,
-    object: String,
+/// One event.
+#[derive(Debug, Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
     created: u64,
-    model: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    system_fingerprint: Option<String>,
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_fingerprint: Option<&'a str>,
     choices: Vec<ChoiceWire>,
-    /// Absent, `null`, or there: three different things on the wire; `null` reads as absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<&'static str>,
+    /// Absent, `null`, or there: three different things on the wire.
+    #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Option<UsageWire>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct ChoiceWire {
     index: usize,
     delta: DeltaWire,
-    #[serde(default)]
     logprobs: Option<ChatLogprobs>,
-    #[serde(default)]
     finish_reason: Option<FinishReason>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize)]
 struct DeltaWire {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasoning_details: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<CallWire>,
 }
 
-/// Other servers send a call in pieces: the id and the name first, the arguments after and after.
-#[derive(Debug, Serialize, Deserialize)]
+/// Calls come in pieces: the id and the name first, the arguments after and after.
+#[derive(Debug, Serialize)]
 struct CallWire {
     index: usize,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
-    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     function: FunctionWire,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<ExtraContent>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct FunctionWire {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    #[serde(default)]
     arguments: String,
-}
-
-/// Choices and calls that a stream may name; more is no answer to a request that we understand.
-const FOLDED_MAX: usize = 1024;
-
-impl Default for Reply {
-    fn default() -> Self {
-        let head = Head { id: String::new(), created: 0, model: "".into(), system_fingerprint: None };
-        Self { head, choices: Vec::new(), usage: None }
-    }
-}
-
-impl Fold for Reply {
-    type Chunk = Chunk;
-
-    fn fold(&mut self, chunk: Chunk) -> Result<(), String> {
-        self.head = Head {
-            id: chunk.id,
-            created: chunk.created,
-            model: chunk.model.as_str().into(),
-            system_fingerprint: chunk.system_fingerprint,
-        };
-        if let Some(Some(usage)) = &chunk.usage {
-            self.usage = Some(usage.into());
-        }
-        for choice in chunk.choices {
-            if choice.index >= FOLDED_MAX {
-                return Err(format!("choice {} of at most {FOLDED_MAX}", choice.index));
-            }
-            if self.choices.len() <= choice.index {
-                self.choices.resize_with(choice.index + 1, Choice::default);
-            }
-            self.choices[choice.index].fold(choice)?;
-        }
-        Ok(())
-    }
-    fn check(&self) -> Result<(), String> {
-        match self.choices.iter().position(|choice| choice.finish.is_none()) {
-            Some(index) => Err(format!("choice {index} never finished")),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Choice {
-    fn fold(&mut self, chunk: ChoiceWire) -> Result<(), String> {
-        if self.finish.is_some() {
-            return Err(format!("choice {} went on after its end", chunk.index));
-        }
-        self.finish = chunk.finish_reason;
-        self.content.push_str(chunk.delta.content.as_deref().unwrap_or_default());
-        self.reasoning.push_str(chunk.delta.reasoning_content.as_deref().unwrap_or_default());
-        if let Some(logprobs) = chunk.logprobs {
-            self.logprobs.get_or_insert_default().extend(logprobs.scores());
-        }
-        for call in chunk.delta.tool_calls {
-            if call.index >= FOLDED_MAX {
-                return Err(format!("tool call {} of at most {FOLDED_MAX}", call.index));
-            }
-            if self.tool_calls.len() <= call.index {
-                let empty = || ToolCall {
-                    id: String::new(),
-                    name: String::new(),
-                    arguments: String::new(),
-                    proof: None,
-                };
-                self.tool_calls.resize_with(call.index + 1, empty);
-            }
-            let known = &mut self.tool_calls[call.index];
-            known.id.push_str(call.id.as_deref().unwrap_or_default());
-            known.name.push_str(call.function.name.as_deref().unwrap_or_default());
-            known.arguments.push_str(&call.function.arguments);
-        }
-        Ok(())
-    }
 }

@@ -3,10 +3,13 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use domain::{Input, Role, Sampling, ToolCall, Usage};
+use domain::{
+    Answer, AnswerEvent, AnsweredChoice, Chat, Delta, Finish, FinishReason, Input, Part, Reasoning, Role,
+    Sampling, SamplingWish, Scored, ServiceTier, TokenScore, ToolCall, ToolChoice, Usage, UsageReport,
+};
 
 use super::*;
-use crate::openai::{Accumulator, Broken, ErrorBody, ErrorType, FinishReason, Head, Scored, TokenScore};
+use crate::{BadAnswer, BadRequest, Heard, Trouble, TroubleKind, Upstream};
 
 fn request(fields: Value) -> Vec<u8> {
     let mut request = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
@@ -16,6 +19,47 @@ fn request(fields: Value) -> Vec<u8> {
     request.to_string().into_bytes()
 }
 
+fn heard(fields: Value) -> Heard {
+    read(&request(fields)).unwrap()
+}
+
+fn chat(heard: Heard) -> Chat {
+    match heard.ask.input {
+        Input::Chat(chat) => chat,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(body: &[u8]) -> BadRequest {
+    match read(body) {
+        Err(refused) => refused,
+        Ok(heard) => panic!("{:?} was accepted", heard.ask),
+    }
+}
+
+/// Reads a body that comes in these pieces; returns what it adds up to.
+fn folded<'a>(is_stream: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Answer, BadAnswer> {
+    let mut reader = ChatUpstream::default().reader(is_stream);
+    let mut events = Vec::new();
+    pieces.into_iter().try_for_each(|piece| reader.feed(piece, &mut events))?;
+    reader.end(&mut events)?;
+    let mut answer = Answer::default();
+    events.into_iter().for_each(|event| answer.fold(event));
+    Ok(answer)
+}
+
+fn text(text: &str) -> [Delta; 1] {
+    [Delta::Text(text.to_owned())]
+}
+
+fn report(usage: Usage) -> UsageReport {
+    UsageReport { usage, service_tier: None }
+}
+
+fn finish(reason: FinishReason) -> Finish {
+    Finish::of(reason)
+}
+
 fn head() -> Head {
     Head { id: "chatcmpl-1".into(), created: 7, model: "m".into(), system_fingerprint: None }
 }
@@ -23,11 +67,11 @@ fn head() -> Head {
 #[test]
 fn the_smallest_request_takes_every_default_of_the_model() {
     let defaults = Sampling { temperature: 0.6, top_k: 20, ..Sampling::default() };
-    let request = Request::read(&request(json!({}))).unwrap();
-    assert_eq!(request.model().as_str(), "m");
-    assert!(request.ignored().is_empty());
-    let ask = request.into_ask(&defaults);
-    assert_eq!(ask.sampling, defaults);
+    let heard = heard(json!({}));
+    assert_eq!(heard.ask.model.as_str(), "m");
+    assert!(heard.ignored.is_empty());
+    let ask = heard.ask;
+    assert_eq!(ask.sampling.over(&defaults), defaults);
     assert_eq!((ask.max_output_tokens, ask.logprobs, ask.choices), (None, None, 1));
     assert!(!ask.stream && !ask.stream_usage && !ask.ignore_eos);
 }
@@ -50,17 +94,18 @@ fn every_field_of_a_full_request_arrives() {
         "top_logprobs": 3, "user": "u", "ignore_eos": true, "min_tokens": 5,
         "chat_template_kwargs": {"enable_thinking": false}, "response_format": {"type": "text"}, "modalities": ["text"],
     }));
-    let request = Request::read(&body).unwrap();
-    assert!(request.ignored().is_empty(), "{:?}", request.ignored());
-    let ask = request.into_ask(&Sampling::default());
-    let Input::Chat { messages, tools, template_variables } = ask.input else { panic!("a chat") };
+    let heard = read(&body).unwrap();
+    assert!(heard.ignored.is_empty(), "{:?}", heard.ignored);
+    let ask = heard.ask;
+    let Input::Chat(Chat { messages, tools, template_variables, .. }) = ask.input else { panic!("a chat") };
     let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
     assert_eq!(roles, [Role::Developer, Role::User, Role::Assistant, Role::Tool]);
     assert_eq!(messages[0].name.as_deref(), Some("rules"));
-    assert_eq!(messages[1].content, "ab");
-    assert_eq!(messages[2].content, "");
-    assert_eq!(messages[2].reasoning.as_deref(), Some("hm"));
-    assert_eq!(messages[2].tool_calls[0].arguments, r#"{"x": 1.0}"#, "verbatim");
+    assert_eq!(messages[1].text(), "ab");
+    assert_eq!(messages[2].text(), "");
+    assert_eq!(messages[2].reasoning().as_deref(), Some("hm"));
+    let call = messages[2].tool_calls().next().unwrap();
+    assert_eq!(call.arguments, r#"{"x": 1.0}"#, "verbatim");
     assert_eq!(messages[3].tool_call_id.as_deref(), Some("c1"));
     assert_eq!(tools.len(), 1);
     assert_eq!(template_variables["enable_thinking"], false);
@@ -69,15 +114,15 @@ fn every_field_of_a_full_request_arrives() {
     assert_eq!((ask.stop, ask.user), (vec!["END".to_owned()], Some("u".to_owned())));
     assert_eq!(
         ask.sampling,
-        Sampling {
-            temperature: 0.0,
-            top_p: 0.5,
-            top_k: 0,
-            min_p: 0.1,
-            repetition_penalty: 1.5,
-            presence_penalty: -2.0,
-            frequency_penalty: 2.0,
-            logit_bias: vec![(7, -100.0)],
+        SamplingWish {
+            temperature: Some(0.0),
+            top_p: Some(0.5),
+            top_k: Some(0),
+            min_p: Some(0.1),
+            repetition_penalty: Some(1.5),
+            presence_penalty: Some(-2.0),
+            frequency_penalty: Some(2.0),
+            logit_bias: Some(vec![(7, -100.0)]),
             seed: Some(u64::MAX),
         }
     );
@@ -86,33 +131,20 @@ fn every_field_of_a_full_request_arrives() {
 #[test]
 fn what_changes_nothing_is_accepted_and_listed() {
     let body = request(json!({
-        "store": true, "metadata": {"a": "b"}, "service_tier": "auto", "parallel_tool_calls": true,
-        "reasoning_effort": "low", "prompt_cache_key": "k", "safety_identifier": "s", "verbosity": "low",
+        "store": true, "metadata": {"a": "b"}, "prediction": {"type": "content", "content": "x"},
+        "safety_identifier": "s", "verbosity": "low",
         "of_my_proxy": 1, "temperature": null, "seed": null, "suffix": null,
     }));
-    let request = Request::read(&body).unwrap();
-    let expected = [
-        "store",
-        "metadata",
-        "service_tier",
-        "parallel_tool_calls",
-        "reasoning_effort",
-        "prompt_cache_key",
-        "safety_identifier",
-        "verbosity",
-        "of_my_proxy",
-    ];
-    assert_eq!(request.ignored(), expected);
+    let heard = read(&body).unwrap();
+    let expected = ["store", "metadata", "prediction", "safety_identifier", "verbosity", "of_my_proxy"];
+    assert_eq!(heard.ignored, expected);
 }
 
 #[test]
-fn no_tools_are_shown_when_none_may_be_called() {
+fn that_no_tool_may_be_called_is_heard() {
     let tool = json!({"type": "function", "function": {"name": "f"}});
-    let body = request(json!({"tools": [tool], "tool_choice": "none"}));
-    let Input::Chat { tools, .. } = Request::read(&body).unwrap().into_ask(&Sampling::default()).input else {
-        panic!("a chat");
-    };
-    assert!(tools.is_empty());
+    let chat = chat(heard(json!({"tools": [tool], "tool_choice": "none"})));
+    assert_eq!(chat.tool_choice, ToolChoice::None);
 }
 
 #[test]
@@ -139,10 +171,25 @@ fn each_wrong_parameter_is_named() {
         (user(json!(5)), "messages[0].content", "invalid_type"),
         (
             user(json!([{"type": "image_url", "image_url": {}}])),
-            "messages[0].content[0]",
-            "unsupported_content",
+            "messages[0].content[0].image_url.url",
+            "missing_required_parameter",
         ),
-        (user(json!([{"type": "input_audio"}])), "messages[0].content[0]", "unsupported_content"),
+        (
+            user(json!([{"type": "image_url", "image_url": {"url": "data:nothing"}}])),
+            "messages[0].content[0].image_url.url",
+            "invalid_value",
+        ),
+        (
+            user(json!([{"type": "input_audio"}])),
+            "messages[0].content[0].input_audio",
+            "missing_required_parameter",
+        ),
+        (
+            user(json!([{"type": "file", "file": {}}])),
+            "messages[0].content[0].file.file_data",
+            "missing_required_parameter",
+        ),
+        (user(json!([{"type": "video_url"}])), "messages[0].content[0]", "unsupported_content"),
         (user(json!([{"type": "smell"}])), "messages[0].content[0].type", "invalid_value"),
         (user(json!([{"type": "text"}])), "messages[0].content[0].text", "missing_required_parameter"),
         (json!({"temperature": 2.1}), "temperature", "decimal_above_max_value"),
@@ -181,25 +228,34 @@ fn each_wrong_parameter_is_named() {
         (json!({"min_tokens": 5}), "min_tokens", "unsupported_parameter"),
         (json!({"suffix": "x"}), "suffix", "unsupported_parameter"),
         (json!({"guided_json": {"type": "object"}}), "guided_json", "unsupported_parameter"),
-        (json!({"response_format": {"type": "json_object"}}), "response_format", "unsupported_parameter"),
+        (
+            json!({"response_format": {"type": "json_schema"}}),
+            "response_format.json_schema",
+            "missing_required_parameter",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}),
+            "response_format.json_schema.schema",
+            "missing_required_parameter",
+        ),
         (json!({"response_format": {"type": "xml"}}), "response_format.type", "invalid_value"),
         (json!({"response_format": "json"}), "response_format", "invalid_type"),
         (json!({"modalities": ["text", "audio"]}), "modalities", "unsupported_parameter"),
         (json!({"functions": [{"name": "f"}]}), "functions", "unsupported_parameter"),
-        (json!({"tools": [{"type": "magic"}]}), "tools[0].type", "invalid_value"),
+        (json!({"tools": [{"type": "black magic"}]}), "tools[0].type", "invalid_value"),
         (json!({"tools": [{"type": "function"}]}), "tools[0].function", "missing_required_parameter"),
         (
             json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}),
             "tools[0].function.name",
             "invalid_value",
         ),
-        (json!({"tool_choice": "required"}), "tool_choice", "unsupported_parameter"),
-        (json!({"tool_choice": {"type": "function"}}), "tool_choice", "unsupported_parameter"),
+        (json!({"tool_choice": {"type": "function"}}), "tool_choice.function", "missing_required_parameter"),
+        (json!({"tool_choice": {"type": "luck"}}), "tool_choice.type", "invalid_value"),
         (json!({"tool_choice": "maybe"}), "tool_choice", "invalid_value"),
         (json!({"chat_template_kwargs": 1}), "chat_template_kwargs", "invalid_type"),
     ];
     for (fields, param, code) in rows {
-        let Err(error) = Request::read(&request(fields.clone())) else { panic!("{fields} was accepted") };
+        let error = refused(&request(fields.clone()));
         assert_eq!(
             (error.param.as_deref(), error.code.as_deref()),
             (Some(param), Some(code)),
@@ -215,7 +271,7 @@ fn each_wrong_parameter_is_named() {
 
 #[test]
 fn messages_say_the_value_and_the_range() {
-    let message = |fields: Value| Request::read(&request(fields)).unwrap_err().message;
+    let message = |fields: Value| refused(&request(fields)).message;
     assert_eq!(
         message(json!({"temperature": 3})),
         "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 instead."
@@ -236,7 +292,7 @@ fn messages_say_the_value_and_the_range() {
 
 #[test]
 fn a_body_that_is_no_json_object_is_refused_with_its_place() {
-    let message = |body: &[u8]| Request::read(body).unwrap_err().message;
+    let message = |body: &[u8]| refused(body).message;
     assert_eq!(
         message(br#"{"model": }"#),
         "We could not parse the JSON body of your request: expected value at line 1 column 11."
@@ -259,7 +315,9 @@ fn a_whole_reply_reads_as_openai_writes_it() {
         logprob: Some(-0.25),
         top: vec![scored("Hi", -0.25), scored("Yo", f32::NEG_INFINITY)],
     };
-    let call = ToolCall { id: "call_1".into(), name: "f".into(), arguments: "{\"x\": 1}".into() };
+    let call =
+        ToolCall { id: "call_1".into(), name: "f".into(), arguments: "{\"x\": 1}".into(), proof: None };
+    let usage = Usage { input_uncached: 3, cache_read: 4, output: 5, reasoning: 2, ..Usage::default() };
     let reply = Reply {
         head: Head { system_fingerprint: Some("fp".into()), ..head() },
         choices: vec![
@@ -272,7 +330,7 @@ fn a_whole_reply_reads_as_openai_writes_it() {
             },
             Choice { tool_calls: vec![call], finish: Some(FinishReason::ToolCalls), ..Choice::default() },
         ],
-        usage: Some(Usage { input_uncached: 3, cache_read: 4, output: 5, reasoning: 2, ..Usage::default() }),
+        report: report(usage),
     };
     let written: Value = serde_json::from_slice(&reply.to_json()).unwrap();
     insta::assert_json_snapshot!(written, @r#"
@@ -361,11 +419,11 @@ fn a_whole_reply_reads_as_openai_writes_it() {
 
 #[test]
 fn a_stream_names_the_role_first_and_the_usage_last() {
-    let mut stream = Stream::new(head(), 1, true);
-    let mut bytes = stream.delta(0, &Delta { content: "Hi".into(), ..Delta::default() });
-    assert!(stream.delta(0, &Delta::default()).is_empty());
-    bytes.append(&mut stream.finish(0, FinishReason::Length));
-    bytes.append(&mut stream.end(&Usage { input_uncached: 1, output: 2, ..Usage::default() }));
+    let mut stream = Box::new(Stream::new(head(), 1, true));
+    let mut bytes = stream.delta(0, &text("Hi"));
+    assert!(stream.delta(0, &[]).is_empty());
+    bytes.append(&mut stream.finish(0, &finish(FinishReason::Length)));
+    bytes.append(&mut stream.end(&report(Usage { input_uncached: 1, output: 2, ..Usage::default() })));
     let head =
         r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m","choices":["#;
     let expected = [
@@ -380,35 +438,30 @@ fn a_stream_names_the_role_first_and_the_usage_last() {
 
 #[test]
 fn a_stream_without_usage_never_names_it() {
-    let mut stream = Stream::new(head(), 1, false);
-    let mut bytes = stream.finish(0, FinishReason::Stop);
-    bytes.append(&mut stream.end(&Usage::default()));
+    let mut stream = Box::new(Stream::new(head(), 1, false));
+    let mut bytes = stream.finish(0, &finish(FinishReason::Stop));
+    bytes.append(&mut stream.end(&UsageReport::default()));
     assert!(!String::from_utf8(bytes).unwrap().contains("usage"));
 }
 
 #[test]
 fn a_broken_stream_says_so_and_never_ends_clean() {
-    let mut stream = Stream::new(head(), 1, true);
-    let mut bytes = stream.delta(0, &Delta { content: "Hal".into(), ..Delta::default() });
-    bytes.append(&mut stream.broken(&ErrorBody::new(ErrorType::ServerError, "the engine failed")));
+    let mut stream = Box::new(Stream::new(head(), 1, true));
+    let mut bytes = stream.delta(0, &text("Hal"));
+    bytes.append(&mut stream.broken(&Trouble::new(TroubleKind::ServerError, "the engine failed")));
     assert!(!String::from_utf8_lossy(&bytes).contains("[DONE]"));
-    let mut folded = Accumulator::<Reply>::new();
-    assert_eq!(folded.push(&bytes), Err(Broken::Error("the engine failed".into())));
-    assert_eq!(folded.finish(), Err(Broken::Error("the engine failed".into())));
+    let Err(BadAnswer::Fault(fault)) = folded(true, [&*bytes]) else { panic!("a fault") };
+    assert_eq!((&*fault.message, fault.kind), ("the engine failed", crate::FaultKind::Server));
 }
 
 #[test]
 fn a_stream_that_stops_in_the_middle_is_no_reply() {
-    let mut stream = Stream::new(head(), 2, false);
-    let mut bytes = stream.finish(0, FinishReason::Stop);
-    let mut folded = Accumulator::<Reply>::new();
-    folded.push(&bytes).unwrap();
-    assert_eq!(folded.finish(), Err(Broken::Unfinished));
-    bytes.append(&mut stream.delta(1, &Delta { content: "x".into(), ..Delta::default() }));
+    let mut stream = Box::new(Stream::new(head(), 2, false));
+    let mut bytes = stream.finish(0, &finish(FinishReason::Stop));
+    assert_eq!(folded(true, [&*bytes]).unwrap().choices.len(), 1, "only what began must end");
+    bytes.append(&mut stream.delta(1, &text("x")));
     bytes.extend_from_slice(crate::openai::DONE);
-    let mut folded = Accumulator::<Reply>::new();
-    folded.push(&bytes).unwrap();
-    assert!(matches!(folded.finish(), Err(Broken::NotAChunk(_))), "choice 1 never finished");
+    assert_eq!(folded(true, [&*bytes]), Err(BadAnswer::Unfinished), "choice 1 never finished");
 }
 
 #[test]
@@ -425,11 +478,9 @@ fn calls_that_other_servers_send_in_pieces_are_joined() {
         chunk(r#"{"index":0,"function":{"arguments":"1}"}}"#, "\"tool_calls\""),
         "data:[DONE]\n\n".to_owned(),
     ];
-    let mut folded = Accumulator::<Reply>::new();
-    folded.push(text.concat().as_bytes()).unwrap();
-    let reply = folded.finish().unwrap();
-    let call = ToolCall { id: "c".into(), name: "f".into(), arguments: r#"{"a":1}"#.into() };
-    assert_eq!(reply.choices[0].tool_calls, [call]);
+    let answer = folded(true, [text.concat().as_bytes()]).unwrap();
+    let call = ToolCall { id: "c".into(), name: "f".into(), arguments: r#"{"a":1}"#.into(), proof: None };
+    assert_eq!(answer.choices[0].tool_calls().collect::<Vec<_>>(), [&call]);
 }
 
 fn any_score() -> impl Strategy<Value = TokenScore> {
@@ -448,62 +499,91 @@ fn any_score() -> impl Strategy<Value = TokenScore> {
     })
 }
 
-fn any_delta() -> impl Strategy<Value = Delta> {
-    let call = ("[a-z]{1,4}", "[a-z]{1,4}", "\\PC{0,8}").prop_map(|(id, name, arguments)| ToolCall {
-        id,
-        name,
-        arguments,
-    });
+/// Parts in the order that a chat message has them: reasoning, text, calls.
+fn any_choice() -> impl Strategy<Value = AnsweredChoice> {
+    let call = ("[a-z]{1,4}", "\\PC{1,8}", prop::option::of("[a-z]{1,3}"));
+    let thought = ("\\PC{1,6}", prop::option::of("[a-z]{1,3}"));
     let scores = prop::option::of(prop::collection::vec(any_score(), 1..3));
-    ("\\PC{0,6}", "\\PC{0,6}", prop::collection::vec(call, 0..2), scores).prop_map(
-        |(content, reasoning, tool_calls, logprobs)| Delta { content, reasoning, tool_calls, logprobs },
-    )
+    let parts =
+        (prop::collection::vec(thought, 0..3), "\\PC{0,6}", prop::collection::vec(call, 0..3), scores);
+    (parts, any_finish()).prop_map(|((thoughts, text, calls, scores), reason)| {
+        // Only what its maker wants back comes in blocks: the rest is one text.
+        let last = thoughts.len().saturating_sub(1);
+        let thought = |(place, (text, proof)): (usize, (String, Option<String>))| {
+            let proof = proof.or((place < last).then(|| "p".to_owned()));
+            Part::Reasoning(Reasoning { text, proof, id: None })
+        };
+        let call = |(place, (name, arguments, proof))| {
+            Part::ToolCall(ToolCall { id: format!("c{place}"), name, arguments, proof })
+        };
+        let has_calls = !calls.is_empty();
+        let parts = thoughts.into_iter().enumerate().map(thought);
+        let parts = parts.chain((!text.is_empty()).then(|| Part::text(text)));
+        let parts = parts.chain(calls.into_iter().enumerate().map(call)).collect();
+        let reason = if has_calls && reason == FinishReason::Stop { FinishReason::ToolCalls } else { reason };
+        let mut choice = AnsweredChoice::default();
+        (choice.parts, choice.scores, choice.finish) = (parts, scores, Some(Finish::of(reason)));
+        choice
+    })
 }
 
 fn any_finish() -> impl Strategy<Value = FinishReason> {
-    prop::sample::select(vec![FinishReason::Stop, FinishReason::Length, FinishReason::ToolCalls])
+    prop::sample::select(vec![
+        FinishReason::Stop,
+        FinishReason::Length,
+        FinishReason::ToolCalls,
+        FinishReason::ContentFilter,
+    ])
+}
+
+/// What a client can know of an answer.
+fn seen(answer: &Answer) -> Vec<(Vec<Part>, Option<Vec<TokenScore>>, Option<Finish>)> {
+    let choice =
+        |choice: &AnsweredChoice| (choice.parts.clone(), choice.scores.clone(), choice.finish.clone());
+    answer.choices.iter().map(choice).collect()
+}
+
+/// Writes an answer as a stream, each delta by itself.
+fn streamed(answer: &Answer, form: &dyn Form) -> Vec<u8> {
+    let mut writer = form.writer(head(), answer.choices.len() as u32);
+    let mut bytes = writer.open();
+    for event in answer.events() {
+        match event {
+            AnswerEvent::Delta { choice, delta } => bytes.extend(writer.delta(choice, &[delta])),
+            AnswerEvent::Finished { choice, finish } => bytes.extend(writer.finish(choice, &finish)),
+            AnswerEvent::Began { .. } | AnswerEvent::Used(_) => {}
+        }
+    }
+    bytes.extend(writer.end(&answer.report.clone().unwrap_or_default()));
+    bytes
 }
 
 proptest! {
     #[test]
-    fn a_folded_stream_is_the_whole_reply_however_the_bytes_were_cut(
-        choices in prop::collection::vec((prop::collection::vec(any_delta(), 0..4), any_finish()), 1..4),
+    fn an_answer_is_the_same_written_whole_or_streamed_and_read_back_however_it_is_cut(
+        choices in prop::collection::vec(any_choice(), 1..4),
         include_usage: bool,
         output in 0u64..1000,
+        tier in prop::sample::select(vec![None, Some(ServiceTier::Flex), Some(ServiceTier::Standard)]),
         piece_bytes in 1usize..200,
     ) {
-        let usage = Usage { input_uncached: 5, cache_read: 3, output, ..Usage::default() };
-        let mut stream = Stream::new(head(), choices.len() as u32, include_usage);
-        let mut bytes = Vec::new();
-        let mut whole = Reply { head: head(), choices: Vec::new(), usage: include_usage.then_some(usage) };
-        for (index, (deltas, finish)) in choices.iter().enumerate() {
-            let mut choice = Choice { finish: Some(*finish), ..Choice::default() };
-            for delta in deltas {
-                bytes.append(&mut stream.delta(index as u32, delta));
-                choice.content += &delta.content;
-                choice.reasoning += &delta.reasoning;
-                choice.tool_calls.extend(delta.tool_calls.iter().cloned());
-                if let Some(scores) = &delta.logprobs {
-                    choice.logprobs.get_or_insert_default().extend(scores.iter().cloned());
-                }
-            }
-            bytes.append(&mut stream.finish(index as u32, *finish));
-            whole.choices.push(choice);
-        }
-        bytes.append(&mut stream.end(&usage));
-        let mut folded = Accumulator::<Reply>::new();
-        for piece in bytes.chunks(piece_bytes) {
-            folded.push(piece).unwrap();
-        }
-        let folded = folded.finish().unwrap();
-        prop_assert_eq!(&folded, &whole);
-        prop_assert_eq!(folded.to_json(), whole.to_json());
+        let usage = Usage { input_uncached: 5, cache_read: 3, cache_write_5m: 2, output, ..Usage::default() };
+        let report = UsageReport { usage, service_tier: tier };
+        let answer = Answer { choices, report: Some(report.clone()), ..Answer::default() };
+        let form = ChatForm { include_usage };
+        let stream = folded(true, streamed(&answer, &form).chunks(piece_bytes)).unwrap();
+        prop_assert_eq!(seen(&stream), seen(&answer));
+        prop_assert_eq!(&stream.report, &include_usage.then_some(report.clone()));
+        let whole = folded(false, form.whole(&head(), &answer, &report).chunks(piece_bytes)).unwrap();
+        prop_assert_eq!(seen(&whole), seen(&answer));
+        prop_assert_eq!((&whole.report, whole.id.as_deref()), (&Some(report), Some("chatcmpl-1")));
     }
 
     #[test]
     fn reading_never_panics_on_any_bytes(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Request::read(&body);
-        let _ = Accumulator::<Reply>::new().push(&body);
+        let _ = read(&body);
+        let _ = folded(true, [&*body]);
+        let _ = folded(false, [&*body]);
     }
 
     #[test]
@@ -511,9 +591,7 @@ proptest! {
         name in prop::sample::select(FIELDS.to_vec()),
         value in any_json(),
     ) {
-        if let Ok(request) = Request::read(&request(json!({name: value}))) {
-            request.into_ask(&Sampling::default());
-        }
+        let _ = read(&request(json!({name: value})));
     }
 }
 

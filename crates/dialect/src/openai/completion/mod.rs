@@ -3,6 +3,7 @@
 mod reply;
 mod request;
 mod stream;
+mod upstream;
 
 use domain::{Answer, UsageReport};
 
@@ -12,6 +13,8 @@ pub use reply::{Choice, Reply};
 pub use request::read;
 pub(super) use request::read_tokens;
 pub use stream::Stream;
+pub use upstream::CompletionUpstream;
+pub(super) use upstream::prompt;
 
 /// The dialect's name.
 pub const DIALECT: &str = "openai.completions";
@@ -34,7 +37,7 @@ impl Form for CompletionForm {
     }
     fn whole(&self, head: &Head, answer: &Answer, report: &UsageReport) -> Vec<u8> {
         let choices = answer.choices.iter().map(Choice::of).collect();
-        Reply { head: head.clone(), choices, usage: Some(report.usage) }.to_json()
+        Reply { head: head.clone(), choices, report: report.clone() }.to_json()
     }
 }
 

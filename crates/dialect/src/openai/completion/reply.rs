@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use domain::{AnsweredChoice, FinishReason, TokenScore, Usage};
+use domain::{AnsweredChoice, FinishReason, TokenScore, UsageReport};
 
 use crate::Head;
 use crate::openai::logprobs::CompletionLogprobs;
@@ -14,8 +14,7 @@ pub struct Reply {
     pub head: Head,
     /// In order of their index: all choices of the first prompt, then those of the second.
     pub choices: Vec<Choice>,
-    /// Always there in a whole reply of this server; a folded stream has it when the client asked for it.
-    pub usage: Option<Usage>,
+    pub report: UsageReport,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,7 +23,6 @@ pub struct Choice {
     pub text: String,
     /// With `echo`, the prompt's tokens come first; the very first has no log-probability.
     pub logprobs: Option<Vec<TokenScore>>,
-    /// `None` only while a stream is being folded.
     pub finish: Option<FinishReason>,
 }
 
@@ -37,8 +35,7 @@ struct ReplyWire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     system_fingerprint: Option<&'a str>,
     choices: Vec<ChoiceWire<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<UsageWire>,
+    usage: UsageWire,
 }
 
 #[derive(Serialize)]
@@ -58,7 +55,7 @@ impl Reply {
             model: self.head.model.as_str(),
             system_fingerprint: self.head.system_fingerprint.as_deref(),
             choices: self.choices.iter().enumerate().map(|(index, choice)| choice.wire(index)).collect(),
-            usage: self.usage.as_ref().map(UsageWire::from),
+            usage: (&self.report.usage).into(),
         })
     }
 }

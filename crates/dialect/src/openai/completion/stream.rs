@@ -1,12 +1,11 @@
-//! How is a completion written while it grows, and read back?
+//! How is a completion written while it grows?
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use domain::{Delta, Finish, FinishReason, TokenScore, UsageReport};
 
-use super::{Choice, Reply};
 use crate::openai::logprobs::CompletionLogprobs;
-use crate::openai::stream::{DONE, Fold, error_frame, frame};
+use crate::openai::stream::{DONE, error_frame, frame};
 use crate::openai::usage::UsageWire;
 use crate::{Head, Trouble, Writer};
 
@@ -43,13 +42,13 @@ impl Stream {
             self.include_usage.then_some(None),
         ))
     }
-    fn wire(&self, choices: Vec<ChoiceWire>, usage: Option<Option<UsageWire>>) -> Chunk {
+    fn wire(&self, choices: Vec<ChoiceWire>, usage: Option<Option<UsageWire>>) -> Chunk<'_> {
         Chunk {
-            id: self.head.id.clone(),
-            object: "text_completion".to_owned(),
+            id: &self.head.id,
+            object: "text_completion",
             created: self.head.created,
-            model: self.head.model.as_str().to_owned(),
-            system_fingerprint: self.head.system_fingerprint.clone(),
+            model: self.head.model.as_str(),
+            system_fingerprint: self.head.system_fingerprint.as_deref(),
             choices,
             usage,
         }
@@ -101,77 +100,25 @@ impl Writer for Stream {
     }
 }
 
-/// One event. Private to the dialect, but named by [`Fold`].
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Chunk {
-    id: String,
-    object: String,
+/// One event.
+#[derive(Debug, Serialize)]
+struct Chunk<'a> {
+    id: &'a str,
+    object: &'static str,
     created: u64,
-    model: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    system_fingerprint: Option<String>,
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_fingerprint: Option<&'a str>,
     choices: Vec<ChoiceWire>,
-    /// Absent, `null`, or there: three different things on the wire; `null` reads as absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Absent, `null`, or there: three different things on the wire.
+    #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Option<UsageWire>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct ChoiceWire {
     index: usize,
     text: String,
-    #[serde(default)]
     logprobs: Option<CompletionLogprobs>,
-    #[serde(default)]
     finish_reason: Option<FinishReason>,
-}
-
-/// Choices that a stream may name: OpenAI's limit of 128 for each of 2,048 prompts is far above what anybody sends.
-const CHOICES_FOLDED_MAX: usize = 1 << 18;
-
-impl Default for Reply {
-    fn default() -> Self {
-        let head = Head { id: String::new(), created: 0, model: "".into(), system_fingerprint: None };
-        Self { head, choices: Vec::new(), usage: None }
-    }
-}
-
-impl Fold for Reply {
-    type Chunk = Chunk;
-
-    fn fold(&mut self, chunk: Chunk) -> Result<(), String> {
-        self.head = Head {
-            id: chunk.id,
-            created: chunk.created,
-            model: chunk.model.as_str().into(),
-            system_fingerprint: chunk.system_fingerprint,
-        };
-        if let Some(Some(usage)) = &chunk.usage {
-            self.usage = Some(usage.into());
-        }
-        for choice in chunk.choices {
-            if choice.index >= CHOICES_FOLDED_MAX {
-                return Err(format!("choice {} of at most {CHOICES_FOLDED_MAX}", choice.index));
-            }
-            if self.choices.len() <= choice.index {
-                self.choices.resize_with(choice.index + 1, Choice::default);
-            }
-            let known = &mut self.choices[choice.index];
-            if known.finish.is_some() {
-                return Err(format!("choice {} went on after its end", choice.index));
-            }
-            known.finish = choice.finish_reason;
-            known.text.push_str(&choice.text);
-            if let Some(logprobs) = choice.logprobs {
-                known.logprobs.get_or_insert_default().extend(logprobs.scores());
-            }
-        }
-        Ok(())
-    }
-    fn check(&self) -> Result<(), String> {
-        match self.choices.iter().position(|choice| choice.finish.is_none()) {
-            Some(index) => Err(format!("choice {index} never finished")),
-            None => Ok(()),
-        }
-    }
 }

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use domain::{Input, Prompt, Sampling, Usage};
+use domain::{Answer, AnswerEvent, Ask, Finish, FinishReason, Input, Prompt, Scored, TokenScore, Usage};
 
 use super::*;
-use crate::openai::{Accumulator, FinishReason, Head, Scored, TokenScore};
+use crate::{BadAnswer, Upstream};
 
 fn request(fields: Value) -> Vec<u8> {
     let mut request = json!({"model": "m", "prompt": "Once"});
@@ -14,6 +14,10 @@ fn request(fields: Value) -> Vec<u8> {
         request[name] = value.clone();
     }
     request.to_string().into_bytes()
+}
+
+fn ask(fields: Value) -> Ask {
+    read(&request(fields)).unwrap().ask
 }
 
 fn head() -> Head {
@@ -28,11 +32,7 @@ fn score(text: &str, logprob: Option<f32>) -> TokenScore {
 
 #[test]
 fn the_four_shapes_of_a_prompt_are_read() {
-    let prompts = |prompt: Value| match Request::read(&request(json!({"prompt": prompt})))
-        .unwrap()
-        .into_ask(&Sampling::default())
-        .input
-    {
+    let prompts = |prompt: Value| match ask(json!({"prompt": prompt})).input {
         Input::Completion(prompts) => prompts,
         chat => panic!("{chat:?}"),
     };
@@ -45,8 +45,7 @@ fn the_four_shapes_of_a_prompt_are_read() {
 
 #[test]
 fn sixteen_tokens_are_answered_unless_the_request_says_otherwise() {
-    let max =
-        |fields| Request::read(&request(fields)).unwrap().into_ask(&Sampling::default()).max_output_tokens;
+    let max = |fields| ask(fields).max_output_tokens;
     assert_eq!(max(json!({})), Some(16));
     assert_eq!(max(json!({"max_tokens": 0, "echo": true, "logprobs": 1})), Some(0));
 }
@@ -71,14 +70,14 @@ fn each_wrong_parameter_is_named() {
         (json!({"echo": "yes"}), "echo", "invalid_type"),
     ];
     for (fields, param, code) in rows {
-        let Err(error) = Request::read(&request(fields.clone())) else { panic!("{fields} was accepted") };
+        let Err(error) = read(&request(fields.clone())) else { panic!("{fields} was accepted") };
         assert_eq!(
             (error.param.as_deref(), error.code.as_deref()),
             (Some(param), Some(code)),
             "{fields}: {error}"
         );
     }
-    assert!(Request::read(&request(json!({"best_of": 2, "n": 2, "suffix": "", "user": "u"}))).is_ok());
+    assert!(read(&request(json!({"best_of": 2, "n": 2, "suffix": "", "user": "u"}))).is_ok());
 }
 
 #[test]
@@ -89,7 +88,8 @@ fn a_whole_completion_reads_as_openai_writes_it() {
         finish: Some(FinishReason::Length),
     };
     let usage = Usage { input_uncached: 1, output: 1, ..Usage::default() };
-    let reply = Reply { head: head(), choices: vec![choice], usage: Some(usage) };
+    let reply =
+        Reply { head: head(), choices: vec![choice], report: UsageReport { usage, service_tier: None } };
     assert_eq!(
         String::from_utf8(reply.to_json()).unwrap(),
         concat!(
@@ -102,39 +102,49 @@ fn a_whole_completion_reads_as_openai_writes_it() {
     );
 }
 
+fn folded<'a>(is_stream: bool, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Answer, BadAnswer> {
+    let mut reader = CompletionUpstream::default().reader(is_stream);
+    let mut events = Vec::new();
+    pieces.into_iter().try_for_each(|piece| reader.feed(piece, &mut events))?;
+    reader.end(&mut events)?;
+    let mut answer = Answer::default();
+    events.into_iter().for_each(|event| answer.fold(event));
+    Ok(answer)
+}
+
 proptest! {
     #[test]
-    fn a_folded_stream_is_the_whole_completion_however_the_bytes_were_cut(
+    fn a_completion_is_the_same_written_whole_or_streamed_and_read_back_however_it_is_cut(
         choices in prop::collection::vec(prop::collection::vec(("\\PC{0,6}", prop::option::of(-9f32..0.0)), 0..4), 1..4),
         include_usage: bool,
         piece_bytes in 1usize..200,
     ) {
-        let usage = Usage { input_uncached: 5, output: 9, ..Usage::default() };
-        let mut stream = Stream::new(head(), choices.len() as u32, include_usage);
+        let report =
+            UsageReport { usage: Usage { input_uncached: 5, output: 9, ..Usage::default() }, service_tier: None };
+        let form = CompletionForm { include_usage };
+        let mut writer = form.writer(head(), choices.len() as u32);
         let mut bytes = Vec::new();
-        let mut whole = Reply { head: head(), choices: Vec::new(), usage: include_usage.then_some(usage) };
-        for (index, deltas) in choices.iter().enumerate() {
-            let mut choice = Choice { finish: Some(FinishReason::Stop), ..Choice::default() };
+        let mut answer = Answer::default();
+        for (index, deltas) in (0..).zip(&choices) {
             for (text, logprob) in deltas {
                 // "z" is the rival's text: two tokens of one text would be written once.
-                let logprobs = logprob.filter(|_| text != "z").map(|logprob| vec![score(text, Some(logprob))]);
-                bytes.append(&mut stream.delta(index as u32, &Delta { text: text.clone(), logprobs: logprobs.clone() }));
-                choice.text += text;
-                if let Some(scores) = logprobs {
-                    choice.logprobs.get_or_insert_default().extend(scores);
-                }
+                let scores = logprob.filter(|_| text != "z").map(|logprob| vec![score(text, Some(logprob))]);
+                let mut deltas = vec![domain::Delta::Text(text.clone())];
+                deltas.extend(scores.map(domain::Delta::Scores));
+                bytes.append(&mut writer.delta(index, &deltas));
+                let said = deltas.into_iter().filter(|delta| *delta != domain::Delta::Text(String::new()));
+                said.for_each(|delta| answer.fold(AnswerEvent::Delta { choice: index, delta }));
             }
-            bytes.append(&mut stream.finish(index as u32, FinishReason::Stop));
-            whole.choices.push(choice);
+            let finish = Finish::of(FinishReason::Stop);
+            bytes.append(&mut writer.finish(index, &finish));
+            answer.fold(AnswerEvent::Finished { choice: index, finish });
         }
-        bytes.append(&mut stream.end(&usage));
-        let mut folded = Accumulator::<Reply>::new();
-        for piece in bytes.chunks(piece_bytes) {
-            folded.push(piece).unwrap();
-        }
-        let folded = folded.finish().unwrap();
-        prop_assert_eq!(&folded, &whole);
-        prop_assert_eq!(folded.to_json(), whole.to_json());
+        bytes.append(&mut writer.end(&report));
+        let stream = folded(true, bytes.chunks(piece_bytes)).unwrap();
+        prop_assert_eq!(&stream.choices, &answer.choices);
+        prop_assert_eq!(&stream.report, &include_usage.then_some(report.clone()));
+        let whole = folded(false, form.whole(&head(), &answer, &report).chunks(piece_bytes)).unwrap();
+        prop_assert_eq!((&whole.choices, &whole.report), (&answer.choices, &Some(report)));
     }
 
     #[test]
@@ -142,8 +152,6 @@ proptest! {
         name in prop::sample::select(vec!["prompt", "logprobs", "best_of", "suffix", "echo", "max_tokens", "stop"]),
         value in crate::openai::chat::any_json(),
     ) {
-        if let Ok(request) = Request::read(&request(json!({name: value}))) {
-            request.into_ask(&Sampling::default());
-        }
+        let _ = read(&request(json!({name: value})));
     }
 }

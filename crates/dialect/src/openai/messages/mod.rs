@@ -1,12 +1,16 @@
 //! What was said so far in a conversation?
 
+pub(super) mod parts;
+pub(super) mod written;
+
 use serde_json::Value;
 
-use domain::{ChatMessage, Part, Reasoning, Role, ToolCall};
+use domain::{ChatMessage, Media, Part, Role, ToolCall};
 
 use super::generation::{empty, too_long};
+use super::{cache_mark, thoughts};
 use crate::BadRequest;
-use crate::read::{Fields, wrong_type, wrong_value};
+use crate::read::{Fields, wrong_value};
 
 /// A conversation of an agent's whole day has hundreds of messages; a template looks at each several times.
 const MESSAGES_MAX: usize = 16_384;
@@ -28,14 +32,14 @@ fn read_message(place: &str, message: Value) -> Result<ChatMessage, BadRequest> 
     let role = take_role(&mut fields)?;
     fields.refuse(&[
         ("function_call", "Use 'tool_calls' in its place."),
-        ("audio", "Only text is supported."),
+        ("audio", "Sounds of earlier answers are not kept; give their text in 'content'."),
     ])?;
     let tool_calls = match role {
         Role::Assistant => take_tool_calls(&mut fields)?,
         _ => Vec::new(),
     };
     let content = match fields.take("content") {
-        Some(content) => read_content(&fields.place("content"), content)?,
+        Some(content) => parts::read_content(&fields.place("content"), content)?,
         None if role == Role::Assistant => Vec::new(),
         None => return Err(fields.missing("content")),
     };
@@ -43,14 +47,26 @@ fn read_message(place: &str, message: Value) -> Result<ChatMessage, BadRequest> 
         Role::Tool => Some(fields.required_text("tool_call_id")?),
         _ => None,
     };
-    // Two servers, two names for the same thing.
-    let reasoning = match fields.text("reasoning_content")? {
+    // Different servers, different names for the same thing.
+    let plain = match fields.text("reasoning_content")? {
         Some(reasoning) => Some(reasoning),
         None => fields.text("reasoning")?,
     };
-    let reasoning = reasoning.map(|text| Part::Reasoning(Reasoning { text, ..Reasoning::default() }));
+    let blocks = match fields.list("reasoning_details")? {
+        Some(blocks) => Some(blocks),
+        None => fields.list("thinking_blocks")?,
+    };
+    let reasoning = thoughts::read_parts(plain, &blocks.unwrap_or_default());
+    let refusal = fields.text("refusal")?.map(Part::Refusal);
     let calls = tool_calls.into_iter().map(Part::ToolCall);
-    let parts = reasoning.into_iter().chain(content).chain(calls).collect();
+    let mut parts: Vec<Part> = reasoning.into_iter().chain(content).chain(refusal).collect();
+    // A mark on the message is one on all that it says.
+    if let Some(mark) = fields.take("cache_control").as_ref().and_then(cache_mark::read)
+        && let Some(Part::Text { cache, .. } | Part::Media(Media { cache, .. })) = parts.last_mut()
+    {
+        *cache = Some(mark);
+    }
+    parts.extend(calls);
     Ok(ChatMessage { name: fields.text("name")?, tool_call_id, ..ChatMessage::new(role, parts) })
 }
 
@@ -71,33 +87,6 @@ fn take_role(fields: &mut Fields) -> Result<Role, BadRequest> {
     })
 }
 
-fn read_content(place: &str, content: Value) -> Result<Vec<Part>, BadRequest> {
-    match content {
-        Value::String(text) => Ok(vec![Part::text(text)]),
-        Value::Array(parts) => {
-            let read = |(index, part)| read_part(&format!("{place}[{index}]"), part);
-            parts.into_iter().enumerate().map(read).collect()
-        }
-        other => Err(wrong_type(place, "a string or an array of content parts", &other)),
-    }
-}
-
-fn read_part(place: &str, part: Value) -> Result<Part, BadRequest> {
-    let mut fields = Fields::of(place, part)?;
-    match fields.required_text("type")?.as_str() {
-        "text" => fields.required_text("text").map(Part::text),
-        "refusal" => fields.required_text("refusal").map(Part::Refusal),
-        kind @ ("image_url" | "input_audio" | "video_url" | "audio_url" | "file") => {
-            Err(BadRequest::new(format!(
-                "Invalid content part '{place}': this model reads text only, but got a part of type '{kind}'."
-            ))
-            .at(place)
-            .code("unsupported_content"))
-        }
-        kind => Err(wrong_value(&fields.place("type"), kind, "'text'")),
-    }
-}
-
 fn take_tool_calls(fields: &mut Fields) -> Result<Vec<ToolCall>, BadRequest> {
     let place = fields.place("tool_calls");
     let calls = fields.list("tool_calls")?.unwrap_or_default();
@@ -115,5 +104,7 @@ fn read_tool_call(place: &str, call: Value) -> Result<ToolCall, BadRequest> {
     let name = function.required_text("name")?;
     // A tool without parameters is called with nothing by some clients.
     let arguments = function.text("arguments")?.unwrap_or_default();
-    Ok(ToolCall { id, name, arguments, proof: None })
+    let signature = fields.take("extra_content");
+    let signature = signature.as_ref().and_then(|extra| extra["google"]["thought_signature"].as_str());
+    Ok(ToolCall { id, name, arguments, proof: signature.map(str::to_owned) })
 }
