@@ -148,6 +148,40 @@ fn a_choice_of_tools_is_said_or_the_tools_are_not_offered() {
 }
 
 #[test]
+fn a_claude_is_told_to_call_none_or_one_at_a_time_in_its_maker_s_words() {
+    let ask = |tools: Vec<Tool>, choice, parallel| {
+        let turn = vec![call("a", "f", "{}", None), call("b", "f", "{}", None)];
+        let messages = vec![
+            ChatMessage::of_text(Role::User, "Go"),
+            ChatMessage::new(Role::Assistant, turn),
+            result("a", "x", false),
+        ];
+        let mut chat = chat(messages);
+        (chat.tools, chat.tool_choice, chat.parallel_tool_calls) = (tools, choice, parallel);
+        let body = body(&asked(chat), CLAUDE);
+        let tools = body["toolConfig"]["tools"].as_array().unwrap();
+        let names: Vec<String> =
+            tools.iter().map(|tool| tool["toolSpec"]["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(body["toolConfig"]["toolChoice"], Value::Null, "two choices are refused");
+        (names.join(" "), body["additionalModelRequestFields"]["tool_choice"].clone())
+    };
+    let tools = || vec![function("g", None)];
+    let none = json!({"type": "none"});
+    assert_eq!(ask(Vec::new(), ToolChoice::Auto, None), ("f".into(), none.clone()));
+    assert_eq!(ask(tools(), ToolChoice::None, None), ("g".into(), none));
+    for (choice, expected) in [
+        (ToolChoice::Auto, json!({"type": "auto", "disable_parallel_tool_use": true})),
+        (ToolChoice::Required, json!({"type": "any", "disable_parallel_tool_use": true})),
+        (
+            ToolChoice::Named("g".into()),
+            json!({"type": "tool", "name": "g", "disable_parallel_tool_use": true}),
+        ),
+    ] {
+        assert_eq!(ask(tools(), choice, Some(false)), ("g".into(), expected));
+    }
+}
+
+#[test]
 fn media_names_and_ids_take_the_letters_that_converse_takes() {
     let document = |name| media(MediaKind::Document, inline("text/plain; charset=utf-8"), name);
     let s3 = media(MediaKind::Image, MediaSource::Url("s3://b/a.jpg".into()), None);
