@@ -66,10 +66,12 @@ impl Writer {
             match part {
                 Part::Text { text, cache } => {
                     mark = *cache;
-                    // An empty text is refused upstream, and says nothing.
-                    blocks.extend((!text.is_empty()).then(|| json!({"text": text})));
+                    // A blank text is refused upstream, and says nothing.
+                    blocks.extend((!text.trim().is_empty()).then(|| json!({"text": text})));
                 }
-                Part::Refusal(text) => blocks.extend((!text.is_empty()).then(|| json!({"text": text}))),
+                Part::Refusal(text) => {
+                    blocks.extend((!text.trim().is_empty()).then(|| json!({"text": text})))
+                }
                 Part::Media(media) => {
                     mark = media.cache;
                     blocks.push(self.media(media, place)?);
@@ -104,7 +106,7 @@ impl Writer {
         let mut content = Vec::new();
         for part in &message.parts {
             match part {
-                Part::Text { text, .. } if !text.is_empty() => content.push(json!({"text": text})),
+                Part::Text { text, .. } if !text.trim().is_empty() => content.push(json!({"text": text})),
                 Part::Media(media) => content.push(self.media(media, place)?),
                 _ => {}
             }

@@ -1,10 +1,8 @@
 //! What does an error of Bedrock's mean, and whose fault is it?
 
-use std::time::Duration;
-
 use serde_json::Value;
 
-use crate::{ErrorAnswer, Fault, FaultKind};
+use crate::{ErrorAnswer, Fault, FaultKind, retry_after};
 
 /// Reads an answer of an error's status. Its type stands in a header, or in the body.
 pub(super) fn read(answer: &ErrorAnswer<'_>) -> Fault {
@@ -22,8 +20,7 @@ pub(super) fn read(answer: &ErrorAnswer<'_>) -> Fault {
             of_words(named, &words, Some(answer.status))
         }
     };
-    fault.retry_after =
-        header("retry-after").and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+    fault.retry_after = retry_after::told(answer.headers, answer.now);
     fault
 }
 
@@ -130,7 +127,7 @@ fn of_status(status: u16, words: &str) -> FaultKind {
         424 => FaultKind::Server,
         429 => FaultKind::RateLimited,
         502 | 503 => FaultKind::Overloaded,
-        400..=499 => FaultKind::BadRequest,
+        402..=499 => FaultKind::BadRequest,
         _ => FaultKind::Server,
     }
 }

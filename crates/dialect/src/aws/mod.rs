@@ -7,6 +7,7 @@ mod fault;
 mod frames;
 mod reader;
 mod request;
+mod tools;
 mod usage;
 
 pub mod sign;

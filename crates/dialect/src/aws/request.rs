@@ -1,11 +1,10 @@
 //! How is a conversation asked of Converse: which fields, and what has no words here?
 
-use domain::{AnswerFormat, Ask, Chat, Input, SamplingWish, ServiceTier, Tool, ToolChoice};
+use domain::{AnswerFormat, Ask, Chat, Input, SamplingWish, ServiceTier};
 use serde_json::{Map, Value, json};
 
-use super::conversation::{self, cache_point};
 use super::family::Family;
-use super::{NAME, untellable};
+use super::{conversation, tools, untellable};
 use crate::Untellable;
 use crate::decimal::decimal;
 
@@ -22,16 +21,27 @@ pub(super) fn said(ask: &Ask, model: &str) -> Result<Vec<u8>, Untellable> {
     let conversation = conversation::said(chat, family)?;
     body.insert("messages".into(), conversation.messages);
     body.extend(conversation.system.map(|system| ("system".to_owned(), system)));
-    body.extend(tools(chat, family)?.map(|tools| ("toolConfig".to_owned(), tools)));
+    let offer = tools::said(chat, family)?;
+    body.extend(offer.config.map(|config| ("toolConfig".to_owned(), config)));
     let inference = inference(ask)?;
     if !inference.is_empty() {
         body.insert("inferenceConfig".into(), inference.into());
     }
-    shape(ask, chat, family, &mut body)?;
+    shape(ask, chat, family, offer.choice, &mut body)?;
+    if let Some(user) = ask.user.as_deref().filter(|user| fits_metadata(user)) {
+        body.insert("requestMetadata".into(), json!({"user": user}));
+    }
     if let Some(tier) = ask.service_tier {
         body.insert("serviceTier".into(), json!({"type": tier_name(tier)?}));
     }
     Ok(serde_json::to_vec(&body).expect("a JSON value is always written"))
+}
+
+/// Returns whether Bedrock's log of invocations takes this value; another is left out, for it changes no answer.
+fn fits_metadata(value: &str) -> bool {
+    const VALUE_CHARS_MAX: usize = 256;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b" :_@$#=/+,-.".contains(&byte);
+    (1..=VALUE_CHARS_MAX).contains(&value.len()) && value.bytes().all(is_plain)
 }
 
 /// Refuses what Converse has no words for, unless it asks for nothing.
@@ -74,9 +84,15 @@ fn inference(ask: &Ask) -> Result<Map<String, Value>, Untellable> {
 }
 
 /// Adds the answer's format, how much to think, and what only the model's maker has words for.
-fn shape(ask: &Ask, chat: &Chat, family: Family, body: &mut Map<String, Value>) -> Result<(), Untellable> {
+fn shape(
+    ask: &Ask,
+    chat: &Chat,
+    family: Family,
+    choice: Option<Value>,
+    body: &mut Map<String, Value>,
+) -> Result<(), Untellable> {
     let mut output = Map::new();
-    let mut fields = Map::new();
+    let mut fields = Map::from_iter(choice.map(|choice| ("tool_choice".to_owned(), choice)));
     output.extend(format(&chat.format)?.map(|format| ("textFormat".to_owned(), format)));
     if let Some(wish) = &chat.reasoning {
         let reasons = family.reasons(wish, ask.max_output_tokens)?;
@@ -116,62 +132,6 @@ fn format(format: &AnswerFormat) -> Result<Option<Value>, Untellable> {
             Ok(Some(json!({"type": "json_schema", "structure": {"jsonSchema": definition}})))
         }
     }
-}
-
-fn tools(chat: &Chat, family: Family) -> Result<Option<Value>, Untellable> {
-    let has_calls = chat.messages.iter().any(|message| message.tool_calls().next().is_some());
-    let is_off = chat.tools.is_empty() || chat.tool_choice == ToolChoice::None;
-    if is_off && has_calls {
-        let what = if chat.tools.is_empty() { "tools" } else { "tool_choice" };
-        return Err(untellable(
-            what,
-            "Converse wants the tools of earlier calls offered again, and has no word for 'call none'",
-        ));
-    }
-    if is_off {
-        return Ok(None);
-    }
-    if chat.parallel_tool_calls == Some(false) {
-        return Err(untellable("parallel_tool_calls", "Converse has no field for it"));
-    }
-    let mut offered = Vec::new();
-    for tool in &chat.tools {
-        offer(tool, family, &mut offered)?;
-    }
-    let mut config = Map::from_iter([("tools".to_owned(), Value::from(offered))]);
-    let choice = match &chat.tool_choice {
-        ToolChoice::Auto | ToolChoice::None => None,
-        ToolChoice::Required => Some(json!({"any": {}})),
-        ToolChoice::Named(name) => Some(json!({"tool": {"name": name}})),
-    };
-    config.extend(choice.map(|choice| ("toolChoice".to_owned(), choice)));
-    Ok(Some(config.into()))
-}
-
-fn offer(tool: &Tool, family: Family, offered: &mut Vec<Value>) -> Result<(), Untellable> {
-    match tool {
-        Tool::Function { name, description, parameters, strict, cache } => {
-            let schema = parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}}));
-            let mut spec = Map::from_iter([
-                ("name".to_owned(), json!(name)),
-                ("inputSchema".to_owned(), json!({"json": schema})),
-            ]);
-            let description = description.as_ref().filter(|text| !text.is_empty());
-            spec.extend(description.map(|text| ("description".to_owned(), json!(text))));
-            spec.extend(strict.filter(|strict| *strict).map(|strict| ("strict".to_owned(), json!(strict))));
-            offered.push(json!({"toolSpec": spec}));
-            // Nova keeps messages, not tools.
-            offered.extend(cache.filter(|_| family.is_claude()).map(|mark| cache_point(mark, family)));
-        }
-        Tool::Native { dialect: NAME, tool } => offered.push(tool.clone()),
-        Tool::Native { dialect, .. } => {
-            return Err(untellable(
-                "tools",
-                format!("one of them is a tool of {dialect}, which Bedrock does not run"),
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn tier_name(tier: ServiceTier) -> Result<&'static str, Untellable> {

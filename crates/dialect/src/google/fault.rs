@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{ErrorAnswer, Fault, FaultKind};
+use crate::{ErrorAnswer, Fault, FaultKind, retry_after};
 
 /// Reads a `google.rpc.Status`, alone or in an array, as streams have it.
 pub(super) fn read(answer: &ErrorAnswer<'_>) -> Fault {
@@ -15,7 +15,7 @@ pub(super) fn read(answer: &ErrorAnswer<'_>) -> Fault {
         // A page of some proxy on the way.
         None => Fault::new(of_status(answer.status), &plain(answer)),
     };
-    fault.retry_after = fault.retry_after.or_else(|| retry_header(answer.headers));
+    fault.retry_after = fault.retry_after.or_else(|| retry_after::told(answer.headers, answer.now));
     fault
 }
 
@@ -97,11 +97,6 @@ fn detail<'a>(details: &'a [Value], kind: &str) -> Option<&'a Value> {
 fn seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
-}
-
-fn retry_header(headers: &[(String, String)]) -> Option<Duration> {
-    let (_, value) = headers.iter().find(|(name, _)| name == "retry-after")?;
-    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn plain(answer: &ErrorAnswer<'_>) -> String {

@@ -90,8 +90,8 @@ impl Reader for AnswerReader {
         match &mut self.framing {
             Framing::Unknown => return Err(BadAnswer::Unfinished),
             Framing::Events(splitter) => {
-                if let Some(event) = splitter.end().map_err(bad_event)? {
-                    // What is cut in its middle is no wrong answer, but half of one.
+                // What is cut in its middle is no wrong answer, but half of one.
+                if let Some(event) = splitter.end().map_err(|_| BadAnswer::Unfinished)? {
                     self.hear(&event, events).map_err(|bad| match bad {
                         BadAnswer::Malformed(_) => BadAnswer::Unfinished,
                         other => other,
