@@ -16,6 +16,7 @@ mod key;
 pub mod price;
 mod quantity;
 mod role;
+mod saving;
 mod scope;
 pub mod statement;
 mod task;
@@ -39,6 +40,7 @@ pub use price::{
 };
 pub use quantity::{DIMENSIONS, Quantities};
 pub use role::{Deed, Role};
+pub use saving::{SaveOutcome, SavedBy, Saving};
 pub use scope::{Pattern, ScopeKind, Scopes};
 pub use statement::{
     ChargeRow, Dimension, Month, MonthStatement, RequestEnd, RequestRow, UnknownDimension, UsageQuery,

@@ -40,7 +40,8 @@ use crate::{AccountChange, AccountQuery, AccountRecord, FoundKey, KeyQuery, NewA
 use crate::{Alert, Limit, Standing};
 use crate::{
     EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, Key, KeyId, KeyRecord, LedgerError, LossReason,
-    NewKey, PriceChange, PriceVersion, Release, RequestRow, Settlement, Timestamp, UsageQuery, UsageRow,
+    NewKey, PriceChange, PriceVersion, Release, RequestRow, SaveOutcome, Saving, Settlement, Timestamp,
+    UsageQuery, UsageRow,
 };
 use crate::{NewTask, TaskChange, TaskPath, TaskQuery, TaskRecord, TaskRow};
 
@@ -144,6 +145,12 @@ impl Journal {
             Output::Hold(outcome) => Ok(outcome),
             other => unexpected(other),
         }
+    }
+
+    /// Books an answer that was given again, with what it saved. Without a hold it is counted in every limit as a request that
+    /// uses nothing, and may be refused; an open hold, as of a twin that waited, ends. Repeating it is answered with the end.
+    pub async fn save(&self, saving: Saving) -> Result<SaveOutcome, LedgerError> {
+        unimplemented!("{saving:?}")
     }
 
     /// Raises an open hold to a new total, before more is delivered than it covers.

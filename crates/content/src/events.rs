@@ -1,0 +1,1 @@
+//! What is worth knowing from here, in one place.
