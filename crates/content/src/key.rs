@@ -344,4 +344,4 @@ impl Writer {
 
 #[cfg(test)]
 #[path = "key_tests.rs"]
-mod tests;
+pub mod tests;

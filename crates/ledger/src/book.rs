@@ -11,6 +11,9 @@
 //! A hold grows before more is delivered than it covers. So when nobody can say any more what was used, all that was held
 //! is booked, as an estimate that is never too low.
 //!
+//! An answer that is given again uses nothing: all that is held goes back, and what it saved is written beside the book's
+//! sides, into none of them.
+//!
 //! Every entry takes from one side what it gives to another, so all sides sum to zero, in tokens of each dimension and in
 //! money; and per request, hold = settled + released as soon as it has ended. A request moves only forward:
 //! absent → open → ended. Whatever arrives after the end is answered with the end and changes nothing.
@@ -22,7 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::quantity::{DIMENSIONS, TOKENS_MAX, tokens};
 use crate::{
-    Circumstances, KeyId, LedgerError, PriceVersion, Quantities, Shortage, Standing, TaskPath, Timestamp,
+    Circumstances, KeyId, LedgerError, PriceVersion, Quantities, SavedBy, Saving, Shortage, Standing,
+    TaskPath, Timestamp,
 };
 
 /// Work is about to begin: reserve this much for it.
@@ -150,6 +154,13 @@ pub enum How {
     Released {
         reason: ReleaseReason,
     },
+    /// Nothing was used, because an answer was given again. This much would have been, and would have cost that; `None` is
+    /// unpriced.
+    Saved {
+        usage: Usage,
+        way: SavedBy,
+        worth: Option<Money>,
+    },
     /// Nobody can say what was used. All that was held is booked: an upper bound, because a hold grows before more is
     /// delivered. Nothing in books of the first schema, where such a request's usage stays unknown; it is not zero.
     Lost {
@@ -235,8 +246,15 @@ impl Ending {
     pub fn usage(&self) -> Option<Usage> {
         match self.how {
             How::Settled { usage, .. } => Some(usage),
-            How::Released { .. } => Some(Usage::default()),
+            How::Released { .. } | How::Saved { .. } => Some(Usage::default()),
             How::Lost { estimate, .. } => estimate,
+        }
+    }
+    /// Returns what an answer that was given again has saved, with its worth where it has a price; nothing for any other end.
+    pub fn saved(&self) -> Option<(Usage, Option<Money>)> {
+        match self.how {
+            How::Saved { usage, worth, .. } => Some((usage, worth)),
+            How::Settled { .. } | How::Released { .. } | How::Lost { .. } => None,
         }
     }
     fn used(&self) -> Quantities {
@@ -303,6 +321,24 @@ pub fn settle(position: &Position, settlement: Settlement) -> Result<Decision<En
 /// Decides a release: all that is held goes back.
 pub fn release(position: &Position, release: Release) -> Result<Decision<EndOutcome>, LedgerError> {
     finish(position, &release.request, How::Released { reason: release.reason }, release.at)
+}
+
+/// Decides the end of a request whose answer is given again: all that is held goes back. What it saved is priced as the hold
+/// would have been, whose model and circumstances are those that count.
+pub fn save(position: &Position, saving: &Saving) -> Result<Decision<EndOutcome>, LedgerError> {
+    let worth = match position {
+        Position::Open(held) => {
+            if held.hold.account != saving.account {
+                return Err(LedgerError::DifferentHold { request: saving.request.clone(), what: "account" });
+            }
+            let worth = held.cost(&saving.usage);
+            check_size(&saving.request, "what was saved", &saving.usage, worth)?;
+            worth
+        }
+        Position::Absent | Position::Ended(..) => None,
+    };
+    let how = How::Saved { usage: saving.usage, way: saving.way, worth };
+    finish(position, &saving.request, how, saving.at)
 }
 
 /// Decides the end of a hold whose usage nobody can tell any more: all that is held is booked as used.
@@ -385,7 +421,7 @@ fn finish(
 pub(crate) fn cost(held: &Held, how: &How) -> Option<Money> {
     match how {
         How::Settled { usage, .. } => held.cost(usage),
-        How::Released { .. } => Some(Money::ZERO),
+        How::Released { .. } | How::Saved { .. } => Some(Money::ZERO),
         How::Lost { estimate, .. } => estimate.as_ref().and_then(|usage| held.cost(usage)),
     }
 }
@@ -441,6 +477,7 @@ impl How {
         match self {
             How::Settled { .. } => "settled",
             How::Released { .. } => "released",
+            How::Saved { .. } => "saved",
             How::Lost { .. } => "expired",
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Three kinds of use are never added up with each other: what is *priced*, what is *unpriced* (counted, but no price was in
 //! force for it), and what is *estimated* (a process died, or a provider was silent: an upper bound). A sum that mixed them
-//! would be a number that nobody could explain.
+//! would be a number that nobody could explain. What is *saved* is no use at all, and stands beside them.
 
 mod columns;
 mod focus;
@@ -25,7 +25,7 @@ pub use self::month::{Bills, CostCentreLine, Month, MonthLine, MonthStatement, N
 pub use self::parquet::parquet;
 pub use self::text::{aligned, csv, json, month_csv, month_table, table};
 use crate::price::Circumstances;
-use crate::{Ending, Held, PriceId, ReleaseReason, Timestamp};
+use crate::{Ending, Held, PriceId, ReleaseReason, SavedBy, Timestamp};
 
 /// By what the sums can be grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +75,8 @@ pub enum RequestEnd {
     Released(ReleaseReason),
     /// Closed after a loss: what was held is booked as an estimate.
     Lost,
+    /// Answered with what was there.
+    Saved(SavedBy),
 }
 
 /// The sums of one group.
@@ -101,6 +103,10 @@ pub struct UsageSums {
     pub estimated: Used,
     /// Those of the estimated requests that have no price; their cost is not in `estimated`.
     pub estimated_unpriced_requests: u64,
+    /// What was not used, because an answer was given again; its cost is what that would have been.
+    pub saved: Used,
+    /// Those of them that have no price; what they are worth is not in `saved`.
+    pub saved_unpriced_requests: u64,
 }
 
 /// What some requests used.
@@ -133,6 +139,8 @@ pub struct ChargeRow {
     /// The input tokens that each of them exceeded, and that its rates are those above of; 0 for the standard ones.
     pub above_input_tokens: u64,
     pub is_estimated: bool,
+    /// It was not used and is not owed: `used` is what would have been.
+    pub is_saved: bool,
     pub used: Used,
 }
 
@@ -163,6 +171,8 @@ impl UsageSums {
             unpriced: self.unpriced.and(&other.unpriced),
             estimated: self.estimated.and(&other.estimated),
             estimated_unpriced_requests: self.estimated_unpriced_requests + other.estimated_unpriced_requests,
+            saved: self.saved.and(&other.saved),
+            saved_unpriced_requests: self.saved_unpriced_requests + other.saved_unpriced_requests,
         }
     }
     /// Returns all tokens that are counted or estimated, priced or not: for those who ask how much, and not how dear.
@@ -208,6 +218,8 @@ impl fmt::Display for RequestEnd {
             RequestEnd::Released(ReleaseReason::ClientLeft) => "client_left",
             RequestEnd::Released(ReleaseReason::Failed) => "failed",
             RequestEnd::Lost => "lost",
+            RequestEnd::Saved(SavedBy::Cache) => "cached",
+            RequestEnd::Saved(SavedBy::Twin) => "joined",
         })
     }
 }

@@ -120,6 +120,11 @@ fn request_line(row: &RequestRow) -> String {
             )
         }
         How::Released { reason } => format!("{start}  released: {reason:?}"),
+        How::Saved { usage, way, worth } => {
+            let (input, output) = (usage.input(), usage.output);
+            let worth = worth.map_or("unpriced".into(), |worth| format!("{worth} USD"));
+            format!("{start}  saved: {way:?}  input {input}  output {output}  {worth}")
+        }
         How::Lost { reason, estimate: Some(usage) } => {
             format!("{start}  lost: {reason:?}  at most input {}  output {}", usage.input(), usage.output)
         }

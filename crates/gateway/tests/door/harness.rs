@@ -324,6 +324,7 @@ pub fn words_of(ending: &Ending) -> String {
         How::Released { reason: ReleaseReason::ClientLeft } => "released client_left".into(),
         How::Released { reason: ReleaseReason::Refused } => "released refused".into(),
         How::Released { reason: ReleaseReason::Failed } => "released failed".into(),
+        How::Saved { way, .. } => format!("saved {}", json!(way).as_str().unwrap()),
         How::Lost { .. } => "lost".into(),
     }
 }

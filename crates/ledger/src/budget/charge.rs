@@ -38,9 +38,10 @@ pub struct Need {
 pub struct Unpriced;
 
 /// Returns what a request with this estimate reserves of a limit on this measure. Wall-clock and depth are compared, not
-/// counted, and reserve nothing.
+/// counted, and reserve nothing. Nothing costs nothing, at a price that nobody knows too.
 pub fn need(measure: Measure, estimate: &Usage, cost: Option<Money>) -> Result<i64, Unpriced> {
     Ok(match measure {
+        Measure::Money if *estimate == Usage::default() => 0,
         Measure::Money => pico(cost.ok_or(Unpriced)?),
         Measure::Tokens => i64::try_from(estimate.total()).unwrap_or(i64::MAX),
         Measure::Requests | Measure::Calls | Measure::Concurrency => 1,

@@ -1,12 +1,13 @@
 //! Which small integer stands for which word on disk. A number, once released, keeps its meaning.
 
-use domain::{RequestId, Usage, UsageEnd, UsageSource};
+use domain::{Money, RequestId, Usage, UsageEnd, UsageSource};
 
-use crate::{AccountKind, Ending, How, LossReason, ReleaseReason, Side};
+use crate::{AccountKind, Ending, How, LossReason, ReleaseReason, SavedBy, Side};
 
 pub const SETTLED: i64 = 1;
 pub const RELEASED: i64 = 2;
 pub const LOST: i64 = 3;
+pub const SAVED: i64 = 4;
 
 pub const HELD_ACCOUNT: i64 = 1;
 pub const EARNED_ACCOUNT: i64 = 2;
@@ -31,6 +32,7 @@ const ACCOUNT_KINDS: [(AccountKind, i64); 5] = [
     (AccountKind::User, 4),
     (AccountKind::Service, 5),
 ];
+const WAYS_TO_SAVE: [(SavedBy, i64); 2] = [(SavedBy::Cache, 1), (SavedBy::Twin, 2)];
 const LOSS_REASONS: [(LossReason, i64); 2] = [(LossReason::ProcessLost, 1), (LossReason::Forgotten, 2)];
 
 pub trait Code: Copy + PartialEq + Sized + 'static {
@@ -56,6 +58,9 @@ impl Code for ReleaseReason {
 impl Code for AccountKind {
     const TABLE: &'static [(Self, i64)] = &ACCOUNT_KINDS;
 }
+impl Code for SavedBy {
+    const TABLE: &'static [(Self, i64)] = &WAYS_TO_SAVE;
+}
 impl Code for LossReason {
     const TABLE: &'static [(Self, i64)] = &LOSS_REASONS;
 }
@@ -65,19 +70,26 @@ pub struct Coded {
     pub how: i64,
     pub reason: i64,
     pub source: Option<i64>,
+    /// What was used; where it was saved, what was saved.
     pub usage: Option<Usage>,
+    /// What that cost, or was worth.
+    pub money: Option<Money>,
 }
 
 pub fn ending(ending: &Ending) -> Coded {
-    let usage = ending.usage();
+    if let How::Saved { usage, way, worth } = ending.how {
+        return Coded { how: SAVED, reason: way.code(), source: None, usage: Some(usage), money: worth };
+    }
+    let (usage, money) = (ending.usage(), ending.cost);
     let (how, reason, source) = match ending.how {
+        How::Saved { .. } => unreachable!("savings were told above"),
         How::Settled { end, source, .. } => (SETTLED, end.code(), Some(source.code())),
         How::Released { reason } => (RELEASED, reason.code(), None),
         How::Lost { reason, estimate } => {
             (LOST, reason.code(), estimate.map(|_| UsageSource::Estimated.code()))
         }
     };
-    Coded { how, reason, source, usage }
+    Coded { how, reason, source, usage, money }
 }
 
 /// A request's name as it is stored. Names of our own making are random and long; as bytes they take 16 instead of 36,
@@ -137,6 +149,7 @@ mod tests {
         check::<UsageSource>();
         check::<ReleaseReason>();
         check::<LossReason>();
+        check::<SavedBy>();
         check::<AccountKind>();
     }
 }

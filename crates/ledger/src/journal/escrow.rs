@@ -129,7 +129,10 @@ impl Store {
     /// Returns the windows that a call touches, with what it wants of those that can refuse it.
     fn wants(&self, input: &Input) -> Vec<(WindowKey, i64)> {
         match input {
-            Input::Hold(hold) if self.known(&hold.request).is_none() => {
+            Input::Hold(_) | Input::Save(_)
+                if input.opens().is_some_and(|hold| self.known(&hold.request).is_none()) =>
+            {
+                let hold = input.opens().expect("it was asked just now").into_owned();
                 let price = self.price_at(&hold.circumstances.priced_as(&hold.model), hold.at);
                 let held = Held { hold: hold.clone(), price };
                 let wanted = |(limit, subject): (Arc<Limit>, Arc<str>)| {
@@ -154,6 +157,7 @@ impl Store {
                     .map(|charge| (charge.key.clone(), charge.reserved(&grown) - charge.reserved(held)))
                     .collect()
             }
+            Input::Save(saving) => self.touched(self.known(&saving.request)),
             Input::Settle(settlement) => self.touched(self.known(&settlement.request)),
             Input::Release(release) => self.touched(self.known(&release.request)),
             Input::Expire { requests, .. } => {
@@ -215,9 +219,19 @@ impl Store {
         was: &Held,
         grown: &Held,
         at: Timestamp,
-    ) -> Result<Vec<Standing>, Refused> {
+    ) -> Result<Result<Vec<Standing>, Refused>, LedgerError> {
         let charges = self.known(&was.hold.request).map(|known| known.charges.clone()).unwrap_or_default();
+        let is_unpriced_allowed = self.is_unpriced_allowed();
         let escrow = self.escrow();
+        // A hold of nothing, as of a twin that waits, was let through without a price. What it grows to needs one.
+        for charge in charges.iter().filter(|_| !is_unpriced_allowed) {
+            let Some(limit) = escrow.limits.get(charge.key.limit) else { continue };
+            let is_known = need(charge.measure, &grown.hold.estimate, grown.amount()).is_ok();
+            if limit.binds(&was.hold.model) && !is_known {
+                let (model, limit) = (was.hold.model.clone(), limit.name.clone());
+                return Err(LedgerError::Unpriced { model, limit });
+            }
+        }
         let needs: Vec<Need> = charges
             .iter()
             .map(|charge| Need {
@@ -231,12 +245,12 @@ impl Store {
             })
             .collect();
         if let Err(lack) = escrow.reserve(&needs, at) {
-            return Err(escrow.refused(lack, at));
+            return Ok(Err(escrow.refused(lack, at)));
         }
         let limits = charges
             .iter()
             .filter_map(|charge| Some((escrow.limits.get(charge.key.limit)?.clone(), &charge.key)));
-        Ok(limits.map(|(limit, key)| escrow.standing(&limit, key, at)).collect())
+        Ok(Ok(limits.map(|(limit, key)| escrow.standing(&limit, key, at)).collect()))
     }
 
     /// Counts the end of a hold in the windows that it was opened in, as whoever's hold it was.

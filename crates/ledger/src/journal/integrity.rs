@@ -80,6 +80,13 @@ impl Audit {
                     held.hold.request, ending.cost
                 ));
             }
+            if let Some((usage, worth)) = ending.saved().filter(|(usage, worth)| held.cost(usage) != *worth) {
+                self.fault(format!(
+                    "request {}: what it saved is written as {worth:?}, its usage times its price is {:?}",
+                    held.hold.request,
+                    held.cost(&usage)
+                ));
+            }
         } else {
             self.findings.open_holds += 1;
         }

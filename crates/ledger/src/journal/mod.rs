@@ -150,7 +150,11 @@ impl Journal {
     /// Books an answer that was given again, with what it saved. Without a hold it is counted in every limit as a request that
     /// uses nothing, and may be refused; an open hold, as of a twin that waited, ends. Repeating it is answered with the end.
     pub async fn save(&self, saving: Saving) -> Result<SaveOutcome, LedgerError> {
-        unimplemented!("{saving:?}")
+        match self.call_patiently(Input::Save(saving)).await? {
+            Output::Saved(outcome, standings) => Ok(SaveOutcome::Booked(outcome, standings)),
+            Output::Refused(refused) => Ok(SaveOutcome::Refused(refused.shortage)),
+            other => unexpected(other),
+        }
     }
 
     /// Raises an open hold to a new total, before more is delivered than it covers.

@@ -50,11 +50,11 @@ pub fn hour_start(hour: i64) -> Timestamp {
     Timestamp::from_millis(hour.saturating_mul(HOUR_MS))
 }
 
-/// Adds one ended request.
+/// Adds one ended request. What was saved is summed by itself: the end's kind is part of every group.
 pub fn add(rollups: &mut Rollups, known: &Known, held: &Held, ending: &Ending) {
-    let codes::Coded { how, reason, source, usage } = codes::ending(ending);
+    let codes::Coded { how, reason, source, usage, money } = codes::ending(ending);
     let count = |count: u64| i64::try_from(count).expect("a decided count fits an entry");
-    let priced = held.price.as_ref().filter(|_| ending.cost.is_some());
+    let priced = held.price.as_ref().filter(|_| money.is_some());
     let input = usage.map_or(0, |usage| usage.input());
     let group = Group {
         hour: hour(held.hold.at),
@@ -69,9 +69,8 @@ pub fn add(rollups: &mut Rollups, known: &Known, held: &Held, ending: &Ending) {
         above: priced.map_or(0, |version| count(version.sheet.context_tier(input, &held.hold.circumstances))),
     };
     let used = usage.unwrap_or_default();
-    let is_unpriced =
-        usage.is_some() && ending.cost.is_none() && tokens(&used).iter().any(|count| *count > 0);
-    let cost = ending.cost.unwrap_or(Money::ZERO).entry_pico().expect("a decided amount fits an entry");
+    let is_unpriced = usage.is_some() && money.is_none() && tokens(&used).iter().any(|count| *count > 0);
+    let cost = money.unwrap_or(Money::ZERO).entry_pico().expect("a decided amount fits an entry");
     let one = [
         1,
         i64::from(usage.is_none()),

@@ -225,6 +225,14 @@ fn ending(columns: &mut Columns<'_>) -> Result<Option<Ending>, StoreError> {
             How::Settled { usage, end: word(reason)?, source: word(source)? }
         }
         codes::RELEASED => How::Released { reason: word(reason)? },
+        codes::SAVED => {
+            let Some(usage) = usage else {
+                return Err(StoreError::damaged("a saving does not say what was saved"));
+            };
+            let worth = cost.map(|pico| Money::from_pico(pico.into()));
+            let how = How::Saved { usage, way: word(reason)?, worth };
+            return Ok(Some(Ending { how, at: Timestamp::from_millis(at), cost: Some(Money::ZERO) }));
+        }
         codes::LOST => How::Lost { reason: word(reason)?, estimate: usage },
         other => return Err(StoreError::damaged(format!("an ending has the unknown kind {other}"))),
     };

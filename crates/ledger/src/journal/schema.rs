@@ -6,8 +6,9 @@ use super::database::{Connection, Place, StoreError};
 use crate::LedgerError;
 
 /// Migration `i` leads from schema `i` to schema `i + 1`. Released ones never change; new ones are added at the end.
-const SQLITE: [&str; 2] = [include_str!("sqlite/1.sql"), include_str!("sqlite/2.sql")];
-const POSTGRES: [&str; 1] = [include_str!("postgres/1.sql")];
+const SQLITE: [&str; 3] =
+    [include_str!("sqlite/1.sql"), include_str!("sqlite/2.sql"), include_str!("sqlite/3.sql")];
+const POSTGRES: [&str; 2] = [include_str!("postgres/1.sql"), include_str!("postgres/2.sql")];
 
 /// Marks the file as a Baseload ledger, so that another program's database is never migrated into one.
 const APPLICATION_ID: i64 = 0x4261_7365; // "Base"

@@ -180,14 +180,15 @@ impl Store {
         let mut models = BTreeSet::new();
         let mut holds = 0;
         for input in inputs {
+            if let Some(hold) = input.opens() {
+                holds += 1;
+                self.batch.now = self.batch.now.max(hold.at);
+                names.extend(names::names_of(&hold));
+                models.insert(hold.circumstances.priced_as(&hold.model));
+            }
             match input {
-                Input::Hold(hold) | Input::HoldServed(hold) => {
-                    holds += 1;
-                    self.batch.now = self.batch.now.max(hold.at);
-                    names.extend(names::names_of(hold));
-                    models.insert(hold.circumstances.priced_as(&hold.model));
-                    requests.push(&hold.request);
-                }
+                Input::Hold(hold) | Input::HoldServed(hold) => requests.push(&hold.request),
+                Input::Save(saving) => requests.push(&saving.request),
                 Input::Grow(grow) => requests.push(&grow.request),
                 Input::Settle(settlement) => requests.push(&settlement.request),
                 Input::Release(release) => requests.push(&release.request),
@@ -281,7 +282,7 @@ impl Store {
         let request = &held.hold.request;
         self.add_entries(request, entries);
         let known = self.memory.known.get_mut(request).expect("a hold that ends is known");
-        let codes::Coded { how, reason, source, usage } = codes::ending(ending);
+        let codes::Coded { how, reason, source, usage, money } = codes::ending(ending);
         let count =
             |part: fn(&domain::Usage) -> u64| Value::from(usage.as_ref().map(|usage| integer(part(usage))));
         self.batch.endings.push(vec![
@@ -297,7 +298,7 @@ impl Store {
             count(|usage| usage.output),
             count(|usage| usage.reasoning),
             count(|usage| usage.compute_us),
-            ending.cost.map(entry_pico).into(),
+            money.map(entry_pico).into(),
         ]);
         rollup::add(&mut self.batch.rollups, known, held, ending);
         self.batch.ended.insert(known.hold);

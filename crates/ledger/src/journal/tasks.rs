@@ -28,17 +28,22 @@ macro_rules! select_tasks {
     };
 }
 
-/// What a task's own requests came to. Money is summed in halves: one sum of 64 bits would not fit above 9.2 million USD.
+/// What a task's own requests came to, without what they saved. Money is summed in halves: one sum of 64 bits would not fit
+/// above 9.2 million USD.
 macro_rules! sums {
     () => {
         "count(h.id), count(h.id) - count(x.hold), \
-         CAST(coalesce(sum(CASE WHEN x.cost IS NULL AND x.input_uncached + x.cache_read + x.cache_write_5m \
-             + x.cache_write_1h + x.output > 0 THEN 1 ELSE 0 END), 0) AS BIGINT), \
-         CAST(coalesce(sum(x.input_uncached), 0) AS BIGINT), CAST(coalesce(sum(x.cache_read), 0) AS BIGINT), \
-         CAST(coalesce(sum(x.cache_write_5m), 0) AS BIGINT), CAST(coalesce(sum(x.cache_write_1h), 0) AS BIGINT), \
-         CAST(coalesce(sum(x.output), 0) AS BIGINT), CAST(coalesce(sum(x.compute_us), 0) AS BIGINT), \
-         CAST(coalesce(sum(x.reasoning), 0) AS BIGINT), \
-         CAST(coalesce(sum(x.cost >> 32), 0) AS BIGINT), CAST(coalesce(sum(x.cost & 4294967295), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 AND x.cost IS NULL AND x.input_uncached + x.cache_read \
+             + x.cache_write_5m + x.cache_write_1h + x.output > 0 THEN 1 ELSE 0 END), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 THEN x.input_uncached END), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 THEN x.cache_read END), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 THEN x.cache_write_5m END), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 THEN x.cache_write_1h END), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 THEN x.output END), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 THEN x.compute_us END), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 THEN x.reasoning END), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 THEN x.cost >> 32 END), 0) AS BIGINT), \
+         CAST(coalesce(sum(CASE WHEN x.how <> 4 THEN x.cost & 4294967295 END), 0) AS BIGINT), \
          CAST(coalesce(sum(x.at - h.at), 0) AS BIGINT), min(h.at), max(coalesce(x.at, h.at))"
     };
 }

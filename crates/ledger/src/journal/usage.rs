@@ -51,11 +51,13 @@ pub async fn charges(
     for fact in facts.iter().filter(|fact| !matches!(fact.certainty, Certainty::Nothing)) {
         let price = Some(fact.price).filter(|price| *price != 0).map(PriceId);
         let is_estimated = matches!(fact.certainty, Certainty::Estimated | Certainty::EstimatedUnpriced);
-        let key = (fact.day, fact.account, fact.model, fact.circumstances, price, fact.above, is_estimated);
+        let is_saved = matches!(fact.certainty, Certainty::Saved | Certainty::SavedUnpriced);
+        let certainty = (is_estimated, is_saved);
+        let key = (fact.day, fact.account, fact.model, fact.circumstances, price, fact.above, certainty);
         let used = charges.entry(key).or_default();
         *used = used.and(&fact.used()?);
     }
-    let row = |((day, account, model, circumstances, price, above, is_estimated), used)| {
+    let row = |((day, account, model, circumstances, price, above, (is_estimated, is_saved)), used)| {
         let account = names.account(account)?;
         Ok(ChargeRow {
             day: day_start(day),
@@ -66,6 +68,7 @@ pub async fn charges(
             price,
             above_input_tokens: u64::try_from(above).unwrap_or(0),
             is_estimated,
+            is_saved,
             used,
         })
     };
@@ -174,9 +177,12 @@ enum Certainty {
     Unpriced,
     Estimated,
     EstimatedUnpriced,
+    /// It was not used at all, and would have been.
+    Saved,
+    SavedUnpriced,
 }
 
-const CERTAINTY: &str = "CASE WHEN how = 2 OR source = 0 THEN 0 \
+const CERTAINTY: &str = "CASE WHEN how = 4 THEN CASE WHEN price = 0 THEN 6 ELSE 5 END WHEN how = 2 OR source = 0 THEN 0 \
      WHEN source = 3 THEN CASE WHEN price = 0 THEN 4 ELSE 3 END WHEN price = 0 THEN 2 ELSE 1 END";
 
 /// One row that the database has summed.
@@ -286,6 +292,8 @@ impl Fact {
                 2 => Certainty::Unpriced,
                 3 => Certainty::Estimated,
                 4 => Certainty::EstimatedUnpriced,
+                5 => Certainty::Saved,
+                6 => Certainty::SavedUnpriced,
                 _ => Certainty::Nothing,
             },
             is_open,
@@ -326,6 +334,11 @@ impl Fact {
             Certainty::EstimatedUnpriced => {
                 sums.estimated = self.used()?;
                 sums.estimated_unpriced_requests = self.requests;
+            }
+            Certainty::Saved => sums.saved = self.used()?,
+            Certainty::SavedUnpriced => {
+                sums.saved = self.used()?;
+                sums.saved_unpriced_requests = self.unpriced;
             }
         }
         Ok(sums)
@@ -456,6 +469,7 @@ fn request_end(how: i64, reason: i64) -> Result<RequestEnd, StoreError> {
         codes::SETTLED => Ok(RequestEnd::Settled(word(reason)?)),
         codes::RELEASED => Ok(RequestEnd::Released(word(reason)?)),
         codes::LOST => Ok(RequestEnd::Lost),
+        codes::SAVED => Ok(RequestEnd::Saved(word(reason)?)),
         other => Err(StoreError::damaged(format!("an ending has the unknown kind {other}"))),
     }
 }

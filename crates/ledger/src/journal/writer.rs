@@ -5,6 +5,7 @@
 //! What the book must know is fetched before the first decision, and what it decided is written after the last.
 //! When the store fails, nothing of the batch is booked, each caller is told, and the next batch begins with a new connection.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use domain::{Account, RequestId};
@@ -23,7 +24,7 @@ use crate::events::{CallFailed, StoreFailed, StoreRecovered};
 use crate::{AccountChange, AccountRecord, Alert, Limit, NewAccount, Rotation};
 use crate::{
     EndOutcome, Grow, GrowOutcome, Held, Hold, HoldOutcome, KeyId, KeyRecord, LedgerError, LossReason,
-    Position, PriceChange, PriceVersion, Release, Settlement, Timestamp,
+    Position, PriceChange, PriceVersion, Release, Saving, Settlement, Standing, Timestamp,
 };
 use crate::{NewTask, TaskChange, TaskRecord};
 
@@ -34,6 +35,7 @@ pub enum Input {
     /// A hold that no limit refuses, because the work is done.
     HoldServed(Hold),
     Grow(Grow),
+    Save(Saving),
     Settle(Settlement),
     Release(Release),
     Expire {
@@ -103,6 +105,7 @@ pub enum Output {
     Hold(HoldOutcome),
     Grow(GrowOutcome),
     End(EndOutcome),
+    Saved(EndOutcome, Vec<Standing>),
     /// A hold, or its growth, has no room; perhaps only for the moment.
     Refused(Refused),
     Expired(Vec<Held>),
@@ -287,6 +290,7 @@ impl Input {
             Input::Hold(_)
             | Input::HoldServed(_)
             | Input::Grow(_)
+            | Input::Save(_)
             | Input::Settle(_)
             | Input::Release(_)
             | Input::Expire { .. }
@@ -312,11 +316,21 @@ impl Input {
         }
     }
 
+    /// The hold that it opens, where nothing is known of its request.
+    pub fn opens(&self) -> Option<Cow<'_, Hold>> {
+        match self {
+            Input::Hold(hold) | Input::HoldServed(hold) => Some(Cow::Borrowed(hold)),
+            Input::Save(saving) => Some(Cow::Owned(saving.hold())),
+            _ => None,
+        }
+    }
+
     /// When it happens, for those that book.
     pub fn at(&self) -> Option<Timestamp> {
         match self {
             Input::Hold(hold) | Input::HoldServed(hold) => Some(hold.at),
             Input::Grow(grow) => Some(grow.at),
+            Input::Save(saving) => Some(saving.at),
             Input::Settle(settlement) => Some(settlement.at),
             Input::Release(release) => Some(release.at),
             Input::Expire { at, .. } | Input::Beat { at, .. } | Input::Tend { at } => Some(*at),
@@ -329,6 +343,7 @@ impl Input {
             Input::Hold(_) => "holding",
             Input::HoldServed(_) => "booking what was served",
             Input::Grow(_) => "growing a hold",
+            Input::Save(_) => "booking what was saved",
             Input::Settle(_) => "settling",
             Input::Release(_) => "releasing",
             Input::Expire { .. } => "expiring holds",
@@ -401,7 +416,7 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
             let (Position::Open(was), GrowOutcome::Grown(held, _)) = (&position, &outcome) else {
                 return Ok(Output::Grow(outcome));
             };
-            Ok(match store.reserve_growth(was, held, grow.at) {
+            Ok(match store.reserve_growth(was, held, grow.at)? {
                 Ok(standings) => {
                     store.add_growth(held, &entries);
                     Output::Grow(GrowOutcome::Grown(held.clone(), standings))
@@ -409,6 +424,7 @@ async fn apply(store: &mut Store, input: &Input) -> Result<Output, StoreError> {
                 Err(refused) => Output::Refused(refused),
             })
         }
+        Input::Save(saving) => save(store, saving),
         Input::Settle(settlement) => {
             let decide = |position: &Position| book::settle(position, settlement.clone());
             Ok(Output::End(finish(store, &settlement.request, decide)?))
@@ -469,6 +485,28 @@ fn open(store: &mut Store, hold: &Hold, is_served: bool) -> Result<Output, Store
         Ok(Reserved { charges, standings }) => {
             store.add_hold(held, &entries, charges);
             Output::Hold(HoldOutcome::Opened(held.clone(), standings))
+        }
+        Err(refused) => Output::Refused(refused),
+    })
+}
+
+/// A request without a hold gets one of nothing, which counts in its limits, and ends at once.
+fn save(store: &mut Store, saving: &Saving) -> Result<Output, StoreError> {
+    let position = store.position(&saving.request);
+    if position != Position::Absent {
+        let end = finish(store, &saving.request, |position| book::save(position, saving))?;
+        return Ok(Output::Saved(end, Vec::new()));
+    }
+    let hold = saving.hold();
+    let price = store.price_at(&hold.circumstances.priced_as(&hold.model), hold.at);
+    // Both are decided before anything is noted: what cannot end must not begin.
+    let begun = book::hold(&position, hold, price)?;
+    let Decision { outcome, entries, .. } = book::save(&begun.position, saving)?;
+    Ok(match store.reserve(&outcome.held, false)? {
+        Ok(Reserved { charges, standings }) => {
+            store.add_hold(&outcome.held, &begun.entries, charges);
+            store.add_ending(&outcome.held, &outcome.ending, &entries);
+            Output::Saved(outcome, standings)
         }
         Err(refused) => Output::Refused(refused),
     })

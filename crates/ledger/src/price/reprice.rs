@@ -60,6 +60,7 @@ impl Repricing {
             price: cost.map(|_| PriceId(0)),
             above_input_tokens: above,
             is_estimated,
+            is_saved: false,
             used: Used::default(),
         });
         charge.used = charge.used.and(&Used { requests: 1, usage, cost: cost.unwrap_or(Money::ZERO) });

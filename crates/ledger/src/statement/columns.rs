@@ -25,10 +25,11 @@ pub struct Part {
     pub cost: fn(&UsageSums) -> Option<Money>,
 }
 
-pub const PARTS: [Part; 3] = [
+pub const PARTS: [Part; 4] = [
     Part { name: "priced", of: |sums| &sums.priced, cost: |sums| Some(sums.priced.cost) },
     Part { name: "unpriced", of: |sums| &sums.unpriced, cost: |_| None },
     Part { name: "estimated", of: |sums| &sums.estimated, cost: estimated_cost },
+    Part { name: "saved", of: |sums| &sums.saved, cost: saved_worth },
 ];
 
 /// A column's name, and how its number is read.
@@ -48,6 +49,12 @@ fn estimated_cost(sums: &UsageSums) -> Option<Money> {
     (!all_unpriced).then_some(sums.estimated.cost)
 }
 
+/// As far as there are prices; nothing where none of it has one.
+fn saved_worth(sums: &UsageSums) -> Option<Money> {
+    let all_unpriced = sums.saved.requests > 0 && sums.saved_unpriced_requests == sums.saved.requests;
+    (!all_unpriced).then_some(sums.saved.cost)
+}
+
 /// Returns the flat names, in the order of [`flat`].
 pub fn flat_names() -> Vec<String> {
     let mut names: Vec<String> = WHOLES.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -57,7 +64,7 @@ pub fn flat_names() -> Vec<String> {
             names.push(format!("{}_cost_usd", part.name));
         }
     }
-    names.push("estimated_unpriced_requests".to_owned());
+    names.extend(["estimated_unpriced_requests", "saved_unpriced_requests"].map(str::to_owned));
     names
 }
 
@@ -77,6 +84,6 @@ pub fn flat(sums: &UsageSums) -> Vec<Cell> {
             cells.push(Cell::Cost((part.cost)(sums)));
         }
     }
-    cells.push(Cell::Count(sums.estimated_unpriced_requests));
+    cells.extend([sums.estimated_unpriced_requests, sums.saved_unpriced_requests].map(Cell::Count));
     cells
 }

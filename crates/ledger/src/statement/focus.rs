@@ -5,6 +5,9 @@
 //! times unit price is cost. Where tiers multiply a price, each request was rounded up to a picodollar, and the row with the
 //! largest cost carries what that came to, so that the rows of a charge sum to what the ledger has booked. Use without a price
 //! is no charge and has no row; [`rows`] returns how much was left out.
+//!
+//! The specification has no place for what was not used. An answer that was given again has rows of no quantity and no cost,
+//! so that every sum of the standard's columns stays true, with what it saved in `x_SavedQuantity` and `x_SavedCost`.
 
 use std::collections::HashMap;
 
@@ -127,6 +130,8 @@ pub fn columns() -> Vec<(String, Kind)> {
         ("x_CostCentre", Kind::Text),
         ("x_IsEstimated", Kind::Text),
         ("x_Requests", Kind::Count),
+        ("x_SavedCost", decimal),
+        ("x_SavedQuantity", decimal),
         ("x_ServiceTier", Kind::Text),
     ]
     .map(|(name, kind)| (name.to_owned(), kind))
@@ -141,6 +146,7 @@ pub fn rows(charges: &[ChargeRow], prices: &[PriceVersion], issuer: &Issuer) -> 
     for charge in charges {
         match charge.price.and_then(|price| Some((price, *sheets.get(&price)?))) {
             Some((price, sheet)) => rows.extend(charge_rows(charge, price, sheet, issuer)),
+            None if charge.is_saved => {}
             None => left_out = left_out.and(&charge.used),
         }
     }
@@ -257,6 +263,10 @@ fn row(charge: &ChargeRow, price: PriceId, line: &Line, billed: i128, issuer: &I
         "x_ServiceTier": tier,
     });
     let tags = charge.cost_centre.as_ref().map(|centre| json!({ "cost_centre": centre }).to_string());
+    let saved = charge.is_saved.then_some((billed, line.quantity));
+    let (billed, quantity, list) =
+        if charge.is_saved { (0, 0, 0) } else { (billed, line.quantity, line.list) };
+    let again = if charge.is_saved { ", given again" } else { "" };
     let day_end = Timestamp::from_millis(day.millis() + 86_400_000);
     vec![
         Datum::Decimal(billed),
@@ -267,22 +277,22 @@ fn row(charge: &ChargeRow, price: PriceId, line: &Line, billed: i128, issuer: &I
         Datum::Instant(month.start().millis()),
         some("Usage"),
         Datum::Nothing,
-        some(&format!("{} of {model}, {tier}", line.meter)),
+        some(&format!("{} of {model}, {tier}{again}", line.meter)),
         some("Usage-Based"),
         Datum::Instant(day_end.millis()),
         Datum::Instant(day.millis()),
-        Datum::Decimal(line.quantity),
+        Datum::Decimal(quantity),
         some(line.unit),
-        Datum::Decimal(line.list),
+        Datum::Decimal(list),
         Datum::Decimal(line.unit_price),
         Datum::Decimal(billed),
         maybe(issuer.invoice.as_deref()),
         some(&issuer.name),
-        Datum::Decimal(line.list),
+        Datum::Decimal(list),
         Datum::Decimal(line.unit_price),
         some("Standard"),
         some("USD"),
-        Datum::Decimal(line.quantity),
+        Datum::Decimal(quantity),
         some(line.unit),
         some(provider),
         some(provider),
@@ -306,6 +316,8 @@ fn row(charge: &ChargeRow, price: PriceId, line: &Line, billed: i128, issuer: &I
         maybe(charge.cost_centre.as_deref()),
         some(if charge.is_estimated { "true" } else { "false" }),
         Datum::Count(i64::try_from(charge.used.requests).unwrap_or(i64::MAX)),
+        saved.map_or(Datum::Nothing, |(worth, _)| Datum::Decimal(worth)),
+        saved.map_or(Datum::Nothing, |(_, quantity)| Datum::Decimal(quantity)),
         some(tier),
     ]
 }

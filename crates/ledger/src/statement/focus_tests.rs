@@ -82,6 +82,7 @@ fn charge() -> (ChargeRow, PriceVersion) {
         price: Some(PriceId(7)),
         above_input_tokens: 200_000,
         is_estimated: false,
+        is_saved: false,
         used,
     };
     (row, version(sheet))
@@ -146,6 +147,25 @@ fn quantity_times_unit_price_is_list_cost_and_the_rows_bill_what_is_booked() {
         assert_eq!(quantity / PER_ONE * price, list);
     }
     assert_eq!(billed(&rows), booked);
+}
+
+#[test]
+fn what_was_saved_changes_no_sum_of_the_standards_columns() {
+    let (mut charge, version) = charge();
+    charge.is_saved = true;
+    let worth = charge.used.cost;
+    let (rows, left_out) = rows(&[charge], &[version], &issuer());
+    assert!(left_out.is_nothing() && rows.len() == 3);
+    for name in
+        ["BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "ConsumedQuantity", "PricingQuantity"]
+    {
+        assert!(rows.iter().all(|row| *cell(row, name) == Datum::Decimal(0)), "{name}");
+    }
+    let saved = rows.iter().map(|row| match cell(row, "x_SavedCost") {
+        Datum::Decimal(value) => *value,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(saved.sum::<i128>(), worth.pico() * PER_PICO);
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub struct MonthLine {
     pub provider: String,
     pub model: String,
     pub tier: String,
-    /// `priced`, `unpriced`, or `estimated`.
+    /// `priced`, `unpriced`, or `estimated`; or `saved` or `saved_unpriced`, which nobody owes.
     pub kind: String,
     pub used: Used,
 }
@@ -100,6 +100,8 @@ pub fn statement(month: Month, charges: &[ChargeRow], terms: &BTreeMap<Provider,
 impl ChargeRow {
     pub fn kind(&self) -> &'static str {
         match (self.is_estimated, self.price) {
+            _ if self.is_saved && self.price.is_none() => "saved_unpriced",
+            _ if self.is_saved => "saved",
             (true, _) => "estimated",
             (false, None) => "unpriced",
             (false, Some(_)) => "priced",
@@ -159,6 +161,13 @@ impl MonthStatement {
     }
     pub fn estimated(&self) -> Used {
         self.of_kind("estimated")
+    }
+    /// Returns what answers that were given again would have used and cost; those without a price are not in it.
+    pub fn saved(&self) -> Used {
+        self.of_kind("saved")
+    }
+    pub fn saved_unpriced(&self) -> Used {
+        self.of_kind("saved_unpriced")
     }
     /// Returns priced use that no cost centre was named for.
     pub fn unallocated(&self) -> Used {
@@ -276,6 +285,7 @@ mod tests {
             price: Some(PriceId(1)),
             above_input_tokens: 0,
             is_estimated: false,
+            is_saved: false,
             used: Used { requests: 1, usage: Usage { output: 10, ..Usage::default() }, cost },
         }
     }

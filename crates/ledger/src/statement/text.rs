@@ -8,7 +8,7 @@ use super::{Dimension, MonthStatement, UsageRow, UsageSums, Used};
 
 /// Returns aligned tables: what is priced, with a sums line; then, where there is any, what is unpriced, what is estimated and
 /// what is unknown, each in a section of its own, because none of it belongs into the sums. `input` is all input, of which
-/// `cached` was read from a cache.
+/// `cached` was read from a cache. Where answers were given again, `repeated` of the requests used nothing, which saved so much.
 pub fn table(rows: &[UsageRow], by: &[Dimension]) -> String {
     let total = UsageRow::total(rows);
     let mut text = section(rows, by, &total, &Section::PRICED);
@@ -102,6 +102,8 @@ pub fn month_table(statement: &MonthStatement) -> String {
     for (used, title) in [
         (statement.unpriced(), "Unpriced, in no sum"),
         (statement.estimated(), "Estimated (at most), in no sum"),
+        (statement.saved(), "Saved by answers that were given again, in no sum"),
+        (statement.saved_unpriced(), "Saved, without a price"),
     ] {
         if !used.is_nothing() {
             text += &format!(
@@ -136,7 +138,7 @@ pub fn month_csv(statement: &MonthStatement) -> String {
             line.kind.clone(),
         ];
         cells.extend(COUNTS.iter().map(|(_, count)| count(&line.used).to_string()));
-        cells.push(if line.kind == "unpriced" { String::new() } else { line.used.cost.to_string() });
+        cells.push(if line.kind.ends_with("unpriced") { String::new() } else { line.used.cost.to_string() });
         lines.push(cells);
     }
     csv_text(&lines)
@@ -151,7 +153,8 @@ struct Section {
     of: fn(&UsageSums) -> &Used,
     requests: fn(&UsageSums) -> u64,
     cost: Option<CostColumn>,
-    has_open: bool,
+    /// Whether it tells of all requests, those under way and those that used nothing too.
+    is_whole: bool,
 }
 
 impl Section {
@@ -160,27 +163,28 @@ impl Section {
         of: |sums| &sums.priced,
         requests: |sums| sums.requests,
         cost: Some(("cost (USD)", priced_cost)),
-        has_open: true,
+        is_whole: true,
     };
     const UNPRICED: Section = Section {
         title: "Unpriced: no price was in force for this, so it is in none of the sums above",
         of: |sums| &sums.unpriced,
         requests: |sums| sums.unpriced.requests,
         cost: None,
-        has_open: false,
+        is_whole: false,
     };
     const ESTIMATED: Section = Section {
         title: "Estimated: at most this was used by requests whose end nobody saw; it is in none of the sums above",
         of: |sums| &sums.estimated,
         requests: |sums| sums.estimated.requests,
         cost: Some(("at most (USD)", estimated_cost)),
-        has_open: false,
+        is_whole: false,
     };
 }
 
 fn section(rows: &[UsageRow], by: &[Dimension], total: &UsageSums, section: &Section) -> String {
     let used = section.of;
-    let shows_open = section.has_open && total.open_requests > 0;
+    let shows_open = section.is_whole && total.open_requests > 0;
+    let shows_saved = section.is_whole && total.saved.requests > 0;
     let shows_time = used(total).usage.compute_us > 0;
     let mut heading: Vec<String> = by.iter().map(|by| by.name().replace('_', " ")).collect();
     heading.push("requests".into());
@@ -192,6 +196,9 @@ fn section(rows: &[UsageRow], by: &[Dimension], total: &UsageSums, section: &Sec
         heading.push("machine time".into());
     }
     heading.extend(section.cost.map(|(name, _)| name.to_owned()));
+    if shows_saved {
+        heading.extend(["repeated", "saved (USD)"].map(str::to_owned));
+    }
     let cells = |sums: &UsageSums| {
         let Usage { cache_read, output, compute_us, .. } = used(sums).usage;
         let mut cells = vec![grouped((section.requests)(sums))];
@@ -203,6 +210,9 @@ fn section(rows: &[UsageRow], by: &[Dimension], total: &UsageSums, section: &Sec
             cells.push(duration(compute_us));
         }
         cells.extend(section.cost.map(|(_, cost)| cost(sums)));
+        if shows_saved {
+            cells.extend([grouped(sums.saved.requests), saved_worth(sums)]);
+        }
         cells
     };
     let mut lines = vec![heading];
@@ -241,6 +251,16 @@ fn estimated_cost(sums: &UsageSums) -> String {
     }
 }
 
+fn saved_worth(sums: &UsageSums) -> String {
+    match (PARTS[3].cost)(sums) {
+        None => "unpriced".into(),
+        Some(worth) if sums.saved_unpriced_requests > 0 => {
+            format!("{worth} + {} unpriced", grouped(sums.saved_unpriced_requests))
+        }
+        Some(worth) => worth.to_string(),
+    }
+}
+
 fn sums_json(sums: &UsageSums) -> Map<String, Value> {
     let mut object: Map<String, Value> =
         WHOLES.iter().map(|(name, count)| ((*name).to_owned(), count(sums).into())).collect();
@@ -249,9 +269,11 @@ fn sums_json(sums: &UsageSums) -> Map<String, Value> {
         if part.name != "unpriced" {
             inner.insert("cost_usd".into(), (part.cost)(sums).map(|cost| cost.to_string()).into());
         }
-        if part.name == "estimated" {
-            inner.insert("unpriced_requests".into(), sums.estimated_unpriced_requests.into());
-        }
+        match part.name {
+            "estimated" => inner.insert("unpriced_requests".into(), sums.estimated_unpriced_requests.into()),
+            "saved" => inner.insert("unpriced_requests".into(), sums.saved_unpriced_requests.into()),
+            _ => None,
+        };
         object.insert(part.name.to_owned(), inner.into());
     }
     object

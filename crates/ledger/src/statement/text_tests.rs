@@ -23,6 +23,7 @@ fn mixed() -> UsageSums {
         unpriced: used(2, 0),
         estimated: used(4, 7_000_000_000),
         estimated_unpriced_requests: 1,
+        ..UsageSums::default()
     }
 }
 
@@ -49,6 +50,33 @@ total         4  4,500     500      20  0.007 + 1 unpriced
 
 Unknown: 2 requests of which nobody can say what they used; they are in no sum.
 "
+    );
+}
+
+#[test]
+fn what_was_saved_is_a_column_beside_what_was_spent_only_where_there_is_some() {
+    let repeated = UsageSums {
+        requests: 5,
+        priced: used(2, 10_000_000_000),
+        saved: used(3, 7_000_000_000),
+        saved_unpriced_requests: 1,
+        ..UsageSums::default()
+    };
+    let rows = [row("tiny", priced(1, 230_000_000)), row("asked again", repeated)];
+    assert_eq!(
+        table(&rows, &[Dimension::Model]),
+        "\
+model        requests  input  cached  output  cost (USD)  repeated         saved (USD)
+tiny                1  1,500     500      20     0.00023         0                0.00
+asked again         5  2,500     500      20        0.01         3  0.007 + 1 unpriced
+total               6  4,000   1,000      40     0.01023         3  0.007 + 1 unpriced
+"
+    );
+    let one: Value = serde_json::from_str(&json(&rows[1..], &[Dimension::Model])).unwrap();
+    assert_eq!(one["total"]["saved"]["cost_usd"], "0.007");
+    assert_eq!(
+        (&one["total"]["saved"]["requests"], &one["total"]["priced"]["requests"]),
+        (&json!(3), &json!(2))
     );
 }
 

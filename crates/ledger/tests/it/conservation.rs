@@ -10,8 +10,8 @@ use std::fmt::Debug;
 use domain::{Money, RequestId, Usage, UsageEnd, UsageSource};
 use ledger::{
     Dimension, EndOutcome, Entry, Grow, GrowOutcome, Hold, HoldOutcome, Journal, LedgerError, LossReason,
-    Position, PriceChange, PriceVersion, Quantities, Rates, Release, ReleaseReason, Schedule, Settlement,
-    Sheet, Side, UsageQuery, UsageRow, UsageSums, book,
+    Position, PriceChange, PriceVersion, Quantities, Rates, Release, ReleaseReason, SaveOutcome, SavedBy,
+    Saving, Schedule, Settlement, Sheet, Side, UsageQuery, UsageRow, UsageSums, book,
 };
 
 use super::support::*;
@@ -42,7 +42,7 @@ async fn run(seed: u64) {
         // Time stands still, jumps and runs backwards: nothing may depend on it but the price.
         let now = at(chance.below(10_000) as i64);
         let request = request(chance.below(REQUESTS).into());
-        match chance.below(22) {
+        match chance.below(25) {
             0..7 => {
                 let hold = a_hold(&mut chance, request, now);
                 let expect = plain.hold(hold.clone());
@@ -79,6 +79,11 @@ async fn run(seed: u64) {
             }
             17..20 => together(&mut chance, &journal, &mut plain, now).await,
             20 => journal = home.crash(journal).await,
+            21..24 => {
+                let saving = a_saving(&mut chance, request, now);
+                let expect = plain.save(saving.clone());
+                same(step, journal.save(saving).await, expect);
+            }
             _ => {
                 // A crash, and then what a server does at its start.
                 journal = home.crash(journal).await;
@@ -144,6 +149,10 @@ async fn balance(journal: &Journal, plain: &Plain) {
     assert_eq!(usage.iter().map(|row| row.sums.open_requests as usize).sum::<usize>(), plain.open());
     let earned = usage.iter().map(vector).fold([0; 7], |sum, row| std::array::from_fn(|i| sum[i] + row[i]));
     assert_eq!(earned, sides.get(&Side::Earned).copied().unwrap_or_default());
+    // What was saved is told, and is on no side.
+    let saved =
+        usage.iter().map(|row| signed(&Quantities::of(&row.sums.saved.usage, Some(row.sums.saved.cost))));
+    assert_eq!(saved.fold([0; 7], |sum, row| std::array::from_fn(|i| sum[i] + row[i])), plain.saved());
 }
 
 fn vector(row: &UsageRow) -> [i128; 7] {
@@ -184,6 +193,27 @@ impl Plain {
         self.entries.extend(decision.entries);
         self.positions.insert(request, decision.position);
         Ok(decision.outcome)
+    }
+    fn save(&mut self, saving: Saving) -> Result<SaveOutcome, LedgerError> {
+        let request = saving.request.clone();
+        let mut trial = Plain { prices: self.prices.clone(), ..Plain::default() };
+        trial.positions.insert(request.clone(), self.position(&request).clone());
+        if *trial.position(&request) == Position::Absent {
+            trial.hold(saving.hold())?;
+        }
+        let outcome = trial.end(&request, |position| book::save(position, &saving))?;
+        self.entries.extend(trial.entries);
+        self.positions.extend(trial.positions);
+        Ok(SaveOutcome::Booked(outcome, Vec::new()))
+    }
+    /// What all savings come to, unpriced ones too.
+    fn saved(&self) -> [i128; 7] {
+        let saved = self.positions.values().filter_map(|position| match position {
+            Position::Ended(_, ending) => ending.saved(),
+            Position::Absent | Position::Open(_) => None,
+        });
+        let vectors = saved.map(|(usage, worth)| signed(&Quantities::of(&usage, worth)));
+        vectors.fold([0; 7], |sum, one| std::array::from_fn(|i| sum[i] + one[i]))
     }
     fn grow(&mut self, grow: Grow) -> Result<GrowOutcome, LedgerError> {
         let request = grow.request.clone();
@@ -265,6 +295,14 @@ fn a_hold(chance: &mut Chance, request: RequestId, now: ledger::Timestamp) -> Ho
     // Mostly one account, so that a repeat by another one is the exception.
     let account = chance.pick(&["local", "local", "local", "held"]).into();
     Hold::new(request, account, chance.pick(&["tiny", "tiny", "large"]).into(), estimate, now)
+}
+
+fn a_saving(chance: &mut Chance, request: RequestId, now: ledger::Timestamp) -> Saving {
+    let usage = a_usage(chance);
+    let Hold { request, account, key, task, end_user, model, circumstances, at, .. } =
+        a_hold(chance, request, now);
+    let way = [SavedBy::Cache, SavedBy::Twin][chance.below(2) as usize];
+    Saving { request, account, key, task, end_user, model, circumstances, usage, at, way }
 }
 
 fn a_settlement(chance: &mut Chance, request: RequestId, now: ledger::Timestamp) -> Settlement {

@@ -21,6 +21,8 @@ mod limits;
 mod limits_shared;
 #[path = "../processes.rs"]
 mod processes;
+#[path = "../saving.rs"]
+mod saving;
 mod sharing;
 #[path = "../state_machine.rs"]
 mod state_machine;

@@ -21,6 +21,8 @@ mod limits;
 mod migration;
 #[path = "../processes.rs"]
 mod processes;
+#[path = "../saving.rs"]
+mod saving;
 #[path = "../state_machine.rs"]
 mod state_machine;
 #[path = "../tampering.rs"]
