@@ -11,7 +11,7 @@ mod made;
 pub mod responses;
 pub mod twins;
 
-pub use cache::{AnswerCache, CacheCounts, CacheOptions, CachedAnswer, RedisOptions};
+pub use cache::{AnswerCache, BadRedisUrl, CacheCounts, CacheOptions, CachedAnswer, RedisOptions};
 pub use key::{AskKey, ask_key};
 pub use made::MadeBy;
 pub use responses::{

@@ -3,13 +3,22 @@
 //! In memory first, then in a Redis that servers share. A cache never fails a request and hardly slows one: whatever goes
 //! wrong is a miss.
 
+mod breaker;
+mod memory;
+mod redis;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::{Answer, Usage};
 use serde::{Deserialize, Serialize};
 
+use self::memory::Memory;
+use self::redis::Redis;
 use crate::{AskKey, MadeBy};
 
 /// An answer worth repeating, with what must be known to repeat it.
@@ -57,12 +66,25 @@ pub struct CacheCounts {
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct AnswerCache {}
+pub struct AnswerCache {
+    memory: Arc<Memory>,
+    redis: Option<Redis>,
+    told: Arc<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    memory_hits: AtomicU64,
+    redis_hits: AtomicU64,
+    misses: AtomicU64,
+    not_admitted: AtomicU64,
+}
 
 impl AnswerCache {
     /// Fails only on a URL that is none; Redis itself is asked in the background. Must be called inside a runtime.
     pub fn new(options: CacheOptions) -> Result<Self, BadRedisUrl> {
-        unimplemented!("{}", options.memory_bytes_max)
+        let redis = options.redis.map(Redis::new).transpose()?;
+        Ok(Self { memory: Arc::new(Memory::new(options.memory_bytes_max)), redis, told: Arc::default() })
     }
 
     /// Returns the answer to this question if there is one that this asker may have.
@@ -72,18 +94,63 @@ impl AnswerCache {
         now_ms: i64,
         admits: impl Fn(&CachedAnswer) -> bool,
     ) -> Option<Arc<CachedAnswer>> {
-        let _ = admits;
-        unimplemented!("{key} {now_ms}")
+        let mut is_refused = false;
+        let mut admitted = |answer: &CachedAnswer| {
+            let is_admitted = admits(answer);
+            is_refused |= !is_admitted;
+            is_admitted
+        };
+        if let Some(answer) = self.memory.get(key, now_ms).filter(|answer| admitted(answer)) {
+            count(&self.told.memory_hits);
+            return Some(answer);
+        }
+        // Another server may have an answer that was made elsewhere.
+        if let Some(redis) = &self.redis
+            && let Some((answer, expires_ms)) =
+                redis.get(key, now_ms).await.filter(|(answer, _)| admitted(answer))
+        {
+            let answer = Arc::new(answer);
+            self.memory.put(*key, answer.clone(), expires_ms);
+            count(&self.told.redis_hits);
+            return Some(answer);
+        }
+        count(if is_refused { &self.told.not_admitted } else { &self.told.misses });
+        None
     }
 
-    /// Keeps an answer for so long. Returns at once; Redis is written in the background.
+    /// Keeps an answer for so long, in the place of any other to this question. Returns at once; Redis is written in the
+    /// background. Only whole answers that ended by themselves are worth it: the caller sees to that.
     pub fn put(&self, key: AskKey, answer: CachedAnswer, time_to_live: Duration, now_ms: i64) {
-        unimplemented!("{key} {answer:?} {time_to_live:?} {now_ms}")
+        let millis = i64::try_from(time_to_live.as_millis()).unwrap_or(i64::MAX);
+        let (answer, expires_ms) = (Arc::new(answer), now_ms.saturating_add(millis));
+        if millis == 0 {
+            return;
+        }
+        if let Some(redis) = &self.redis {
+            redis.put(key, answer.clone(), expires_ms, time_to_live);
+        }
+        self.memory.put(key, answer, expires_ms);
     }
 
     pub fn counts(&self) -> CacheCounts {
-        unimplemented!()
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (memory_entries, memory_bytes) = self.memory.size();
+        let (redis_failures, redis_skipped) = self.redis.as_ref().map(Redis::counts).unwrap_or_default();
+        CacheCounts {
+            memory_hits: read(&self.told.memory_hits),
+            redis_hits: read(&self.told.redis_hits),
+            misses: read(&self.told.misses),
+            not_admitted: read(&self.told.not_admitted),
+            redis_failures,
+            redis_skipped,
+            memory_entries,
+            memory_bytes,
+        }
     }
+}
+
+fn count(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
