@@ -85,7 +85,7 @@ async fn wait_for(cache: &AnswerCache, question: &str) -> Arc<CachedAnswer> {
 async fn put_for_sure(cache: &AnswerCache, question: &str, value: &CachedAnswer) {
     let since = Instant::now();
     while get(cache, question, 1).await.is_none() {
-        cache.put(key(question), value.clone(), MINUTE, 0);
+        cache.put(key(question), value, MINUTE, 0);
         assert!(since.elapsed() < Duration::from_secs(20), "{question} was never kept: {:?}", cache.counts());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -123,9 +123,9 @@ async fn entries_leave_redis_by_themselves_and_large_or_strange_ones_are_no_answ
     let Some(server) = Server::start() else { return };
     let cache = cache(server.port);
     put_for_sure(&cache, "q", &answer("a")).await;
-    cache.put(key("short"), answer("a"), Duration::from_millis(200), 0);
+    cache.put(key("short"), &answer("a"), Duration::from_millis(200), 0);
     wait_for(&cache, "short").await;
-    cache.put(key("large"), answer(&"x".repeat(200_000)), MINUTE, 0);
+    cache.put(key("large"), &answer(&"x".repeat(200_000)), MINUTE, 0);
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert!(get(&cache, "short", 1).await.is_none(), "Redis itself has forgotten it");
     assert!(get(&cache, "large", 1).await.is_none());
@@ -146,7 +146,7 @@ async fn a_dead_redis_costs_no_request_anything() {
     for _ in 0..200 {
         let since = Instant::now();
         assert!(get(&cache, "q", 1).await.is_none());
-        cache.put(key("q"), answer("a"), MINUTE, 0);
+        cache.put(key("q"), &answer("a"), MINUTE, 0);
         assert!(since.elapsed() < Duration::from_millis(20), "nobody waits for a connection");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -208,7 +208,7 @@ async fn a_full_redis_keeps_no_more_and_fails_nobody() {
     let mut direct = redis::Client::open(format!("redis://127.0.0.1:{}/", server.port)).unwrap();
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").exec(&mut direct).unwrap();
     for number in 0..10 {
-        cache.put(key(&number.to_string()), answer("a"), MINUTE, 0);
+        cache.put(key(&number.to_string()), &answer("a"), MINUTE, 0);
         assert!(get(&cache, &number.to_string(), 1).await.is_none());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
