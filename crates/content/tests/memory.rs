@@ -72,7 +72,7 @@ async fn a_full_cache_takes_about_what_it_says_whatever_the_size_of_its_answers(
         let count = (3 * BOUND) / (500 + 9 * words);
         let answer = answer(words);
         for number in 0..count {
-            cache.put(key(words * 10_000_000 + number), &answer, Duration::from_secs(60), 0);
+            cache.put(key(words * 10_000_000 + number), answer.clone(), Duration::from_secs(60), 0);
         }
         let counted = cache.counts().memory_bytes;
         let taken = resident().unwrap() - before;

@@ -121,7 +121,7 @@ impl AnswerCache {
 
     /// Keeps an answer for so long, in the place of any other to this question. Returns at once; Redis is written in the
     /// background. Only whole answers that ended by themselves are worth it: the caller sees to that.
-    pub fn put(&self, key: AskKey, answer: &CachedAnswer, time_to_live: Duration, now_ms: i64) {
+    pub fn put(&self, key: AskKey, answer: CachedAnswer, time_to_live: Duration, now_ms: i64) {
         let millis = i64::try_from(time_to_live.as_millis()).unwrap_or(i64::MAX);
         if millis == 0 {
             return;

@@ -41,7 +41,7 @@ async fn text(cache: &AnswerCache, question: &str, now_ms: i64) -> Option<String
 #[tokio::test]
 async fn an_answer_is_found_until_its_time_is_over() {
     let cache = memory(1 << 20);
-    cache.put(key("q"), &answer("a", &["eu"]), MINUTE, 1_000);
+    cache.put(key("q"), answer("a", &["eu"]), MINUTE, 1_000);
     assert_eq!(text(&cache, "q", 60_999).await.as_deref(), Some("a"));
     assert_eq!(text(&cache, "other", 2_000).await, None);
     assert_eq!(text(&cache, "q", 61_000).await, None);
@@ -52,12 +52,12 @@ async fn an_answer_is_found_until_its_time_is_over() {
 #[tokio::test]
 async fn an_answer_that_was_made_where_the_asker_may_not_go_is_none() {
     let cache = memory(1 << 20);
-    cache.put(key("q"), &answer("a", &["us"]), MINUTE, 0);
+    cache.put(key("q"), answer("a", &["us"]), MINUTE, 0);
     let eu =
         |found: &CachedAnswer| found.made_by.jurisdictions.iter().any(|jurisdiction| jurisdiction == "eu");
     assert!(cache.get(&key("q"), 1, eu).await.is_none());
     assert!(cache.get(&key("q"), 1, |_| true).await.is_some(), "for others it is still there");
-    cache.put(key("q"), &answer("b", &["eu"]), MINUTE, 2);
+    cache.put(key("q"), answer("b", &["eu"]), MINUTE, 2);
     assert!(cache.get(&key("q"), 3, eu).await.is_some(), "the last answer takes the place");
     let counts = cache.counts();
     assert_eq!((counts.memory_hits, counts.misses, counts.not_admitted), (2, 0, 1));
@@ -66,23 +66,23 @@ async fn an_answer_that_was_made_where_the_asker_may_not_go_is_none() {
 #[tokio::test]
 async fn memory_stays_within_its_bytes_and_forgets_what_was_not_asked_for_longest() {
     let probe = memory(1 << 20);
-    probe.put(key("0"), &answer("a", &["eu"]), MINUTE, NOW);
+    probe.put(key("0"), answer("a", &["eu"]), MINUTE, NOW);
     let one = probe.counts().memory_bytes;
     let cache = memory(10 * one);
     for number in 0..10 {
-        cache.put(key(&number.to_string()), &answer("a", &["eu"]), MINUTE, NOW);
+        cache.put(key(&number.to_string()), answer("a", &["eu"]), MINUTE, NOW);
     }
     assert_eq!(cache.counts().memory_bytes, 10 * one);
     assert!(text(&cache, "0", NOW).await.is_some());
-    cache.put(key("10"), &answer("b", &["eu"]), MINUTE, NOW);
+    cache.put(key("10"), answer("b", &["eu"]), MINUTE, NOW);
     assert_eq!((cache.counts().memory_bytes, cache.counts().memory_entries), (10 * one, 10));
     assert!(text(&cache, "1", NOW).await.is_none(), "it was asked for longest ago");
     assert!(text(&cache, "0", NOW).await.is_some());
     // The same question again takes no second place.
-    cache.put(key("10"), &answer("b", &["eu"]), MINUTE, NOW);
+    cache.put(key("10"), answer("b", &["eu"]), MINUTE, NOW);
     assert_eq!(cache.counts().memory_bytes, 10 * one);
     // One that would drive out all others is not kept.
-    cache.put(key("long"), &answer(&"x".repeat(5 * one), &["eu"]), MINUTE, NOW);
+    cache.put(key("long"), answer(&"x".repeat(5 * one), &["eu"]), MINUTE, NOW);
     assert!(text(&cache, "long", NOW).await.is_none());
     assert_eq!(cache.counts().memory_entries, 10);
 }
@@ -90,10 +90,10 @@ async fn memory_stays_within_its_bytes_and_forgets_what_was_not_asked_for_longes
 #[tokio::test]
 async fn without_memory_and_without_time_nothing_is_kept() {
     let none = memory(0);
-    none.put(key("q"), &answer("a", &[]), MINUTE, 0);
+    none.put(key("q"), answer("a", &[]), MINUTE, 0);
     assert_eq!(text(&none, "q", 1).await, None);
     let cache = memory(1 << 20);
-    cache.put(key("q"), &answer("a", &[]), Duration::ZERO, 0);
+    cache.put(key("q"), answer("a", &[]), Duration::ZERO, 0);
     assert_eq!(cache.counts().memory_entries, 0);
 }
 
@@ -104,7 +104,7 @@ async fn an_answer_that_cannot_be_written_is_not_kept() {
     let impossible =
         TokenScore { text: "a".into(), bytes: vec![97], logprob: Some(f32::NEG_INFINITY), top: Vec::new() };
     cached.answer.choices[0].scores = Some(vec![impossible]);
-    cache.put(key("q"), &cached, MINUTE, 0);
+    cache.put(key("q"), cached.clone(), MINUTE, 0);
     // JSON has no word for it and would say that there is none.
     let kept = cache.get(&key("q"), 1, |_| true).await;
     assert!(kept.is_none_or(|kept| kept.answer.choices[0].scores != cached.answer.choices[0].scores));
