@@ -100,19 +100,20 @@ impl AnswerCache {
             is_refused |= !is_admitted;
             is_admitted
         };
-        if let Some(answer) = self.memory.get(key, now_ms).filter(|answer| admitted(answer)) {
+        let kept = self.memory.get(key, now_ms).and_then(|value| read(&value));
+        if let Some((answer, _)) = kept.filter(|(answer, _)| admitted(answer)) {
             count(&self.told.memory_hits);
-            return Some(answer);
+            return Some(Arc::new(answer));
         }
         // Another server may have an answer that was made elsewhere.
         if let Some(redis) = &self.redis
-            && let Some((answer, expires_ms)) =
-                redis.get(key, now_ms).await.filter(|(answer, _)| admitted(answer))
+            && let Some(value) = redis.get(key).await
+            && let Some((answer, expires_ms)) = read(&value).filter(|(_, expires_ms)| *expires_ms > now_ms)
+            && admitted(&answer)
         {
-            let answer = Arc::new(answer);
-            self.memory.put(*key, answer.clone(), expires_ms);
+            self.memory.put(*key, value, expires_ms);
             count(&self.told.redis_hits);
-            return Some(answer);
+            return Some(Arc::new(answer));
         }
         count(if is_refused { &self.told.not_admitted } else { &self.told.misses });
         None
@@ -122,14 +123,18 @@ impl AnswerCache {
     /// background. Only whole answers that ended by themselves are worth it: the caller sees to that.
     pub fn put(&self, key: AskKey, answer: CachedAnswer, time_to_live: Duration, now_ms: i64) {
         let millis = i64::try_from(time_to_live.as_millis()).unwrap_or(i64::MAX);
-        let (answer, expires_ms) = (Arc::new(answer), now_ms.saturating_add(millis));
         if millis == 0 {
             return;
         }
+        let expires_ms = now_ms.saturating_add(millis);
+        // A number that JSON cannot write, such as an infinite log-probability, makes an answer that is not kept.
+        let Ok(text) = serde_json::to_vec(&Kept { expires_ms, answer }) else { return };
+        // A piece of the right size from the start: one that is cut back in place leaves a hole that nothing fits into.
+        let value = Box::from(&*text);
         if let Some(redis) = &self.redis {
-            redis.put(key, answer.clone(), expires_ms, time_to_live);
+            redis.put(key, &value, time_to_live);
         }
-        self.memory.put(key, answer, expires_ms);
+        self.memory.put(key, value, expires_ms);
     }
 
     pub fn counts(&self) -> CacheCounts {
@@ -147,6 +152,19 @@ impl AnswerCache {
             memory_bytes,
         }
     }
+}
+
+/// As it is kept: with its end, so that every server forgets it at the same moment.
+#[derive(Serialize, Deserialize)]
+struct Kept<A> {
+    expires_ms: i64,
+    answer: A,
+}
+
+/// What cannot be read is not ours, or of another version: no answer.
+fn read(value: &[u8]) -> Option<(CachedAnswer, i64)> {
+    let Kept { expires_ms, answer } = serde_json::from_slice(value).ok()?;
+    Some((answer, expires_ms))
 }
 
 fn count(count: &AtomicU64) {

@@ -10,11 +10,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisError};
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 
 use super::breaker::{Breaker, Leave};
-use super::{BadRedisUrl, CachedAnswer, RedisOptions};
+use super::{BadRedisUrl, RedisOptions};
 use crate::AskKey;
 use crate::events::{RedisFound, RedisLost};
 
@@ -39,13 +38,6 @@ struct Link {
     connection: Option<MultiplexedConnection>,
     /// Whether the loss was told.
     is_lost: bool,
-}
-
-/// What is kept there: the answer and until when, so that every server forgets it at the same moment.
-#[derive(Serialize, Deserialize)]
-struct Kept<A> {
-    expires_ms: i64,
-    answer: A,
 }
 
 /// Answers that wait to be written; more are not put there.
@@ -77,26 +69,19 @@ impl Redis {
         Ok(redis)
     }
 
-    /// Returns the answer that is kept there, and until when.
-    pub async fn get(&self, key: &AskKey, now_ms: i64) -> Option<(CachedAnswer, i64)> {
+    /// Returns what is kept there.
+    pub async fn get(&self, key: &AskKey) -> Option<Box<[u8]>> {
         let mut connection = self.asked_connection()?;
         // No more than we would have put there, whoever put it there.
         let mut ask = redis::cmd("GETRANGE");
         ask.arg(name(key)).arg(0).arg(self.shared.value_bytes_max);
         let asked = timeout(self.shared.get_wait_max, ask.query_async::<Vec<u8>>(&mut connection)).await;
         let value = self.heard(asked)?;
-        if value.is_empty() || value.len() > self.shared.value_bytes_max {
-            return None;
-        }
-        // What cannot be read is not ours, or of another version: no answer.
-        let Kept { expires_ms, answer } = serde_json::from_slice(&value).ok()?;
-        (expires_ms > now_ms).then_some((answer, expires_ms))
+        (!value.is_empty() && value.len() <= self.shared.value_bytes_max).then(|| value.into_boxed_slice())
     }
 
     /// Writes it in the background, if it is small enough and not too much is on the way already.
-    pub fn put(&self, key: AskKey, answer: Arc<CachedAnswer>, expires_ms: i64, time_to_live: Duration) {
-        let kept = Kept { expires_ms, answer: &*answer };
-        let Ok(value) = serde_json::to_vec(&kept) else { return };
+    pub fn put(&self, key: AskKey, value: &[u8], time_to_live: Duration) {
         let bytes = value.len();
         if bytes > self.shared.value_bytes_max {
             return;
@@ -108,7 +93,7 @@ impl Redis {
             self.shared.skipped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let redis = self.clone();
+        let (redis, value) = (self.clone(), value.to_vec());
         tokio::spawn(async move {
             let mut put = redis::cmd("SET");
             put.arg(name(&key)).arg(value).arg("PX").arg(time_to_live.as_millis().max(1) as u64);

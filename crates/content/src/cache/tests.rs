@@ -1,11 +1,11 @@
-use domain::{Account, AnsweredChoice, Finish, FinishReason, Part, Region, ServiceTier};
+use domain::{Account, AnsweredChoice, Finish, FinishReason, Part, Region, ServiceTier, TokenScore};
 use serde_json::Map;
 
-use super::memory::entry_bytes;
 use super::*;
 use crate::key::tests::ask;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const NOW: i64 = 1_800_000_000_000;
 
 fn key(text: &str) -> AskKey {
     crate::ask_key(&ask(text), &Account::from("acme"), &Map::new())
@@ -65,23 +65,25 @@ async fn an_answer_that_was_made_where_the_asker_may_not_go_is_none() {
 
 #[tokio::test]
 async fn memory_stays_within_its_bytes_and_forgets_what_was_not_asked_for_longest() {
-    let one = entry_bytes(&answer("a", &["eu"]));
+    let probe = memory(1 << 20);
+    probe.put(key("0"), answer("a", &["eu"]), MINUTE, NOW);
+    let one = probe.counts().memory_bytes;
     let cache = memory(10 * one);
     for number in 0..10 {
-        cache.put(key(&number.to_string()), answer("a", &["eu"]), MINUTE, 0);
+        cache.put(key(&number.to_string()), answer("a", &["eu"]), MINUTE, NOW);
     }
     assert_eq!(cache.counts().memory_bytes, 10 * one);
-    assert!(text(&cache, "0", 1).await.is_some());
-    cache.put(key("10"), answer("b", &["eu"]), MINUTE, 1);
+    assert!(text(&cache, "0", NOW).await.is_some());
+    cache.put(key("10"), answer("b", &["eu"]), MINUTE, NOW);
     assert_eq!((cache.counts().memory_bytes, cache.counts().memory_entries), (10 * one, 10));
-    assert!(text(&cache, "1", 1).await.is_none(), "it was asked for longest ago");
-    assert!(text(&cache, "0", 1).await.is_some());
+    assert!(text(&cache, "1", NOW).await.is_none(), "it was asked for longest ago");
+    assert!(text(&cache, "0", NOW).await.is_some());
     // The same question again takes no second place.
-    cache.put(key("10"), answer("b", &["eu"]), MINUTE, 2);
+    cache.put(key("10"), answer("b", &["eu"]), MINUTE, NOW);
     assert_eq!(cache.counts().memory_bytes, 10 * one);
     // One that would drive out all others is not kept.
-    cache.put(key("long"), answer(&"x".repeat(5 * one), &["eu"]), MINUTE, 2);
-    assert!(text(&cache, "long", 3).await.is_none());
+    cache.put(key("long"), answer(&"x".repeat(5 * one), &["eu"]), MINUTE, NOW);
+    assert!(text(&cache, "long", NOW).await.is_none());
     assert_eq!(cache.counts().memory_entries, 10);
 }
 
@@ -95,14 +97,17 @@ async fn without_memory_and_without_time_nothing_is_kept() {
     assert_eq!(cache.counts().memory_entries, 0);
 }
 
-#[test]
-fn a_text_that_has_taken_more_than_it_uses_is_counted_with_all_it_has_taken() {
-    let mut grown = String::with_capacity(100_000);
-    grown.push('a');
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_is_not_kept() {
+    let cache = memory(1 << 20);
     let mut cached = answer("a", &[]);
-    let small = entry_bytes(&cached);
-    cached.answer.choices[0].parts[0] = Part::text(grown);
-    assert!(entry_bytes(&cached) >= small + 99_999);
+    let impossible =
+        TokenScore { text: "a".into(), bytes: vec![97], logprob: Some(f32::NEG_INFINITY), top: Vec::new() };
+    cached.answer.choices[0].scores = Some(vec![impossible]);
+    cache.put(key("q"), cached.clone(), MINUTE, 0);
+    // JSON has no word for it and would say that there is none.
+    let kept = cache.get(&key("q"), 1, |_| true).await;
+    assert!(kept.is_none_or(|kept| kept.answer.choices[0].scores != cached.answer.choices[0].scores));
 }
 
 #[tokio::test]

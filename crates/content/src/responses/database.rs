@@ -67,7 +67,7 @@ impl Database {
         let options = sqlite_options(Path::new(":memory:"), Duration::ZERO);
         let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
         let made = async {
-            let pool = pool.connect_with(options).await.map_err(text)?;
+            let pool = pool.connect_with(writing(options)).await.map_err(text)?;
             make_sqlite(&pool).await?;
             Ok(Self::Sqlite { writer: pool.clone(), readers: pool })
         };
@@ -155,7 +155,7 @@ async fn file(path: &Path, patience: Duration) -> Result<Database, String> {
     prepare(path).map_err(|error| error.to_string())?;
     let options = sqlite_options(path, patience);
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(patience);
-    let writer = writer.connect_with(options.clone()).await.map_err(text)?;
+    let writer = writer.connect_with(writing(options.clone())).await.map_err(text)?;
     make_sqlite(&writer).await?;
     let readers = SqlitePoolOptions::new().max_connections(READERS_MAX).acquire_timeout(patience);
     Ok(Database::Sqlite { writer, readers: readers.connect_lazy_with(options.read_only(true)) })
@@ -177,14 +177,18 @@ fn prepare(path: &Path) -> std::io::Result<()> {
 fn sqlite_options(path: &Path, patience: Duration) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
-        // Before anything else: a file that has pages keeps its way.
-        .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal)
         // What was kept survives the end of the process; the last moment before a power cut may be lost, which costs somebody
         // a turn of a conversation and nobody money.
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(patience)
+}
+
+fn writing(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    options
+        .create_if_missing(true)
+        // A file keeps the way that its first page was written in.
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
         // What is deleted is written over, not only forgotten.
         .pragma("secure_delete", "ON")
         .pragma("journal_size_limit", "67108864")
@@ -215,6 +219,8 @@ async fn server(url: &str, patience: Duration) -> Result<Database, String> {
         ("search_path", POSTGRES_SCHEMA),
         ("statement_timeout", millis.as_str()),
         ("lock_timeout", millis.as_str()),
+        // As in SQLite: the last moment before a power cut may be lost.
+        ("synchronous_commit", "off"),
         ("client_min_messages", "warning"),
     ]);
     let pool = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(patience);

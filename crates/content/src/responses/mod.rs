@@ -146,8 +146,8 @@ pub struct ResponseStore {
 
 /// A row's own names, numbers and places in indices, about.
 const ROW_BYTES: usize = 300;
-/// Rows that are deleted by one statement: few enough to let others in between.
-const DELETED_MAX: i64 = 256;
+/// Rows whose time is over that one call deletes: few enough to let others in between.
+const EXPIRED_MAX: i64 = 256;
 
 impl ResponseStore {
     /// Returns the store at `sqlite:PATH` or `postgres://…`, whose tables it makes where they are not there.
@@ -277,7 +277,7 @@ impl ResponseStore {
         let values = vec![
             integer(now_ms),
             integer(now_ms.saturating_sub(millis(self.options.keep))),
-            integer(DELETED_MAX),
+            integer(EXPIRED_MAX),
         ];
         self.within("cleaning up", async {
             let expired = self.database.execute(EXPIRE, values).await?;
@@ -312,25 +312,14 @@ impl ResponseStore {
         Ok(bytes)
     }
 
-    /// Deletes the oldest until all fit; then some more, so that not every response that is put has to count all.
+    /// Deletes the oldest until all fit, and some more, so that not every response that is put has to count all.
     async fn crowd_out(&self) -> Result<u64, sqlx::Error> {
-        let mut deleted = 0;
-        let mut bytes = self.count().await?;
-        let enough = self.bytes_max() / 20 * 19;
-        while bytes > self.bytes_max() {
-            let oldest = self.database.rows(OLDEST, vec![integer(DELETED_MAX)]).await?;
-            let mut count = 0;
-            for row in &oldest {
-                if bytes <= enough {
-                    break;
-                }
-                bytes -= row.integer(0)?;
-                count += 1;
-            }
-            deleted += self.database.execute(CROWD_OUT, vec![integer(count)]).await?;
-            // Somebody else may have deleted the same.
-            bytes = self.count().await?;
+        let (bytes, bytes_max) = (self.count().await?, self.bytes_max());
+        if bytes <= bytes_max {
+            return Ok(0);
         }
+        let deleted = self.database.execute(CROWD_OUT, vec![integer(bytes_max / 50 * 49)]).await?;
+        self.count().await?;
         Ok(deleted)
     }
 
@@ -384,10 +373,9 @@ const CHAIN: &str = "WITH RECURSIVE chain (id, previous, turns, bytes) AS ( \
 const EXPIRE: &str = "DELETE FROM response WHERE (tenant, id) IN (SELECT tenant, id FROM response \
      WHERE expires_ms <= $1 OR created_ms <= $2 LIMIT $3)";
 
-const OLDEST: &str = "SELECT bytes FROM response ORDER BY created_ms, tenant, id LIMIT $1";
-
-const CROWD_OUT: &str = "DELETE FROM response WHERE (tenant, id) IN (SELECT tenant, id FROM response \
-     ORDER BY created_ms, tenant, id LIMIT $1)";
+/// Those whose bytes, with all that are newer, are too many. Two servers that say this at once mean the same rows.
+const CROWD_OUT: &str = "DELETE FROM response WHERE (tenant, id) IN (SELECT tenant, id FROM (SELECT tenant, id, \
+     sum(bytes) OVER (ORDER BY created_ms DESC, tenant DESC, id DESC) AS bytes FROM response) counted WHERE bytes > $1)";
 
 fn stored(row: &Row, tenant: &Account, id: &ResponseId) -> Result<StoredResponse, StoreError> {
     Ok(StoredResponse {
