@@ -1,9 +1,10 @@
 //! Development only: a toy model and a world in which the real engine can be driven, watched and hurt, on virtual time; and
-//! replicas that share one book, and die.
+//! replicas that share one book, and die; and units that are asked in merit order.
 
 #![forbid(unsafe_code)]
 
 pub mod book;
+pub mod merit;
 pub mod random;
 pub mod toy;
 pub mod watch;
