@@ -18,7 +18,8 @@ use simulator::merit::{Policy, Scenario, Summary, policy, replay};
 const COPIES: u64 = 4;
 const EU_PERCENT: usize = 30;
 const SEED: u64 = 20_261_121;
-const LIMITS: [Option<u32>; 4] = [None, Some(16), Some(48), Some(128)];
+/// Of our own engine, for rivals that cannot tell when it is full.
+const LIMITS: [Option<u32>; 6] = [None, Some(16), Some(32), Some(48), Some(64), Some(96)];
 
 fn main() -> Result<(), String> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();

@@ -63,7 +63,8 @@ impl Policy {
         let say = |units: &[usize], separator: &str| {
             units.iter().map(|&unit| names[unit]).collect::<Vec<_>>().join(separator)
         };
-        let limited = |limit: &Option<u32>| limit.map_or(String::new(), |limit| format!(", own at most {limit}"));
+        let limited =
+            |limit: &Option<u32>| limit.map_or(String::new(), |limit| format!(", own at most {limit}"));
         match self {
             Self::Merit { probability } => format!("merit order, p = {probability}"),
             Self::Static { chain, own_limit } => {
@@ -85,29 +86,28 @@ pub fn slo() -> Slo {
     }
 }
 
-/// Every round-robin that serves both the bound and the unbound: each set of units, with limits on our own engine.
+/// Every round-robin: each set of units, and where our own engine is among them, with limits on it.
 pub fn round_robins(units: usize, limits: &[Option<u32>]) -> Vec<Policy> {
     let mut policies = Vec::new();
     for set in 1..1usize << units {
         let units: Vec<_> = (0..units).filter(|unit| set >> unit & 1 == 1).collect();
-        for &own_limit in limits.iter().take(if units.contains(&super::units::OWN) { limits.len() } else { 1 }) {
+        let limits = if units.contains(&super::units::OWN) { limits } else { &[None] };
+        for &own_limit in limits {
             policies.push(Policy::RoundRobin { units: units.clone(), own_limit });
         }
     }
     policies
 }
 
-/// Every static chain by its first three units, the rest as they are listed, with limits on our own engine.
+/// Every static chain by its first two units, the rest as they are listed, with limits on our own engine.
 pub fn chains(units: usize, limits: &[Option<u32>]) -> Vec<Policy> {
     let mut policies = Vec::new();
     for first in 0..units {
         for second in (0..units).filter(|&unit| unit != first) {
-            for third in (0..units).filter(|&unit| unit != first && unit != second) {
-                let mut chain = vec![first, second, third];
-                chain.extend((0..units).filter(|&unit| unit != first && unit != second && unit != third));
-                for &own_limit in limits {
-                    policies.push(Policy::Static { chain: chain.clone(), own_limit });
-                }
+            let rest = (0..units).filter(|&unit| unit != first && unit != second);
+            let chain: Vec<_> = [first, second].into_iter().chain(rest).collect();
+            for &own_limit in limits {
+                policies.push(Policy::Static { chain: chain.clone(), own_limit });
             }
         }
     }

@@ -5,7 +5,9 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use domain::{Money, Usage};
-use fleet::{Candidate, Decision, Fault, Need, Outcome, Residency, RetryBudget, Ticket, UnitId, UnitState, choose};
+use fleet::{
+    Candidate, Decision, Fault, Need, Outcome, Residency, RetryBudget, Ticket, UnitId, UnitState, choose,
+};
 
 use super::engine::{Engine, Key};
 use super::policy::{Policy, slo};

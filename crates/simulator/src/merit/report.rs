@@ -30,7 +30,8 @@ fn short(supply: &Supply) -> &str {
 pub fn units_table(supplies: &[Supply]) -> String {
     let mut text = "| unit | in | USD per million tokens in / out | TTFT median (1,000 tokens), ms | between tokens, ms | limit |\n|---|---|---|---|---|---|\n".to_owned();
     for supply in supplies {
-        let million = |usage: Usage| supply.cost(&usage).map_or("unpriced".to_owned(), |cost| cost.to_string());
+        let million =
+            |usage: Usage| supply.cost(&usage).map_or("unpriced".to_owned(), |cost| cost.to_string());
         let input = million(Usage { input_uncached: 1_000_000, ..Usage::default() });
         let output = million(Usage { output: 1_000_000, ..Usage::default() });
         let places: Vec<_> = supply.unit.jurisdictions.iter().map(|place| place.as_str()).collect();
@@ -47,7 +48,8 @@ pub fn units_table(supplies: &[Supply]) -> String {
             ),
         };
         let (id, places) = (&supply.unit.id, places.join(", "));
-        writeln!(text, "| `{id}` | {places} | {input} / {output} | {behaviour} |").expect("a string takes all");
+        writeln!(text, "| `{id}` | {places} | {input} / {output} | {behaviour} |")
+            .expect("a string takes all");
     }
     text
 }
@@ -84,9 +86,13 @@ pub fn runs_table(summaries: &[&Summary], names: &[&str]) -> String {
         "| policy | SLO attained | USD with rent | USD for tokens | TTFT p50 / p99, ms | unanswered | asked more than one | answers by unit |\n|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for summary in summaries {
-        let shares: Vec<_> = names.iter().zip(&summary.answered_by).map(|(name, count)| {
-            format!("{name} {} %", (100 * count + summary.requests / 2) / summary.requests)
-        }).collect();
+        let shares: Vec<_> = names
+            .iter()
+            .zip(&summary.answered_by)
+            .map(|(name, count)| {
+                format!("{name} {} %", (100 * count + summary.requests / 2) / summary.requests)
+            })
+            .collect();
         writeln!(
             text,
             "| {} | {} % | {} | {} | {:.0} / {:.0} | {} | {} | {} |",
@@ -126,27 +132,42 @@ pub fn picture(kinds: &[Kind<'_>], title: &str) -> String {
     let mut add = |line: String| svg += &(line + "\n");
     for missed in [0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0] {
         let (at, percent) = (y(missed), round(missed * 100.0));
-        add(format!("<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>", WIDTH - 20.0));
-        add(format!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{percent} %</text>", LEFT - 6.0, at + 4.0));
+        add(format!(
+            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>",
+            WIDTH - 20.0
+        ));
+        add(format!(
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{percent} %</text>",
+            LEFT - 6.0,
+            at + 4.0
+        ));
     }
     let step = (cost_max / 8.0).ceil().max(1.0);
     for tick in 0..=(cost_max / step) as usize {
         let cost = tick as f64 * step;
-        add(format!("<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{cost}</text>", x(cost), HEIGHT - BOTTOM + 18.0));
+        add(format!(
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{cost}</text>",
+            x(cost),
+            HEIGHT - BOTTOM + 18.0
+        ));
     }
     add(format!(
         "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">USD for the hour, rent included</text>",
         (LEFT + WIDTH) / 2.0,
         HEIGHT - 12.0
     ));
-    add(format!("<text x=\"{LEFT}\" y=\"42\" fill=\"#555\">requests that miss the SLO (down and to the left is better)</text>"));
+    add(format!(
+        "<text x=\"{LEFT}\" y=\"42\" fill=\"#555\">requests that miss the SLO (down and to the left is better)</text>"
+    ));
     for (number, kind) in kinds.iter().enumerate() {
         let (colour, name) = (kind.colour, kind.name);
         let radius = if number == 0 { 5 } else { 3 };
         // The first kind is drawn last of all, by the caller's order of points: it must not be hidden.
         for run in kind.runs {
             let (x, y) = (x(dollars(run.cost)), y(1.0 - run.attainment()));
-            add(format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{colour}\" fill-opacity=\"0.6\"/>"));
+            add(format!(
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{colour}\" fill-opacity=\"0.6\"/>"
+            ));
         }
         let at = 60.0 + 18.0 * number as f64;
         add(format!("<circle cx=\"{}\" cy=\"{}\" r=\"5\" fill=\"{colour}\"/>", WIDTH - 150.0, at - 4.0));
