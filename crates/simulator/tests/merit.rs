@@ -8,7 +8,7 @@ use simulator::merit::{Policy, Scenario, Summary, replay};
 const MERIT: Policy = Policy::Merit { probability: 0.95 };
 
 fn scenario(seed: u64) -> Scenario {
-    let requests = crowd(&synthetic(30_000, seed), 1, 30, seed);
+    let requests = crowd(&synthetic(20_000, seed), 1, 30, seed);
     Scenario { supplies: six(), spells: spells(seed, 6), requests, seed }
 }
 fn run(scenario: &Scenario, policy: &Policy) -> Summary {

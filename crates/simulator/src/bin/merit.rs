@@ -12,14 +12,14 @@ use simulator::merit::audit::Audit;
 use simulator::merit::report::{self, Kind};
 use simulator::merit::summary::cheapest;
 use simulator::merit::units::{six, spells};
-use simulator::merit::workload::{self, crowd};
+use simulator::merit::workload::{self, Request, crowd};
 use simulator::merit::{Policy, Scenario, Summary, policy, replay};
 
 const COPIES: u64 = 4;
 const EU_PERCENT: usize = 30;
 const SEED: u64 = 20_261_121;
 /// Of our own engine, for rivals that cannot tell when it is full.
-const LIMITS: [Option<u32>; 6] = [None, Some(16), Some(32), Some(48), Some(64), Some(96)];
+const LIMITS: [Option<u32>; 7] = [None, Some(8), Some(16), Some(24), Some(32), Some(40), Some(48)];
 
 fn main() -> Result<(), String> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -28,12 +28,7 @@ fn main() -> Result<(), String> {
     };
     let mut trace = workload::read(Path::new(code), workload::Kind::Code)?;
     trace.extend(workload::read(Path::new(conv), workload::Kind::Chat)?);
-    let scenario = Scenario {
-        supplies: six(),
-        spells: spells(SEED, 6),
-        requests: crowd(&trace, COPIES, EU_PERCENT, SEED),
-        seed: SEED,
-    };
+    let scenario = day(&trace, COPIES, SEED);
     let names = report::names(&scenario);
 
     let merit: Vec<_> =
@@ -82,11 +77,24 @@ fn main() -> Result<(), String> {
             audit.outside_in_line
         );
     }
+    text += "\n## The same settings on other days\n\nNothing is tuned again: other spells of slowness, and half, as many and half more requests.\n\n";
+    for (copies, seed) in [(COPIES / 2, SEED + 1), (COPIES, SEED + 2), (COPIES * 3 / 2, SEED + 3)] {
+        let other = day(&trace, copies, seed);
+        let policies = [ours, &chain, &robin, plain].map(|run| run.policy.clone());
+        let runs = all(&other, &policies);
+        let table = report::runs_table(&runs.iter().collect::<Vec<_>>(), &names);
+        text += &format!("{} requests:\n\n{table}\n", other.requests.len());
+    }
     let title = format!("{} requests, six units: cost against missed SLOs", scenario.requests.len());
     write(out, "md", &text)?;
     write(out, "svg", &report::picture(&kinds, &title))?;
     println!("{text}");
     Ok(())
+}
+
+fn day(trace: &[Request], copies: u64, seed: u64) -> Scenario {
+    let requests = crowd(trace, copies, EU_PERCENT, seed);
+    Scenario { supplies: six(), spells: spells(seed, 6), requests, seed }
 }
 
 /// Replays under each policy, on two threads.

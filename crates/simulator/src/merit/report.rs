@@ -37,7 +37,7 @@ pub fn units_table(supplies: &[Supply]) -> String {
         let places: Vec<_> = supply.unit.jurisdictions.iter().map(|place| place.as_str()).collect();
         let behaviour = match supply.behaviour {
             Behaviour::Engine => {
-                "38 and its queue | 4.6 to 28 by load | its keys and values: 440,000 tokens".to_owned()
+                "26 and its queue | 4.6 to 28 by load | its keys and values: 440,000 tokens".to_owned()
             }
             Behaviour::Hosted(hosted) => format!(
                 "{} | {} | {} requests a minute; slower beyond {} at once",
