@@ -37,15 +37,18 @@ impl Size {
     }
 }
 
-/// What is believed before anything is known, in seconds for each feature.
+/// What is believed before anything is known, in seconds for each feature, and how far the truth may well be from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Prior(pub [f64; FEATURES]);
+pub(crate) struct Prior {
+    cost: [f64; FEATURES],
+    spread: [f64; FEATURES],
+}
 
 impl Prior {
     /// Half a second and 50 ms for a thousand tokens: what hosted models of late 2026 do on a good day.
-    pub const TTFT: Prior = Prior([0.5, 0.05, 0.005]);
+    pub const TTFT: Prior = Prior { cost: [0.5, 0.05, 0.005], spread: [0.5, 0.05, 0.05] };
     /// 50 tokens a second.
-    pub const PER_TOKEN: Prior = Prior([0.02, 0.0002, 0.0002]);
+    pub const PER_TOKEN: Prior = Prior { cost: [0.02, 0.0002, 0.0002], spread: [0.02, 0.001, 0.001] };
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +65,7 @@ impl Estimate {
     pub fn new(prior: Prior) -> Self {
         let none = [0.0; FEATURES];
         let (information, ratios) = ([none; FEATURES], Histogram::default());
-        Self { prior, cost: prior.0, information, moment: none, ratios, as_of_us: 0 }
+        Self { prior, cost: prior.cost, information, moment: none, ratios, as_of_us: 0 }
     }
 
     /// Returns how many measurements the present ones weigh as.
@@ -133,12 +136,12 @@ impl Estimate {
     fn solve(&mut self) {
         for _ in 0..SWEEPS {
             for row in 0..FEATURES {
-                let own = PRIOR_WEIGHT / self.prior.0[row].powi(2);
+                let own = PRIOR_WEIGHT / self.prior.spread[row].powi(2);
                 let others: f64 = (0..FEATURES)
                     .filter(|&column| column != row)
                     .map(|column| self.information[row][column] * self.cost[column])
                     .sum();
-                let numerator = self.moment[row] - others + own * self.prior.0[row];
+                let numerator = self.moment[row] - others + own * self.prior.cost[row];
                 self.cost[row] = (numerator / (self.information[row][row] + own)).max(0.0);
             }
         }

@@ -32,7 +32,7 @@ fn main() -> Result<(), String> {
     let names = report::names(&scenario);
 
     let merit: Vec<_> =
-        [0.5, 0.8, 0.9, 0.95, 0.98, 0.99].map(|probability| Policy::Merit { probability }).into();
+        [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99].map(|probability| Policy::Merit { probability }).into();
     let merit = all(&scenario, &merit);
     let chains = all(&scenario, &policy::chains(names.len(), &LIMITS));
     let robins = all(&scenario, &policy::round_robins(names.len(), &LIMITS));
