@@ -35,7 +35,7 @@ fn main() -> Result<(), String> {
         [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99].map(|probability| Policy::Merit { probability }).into();
     let merit = all(&scenario, &merit);
     let chains = all(&scenario, &policy::chains(names.len(), &LIMITS));
-    let robins = all(&scenario, &policy::round_robins(names.len(), &LIMITS));
+    let robins = all(&scenario, &policy::round_robins(&scenario.supplies, &[None, Some(16), Some(32)]));
     let kinds = [
         Kind { name: "merit order", colour: "#0a7d3c", runs: &merit },
         Kind { name: "static chain", colour: "#2b6cb0", runs: &chains },

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use fleet::{Order, Slo};
 
+use super::units::{OWN, Supply};
+
 /// Every policy has the same hard filters, breakers, retries and timeouts: only the order differs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Policy {
@@ -86,12 +88,17 @@ pub fn slo() -> Slo {
     }
 }
 
-/// Every round-robin: each set of units, and where our own engine is among them, with limits on it.
-pub fn round_robins(units: usize, limits: &[Option<u32>]) -> Vec<Policy> {
+/// Every set of units to take turns among, as long as one of them may serve the bound; sets of up to three, in which our own
+/// engine's share is large, with limits on it too.
+pub fn round_robins(supplies: &[Supply], limits: &[Option<u32>]) -> Vec<Policy> {
+    let rule = super::replay::eu_only();
     let mut policies = Vec::new();
-    for set in 1..1usize << units {
-        let units: Vec<_> = (0..units).filter(|unit| set >> unit & 1 == 1).collect();
-        let limits = if units.contains(&super::units::OWN) { limits } else { &[None] };
+    for set in 1..1usize << supplies.len() {
+        let units: Vec<_> = (0..supplies.len()).filter(|unit| set >> unit & 1 == 1).collect();
+        if !units.iter().any(|&unit| rule.admits(&supplies[unit].unit.jurisdictions)) {
+            continue;
+        }
+        let limits = if units.contains(&OWN) && units.len() <= 3 { limits } else { &[None] };
         for &own_limit in limits {
             policies.push(Policy::RoundRobin { units: units.clone(), own_limit });
         }
@@ -99,17 +106,14 @@ pub fn round_robins(units: usize, limits: &[Option<u32>]) -> Vec<Policy> {
     policies
 }
 
-/// Every static chain by its first two units, the rest as they are listed, with limits on our own engine.
+/// Chains that somebody would write: our own engine first with each limit on it, and each other second; or each other first
+/// and our own engine second. The rest follow as they are listed, which is by price.
 pub fn chains(units: usize, limits: &[Option<u32>]) -> Vec<Policy> {
-    let mut policies = Vec::new();
-    for first in 0..units {
-        for second in (0..units).filter(|&unit| unit != first) {
-            let rest = (0..units).filter(|&unit| unit != first && unit != second);
-            let chain: Vec<_> = [first, second].into_iter().chain(rest).collect();
-            for &own_limit in limits {
-                policies.push(Policy::Static { chain: chain.clone(), own_limit });
-            }
-        }
-    }
-    policies
+    let chain = |first: usize, second: usize, own_limit: Option<u32>| {
+        let rest = (0..units).filter(|&unit| unit != first && unit != second);
+        Policy::Static { chain: [first, second].into_iter().chain(rest).collect(), own_limit }
+    };
+    let others = || (0..units).filter(|&unit| unit != OWN);
+    let own_first = others().flat_map(|second| limits.iter().map(move |&limit| chain(OWN, second, limit)));
+    own_first.chain(others().map(|first| chain(first, OWN, None))).collect()
 }
