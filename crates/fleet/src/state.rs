@@ -18,7 +18,7 @@ const PACED_TOKENS: u64 = 32;
 /// With fewer measurements than this, what is expected is mostly belief.
 const PROVEN_WEIGHT: f64 = 3.0;
 
-/// The live side of one unit: about 3 KiB, and 8 bytes for each request that waits for its first token.
+/// The live side of one unit: about 4 KiB, and 8 bytes for each request that waits for its first token.
 #[derive(Clone, Debug)]
 pub struct UnitState {
     in_flight: u32,
