@@ -12,6 +12,8 @@ import signal
 import subprocess
 import time
 
+from door import free_port
+
 MOCK_KEY = "sk-mock"
 
 
@@ -81,7 +83,7 @@ class Nginx(Direct):
     settings = "one worker, kept connections to the stand-in, no buffering (streams need that), no access log"
 
     def start(self):
-        self.port = self.place.port("nginx")
+        self.port = free_port()
         (self.place.folder / "nginx.conf").write_text(f"""
 worker_processes 1;
 daemon off;
@@ -121,7 +123,7 @@ class Portkey(Nginx):
     settings = "as it comes, without its console; it keeps no keys and no book: the provider and its key come in headers"
 
     def start(self):
-        self.port = self.place.port("portkey")
+        self.port = free_port()
         self.package = pathlib.Path(self.place.options.node_modules) / "@portkey-ai/gateway"
         # `NODE_ENV=production` is what its container sets.
         self.process = self.spawn(["node", self.package / "build/start-server.js", f"--port={self.port}", "--headless"], {"NODE_ENV": "production"})
@@ -144,7 +146,7 @@ class Litellm(Nginx):
     KEY = "sk-bench"
 
     def start(self):
-        self.port, redis = self.place.port("litellm"), self.place.port("redis")
+        self.port, redis = free_port(), free_port()
         self.helpers.append(self.spawn(["redis-server", "--port", redis, "--bind", "127.0.0.1", "--save", "", "--dir", self.place.folder], core=self.place.load_core))
         config = {
             "model_list": [
@@ -184,7 +186,7 @@ class Baseload(Nginx):
     model = "door"
 
     def start(self):
-        self.port = self.place.port("baseload")
+        self.port = free_port()
         self.data = self.place.folder / f"baseload-data-{time.time_ns()}"
         config = self.place.folder / "baseload.toml"
         config.write_text(f"""

@@ -44,7 +44,6 @@ class Standin:
         command = [self.binary, f"--{self.kind}", str(self.port), "--key", STANDIN_KEY]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.process.stdout.readline()
-        self.generation = time.monotonic_ns()
         self.behave(self.behaviour)
         return self
 
@@ -52,7 +51,6 @@ class Standin:
         self.behaviour = behaviour
         self.collect()
         fetch(f"http://127.0.0.1:{self.port}/__behaviour", "PUT", behaviour)
-        self.generation = time.monotonic_ns()
 
     def die(self):
         self.collect()
@@ -68,7 +66,8 @@ class Standin:
         for request in kept:
             found = re.search(r"\[nonce (\d+)\]", json.dumps(request["body"]))
             if found:
-                key = (int(found.group(1)), self.generation, request["number"])
+                # Numbers begin anew with each behaviour, and a retry has another one.
+                key = (int(found.group(1)), request["number"])
                 self.seen[key] = {name: request[name] for name in ["status", "tally", "ugly", "events_sent", "client_left", "is_complete"]}
 
     def of(self, nonce):
@@ -76,7 +75,7 @@ class Standin:
 
     def index(self):
         self.by_nonce = {}
-        for (nonce, _, _), request in sorted(self.seen.items()):
+        for (nonce, _), request in sorted(self.seen.items()):
             self.by_nonce.setdefault(nonce, []).append(request)
 
     def stop(self):

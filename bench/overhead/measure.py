@@ -25,7 +25,7 @@ class Measurement:
             time.sleep(phases["memory"]["idle_seconds"])
             # A gateway that was never asked has not loaded what it needs: idle is after its first requests, too.
             taken["fresh"] = memory_mib(self.contender.process.pid)
-        self.load("warm", {"kind": "closed", "connections": 4}, phases["busy"]["warm_seconds"] + 1)
+        self.load("warm", {"kind": "closed", "connections": phases["warm"]["connections"]}, phases["warm"]["seconds"])
         if remembers:
             time.sleep(phases["memory"]["idle_seconds"])
             taken["idle"] = memory_mib(self.contender.process.pid)
