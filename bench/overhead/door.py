@@ -80,8 +80,9 @@ class Standin:
 
     def stop(self):
         if self.process and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait()
+            # It ends with its standard input.
+            self.process.stdin.close()
+            self.process.wait(20)
 
 
 class Door:
