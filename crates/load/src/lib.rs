@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+pub mod drill;
 mod plan;
 mod prompt;
 mod report;
