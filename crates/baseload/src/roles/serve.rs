@@ -14,6 +14,7 @@ use control::jobs::expire_holds::{self, SweepOptions};
 use control::jobs::{heartbeat, retire, tend};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
+use gateway::decisions::{DecisionBounds, Decisions};
 use gateway::{
     Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, Spool, SpoolBounds, SpoolError,
     exchange,
@@ -30,9 +31,12 @@ use crate::config::{
     UnavailableSetting,
 };
 use crate::models::{self, LoadedModel};
+use crate::reload::Watch;
+use crate::roles::decisions::Kept;
 use crate::roles::declare;
 use crate::roles::models::size;
-use crate::{now, place, telemetry};
+use crate::supply::Supply;
+use crate::{now, place, prices, telemetry};
 
 pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut config = place::config(&args.place)?;
@@ -99,6 +103,8 @@ struct Process {
     webhook: Option<Webhook>,
     /// How long requests are kept one by one.
     keep_requests: Option<Duration>,
+    watch: Arc<Watch>,
+    decisions: Arc<Decisions>,
     greeting: Greeting,
 }
 
@@ -126,6 +132,7 @@ impl Process {
         let lost = heartbeat::bury_the_dead(&journal, now()).await?;
         declare::accounts(&journal, &config.accounts).await?;
         declare::prices(&journal, &config.prices, now()).await?;
+        let unpriced = prices::record(&journal, &config, now()).await?;
         declare::limits(&journal, &config.budgets, now()).await?;
         let webhook = webhook(&config.alerts)?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
@@ -140,17 +147,26 @@ impl Process {
             engines.push(engine);
             lines.push(line);
         }
-        let first = served.first().map(|model| model.name.clone()).context("there is no model to serve")?;
+        let first = served.first().map(|model| model.name.clone());
+        let first = first.or_else(|| config.routes.first().map(|route| route.name.clone()));
+        let first = first.or_else(|| config.units().next().map(|unit| unit.name())).context("there is no model to serve")?;
+        // Every secret is there, or the server does not start.
+        let supply = Supply::of(&config)?;
         let app = App::new(served, journal.clone(), policy, limits(&config.limits))?;
         let app = app.in_region(config.region.as_deref().map(Region::from));
         let app = spool.into_iter().fold(app, App::spooling_to);
-        let desk = Desk::new(journal.clone()).telling(app.key_forgetter());
+        let decisions = Arc::new(Decisions::open(&data, DecisionBounds::default()).context("opening the log of decisions")?);
+        let watch = Arc::new(Watch::begin(place.config.as_deref(), &config, unpriced));
+        let (log, watched) = (Arc::new(Kept(decisions.clone())), watch.clone());
+        let desk = Desk::new(journal.clone()).telling(app.key_forgetter()).deciding(log).configured(move || watched.view());
         let app = Arc::new(app.mounting(admin_routes(&desk)).with_task_policy(config.tasks.policy()));
+        let units: Vec<String> = supply.units.iter().map(|unit| format!("{}@{}", unit.name, unit.provider)).collect();
+        let unpriced = watch.view().unpriced;
         let greeting =
-            Greeting { address, first, lines, ledger: ledger.to_string(), policy, lost: lost.len() };
+            Greeting { address, first, lines, units, unpriced, ledger: ledger.to_string(), policy, lost: lost.len() };
         let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
         let keep_requests = config.ledger.keep_requests_days.map(days);
-        Ok(Self { address, listener, app, journal, engines, webhook, keep_requests, greeting })
+        Ok(Self { address, listener, app, journal, engines, webhook, keep_requests, watch, decisions, greeting })
     }
 
     fn greet(&self) {
@@ -184,20 +200,37 @@ impl Process {
             tokio::spawn(gateway::replay_spooled(self.app.clone(), sweeping.clone().cancelled_owned()));
         let priced = self.app.clone();
         let prices = tokio::spawn(async move { priced.keep_prices_fresh().await });
+        let (watch, journal) = (self.watch, self.journal.clone());
+        let stop_watching = sweeping.clone();
+        let watching = tokio::spawn(async move {
+            watch.run(async |config| take_over(config, &journal).await, stop_watching.cancelled()).await;
+        });
         let served = gateway::serve(self.listener, self.app, stop).await;
         prices.abort();
         sweeping.cancel();
+        watching.await?;
         sweep.await?;
         beat.await?;
         tend.await?;
         alert.await?;
         retire.await?;
         replay.await?;
+        let decisions = self.decisions;
+        tokio::task::spawn_blocking(move || decisions.close()).await?;
         let engines = self.engines;
         tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::stop)).await?;
         self.journal.close().await;
         Ok(served?)
     }
+}
+
+/// Puts a changed configuration in force, and returns the units without a price. Everything that can fail comes first.
+async fn take_over(config: &Config, journal: &Journal) -> anyhow::Result<Vec<String>> {
+    let _supply = Supply::of(config)?;
+    declare::accounts(journal, &config.accounts).await?;
+    declare::prices(journal, &config.prices, now()).await?;
+    declare::limits(journal, &config.budgets, now()).await?;
+    prices::record(journal, config, now()).await
 }
 
 /// Books what is left in the spool, and returns it where it is to be used. In the other mode it is only emptied; a server that
@@ -348,6 +381,9 @@ struct Greeting {
     address: SocketAddr,
     first: ModelName,
     lines: Vec<ModelLine>,
+    /// `model@provider`
+    units: Vec<String>,
+    unpriced: Vec<String>,
     ledger: String,
     policy: KeysPolicy,
     lost: usize,
@@ -366,6 +402,12 @@ impl Greeting {
         println!("baseload {} listens on http://{}", env!("CARGO_PKG_VERSION"), self.address);
         for line in &self.lines {
             line.print();
+        }
+        if !self.units.is_empty() {
+            println!("  {}", self.units.join(", "));
+        }
+        if !self.unpriced.is_empty() {
+            println!("  unpriced, which is not free: {}", self.unpriced.join(", "));
         }
         println!("  ledger {}", self.ledger);
         if self.lost > 0 {
