@@ -55,6 +55,12 @@ const AT_START: [&str; 13] = [
     "listen", "data", "region", "alerts", "terms", "ledger", "engine", "limits", "tasks", "cache", "responses", "hub", "log",
 ];
 
+/// Who puts a configuration in force.
+pub trait Apply: Send + Sync {
+    /// Takes one that was checked, all of it or nothing, and returns which units have no price.
+    fn apply(&self, config: &Config) -> impl Future<Output = anyhow::Result<Vec<String>>> + Send;
+}
+
 impl Watch {
     /// Returns the watch over the file that was just read, or over none.
     pub fn begin(path: Option<&Path>, config: &Config, unpriced: Vec<String>) -> Self {
@@ -74,9 +80,8 @@ impl Watch {
         self.standing.lock().view.clone()
     }
 
-    /// Looks at the file until `stop`. `apply` puts a configuration that was checked in force, all of it or nothing, and returns which
-    /// units have no price.
-    pub async fn run<A: AsyncFn(&Config) -> anyhow::Result<Vec<String>>>(&self, apply: A, stop: impl Future<Output = ()>) {
+    /// Looks at the file until `stop`.
+    pub async fn run(&self, apply: impl Apply, stop: impl Future<Output = ()> + Send) {
         use tokio::signal::unix::{SignalKind, signal};
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         let mut turns = tokio::time::interval(PERIOD);
@@ -92,7 +97,7 @@ impl Watch {
     }
 
     /// One look; `is_asked` takes what is there, unchanged or just written.
-    async fn turn<A: AsyncFn(&Config) -> anyhow::Result<Vec<String>>>(&self, is_asked: bool, apply: &A) {
+    async fn turn(&self, is_asked: bool, apply: &impl Apply) {
         let Some(path) = &self.path else { return };
         let (seen, read) = read(path);
         if !is_asked && !self.is_due(&seen) {
@@ -100,7 +105,7 @@ impl Watch {
         }
         let done = match read {
             Err(error) => Err((error.lines(), None)),
-            Ok((text, config)) => match apply(&config).await {
+            Ok((text, config)) => match apply.apply(&config).await {
                 Ok(unpriced) => Ok((text, unpriced)),
                 Err(error) => Err((vec![format!("{error:#}")], Some(std::time::Instant::now() + AGAIN))),
             },
@@ -213,7 +218,7 @@ mod tests {
         _folder: tempfile::TempDir,
         path: PathBuf,
         watch: Watch,
-        applied: AtomicUsize,
+        applied: Counter,
     }
 
     impl Stage {
@@ -222,7 +227,7 @@ mod tests {
             let path = folder.path().join("baseload.toml");
             std::fs::write(&path, text).unwrap();
             let watch = Watch::begin(Some(&path), &Config::read(&path).unwrap(), Vec::new());
-            Self { _folder: folder, path, watch, applied: AtomicUsize::new(0) }
+            Self { _folder: folder, path, watch, applied: Counter::default() }
         }
 
         fn write(&self, text: &str) {
@@ -232,15 +237,21 @@ mod tests {
         /// Returns how often a configuration was applied, after this many turns.
         async fn after(&self, turns: usize) -> usize {
             for _ in 0..turns {
-                self.watch
-                    .turn(false, &async |config: &Config| {
-                        anyhow::ensure!(config.providers[0].name != "broken", "the ledger does not answer");
-                        self.applied.fetch_add(1, Ordering::Relaxed);
-                        Ok(vec!["m@a".to_owned()])
-                    })
-                    .await;
+                self.watch.turn(false, &self.applied).await;
             }
-            self.applied.load(Ordering::Relaxed)
+            self.applied.0.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Counts what it is given.
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Apply for Counter {
+        async fn apply(&self, config: &Config) -> anyhow::Result<Vec<String>> {
+            anyhow::ensure!(config.providers[0].name != "broken", "the ledger does not answer");
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(vec!["m@a".to_owned()])
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use content::{AnswerCache, CacheOptions, KeepOptions, RedisOptions, ResponseStore};
 use control::admin_api::{self, AdminRoute, Desk};
 use control::jobs::alerts::{self, Webhook};
 use control::jobs::expire_holds::{self, SweepOptions};
@@ -19,7 +20,7 @@ use gateway::{
     Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, Spool, SpoolBounds, SpoolError,
     exchange,
 };
-use ledger::{Journal, PriceChange, Region};
+use ledger::{Journal, PriceChange};
 use model::{Forward, LoadReport};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -27,16 +28,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Loading, Place, ServeArgs};
 use crate::config::{
-    AlertSettings, Config, LedgerSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting,
+    AlertSettings, CacheSettings, Config, LedgerSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting, ResponsesSettings,
     UnavailableSetting,
 };
 use crate::models::{self, LoadedModel};
-use crate::reload::Watch;
+use crate::reload::{Apply, Watch};
 use crate::roles::decisions::Kept;
 use crate::roles::declare;
 use crate::roles::models::size;
-use crate::supply::Supply;
-use crate::{now, place, prices, telemetry};
+use crate::{now, place, prices, supply, telemetry};
 
 pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut config = place::config(&args.place)?;
@@ -150,17 +150,18 @@ impl Process {
         let first = served.first().map(|model| model.name.clone());
         let first = first.or_else(|| config.routes.first().map(|route| route.name.clone()));
         let first = first.or_else(|| config.units().next().map(|unit| unit.name())).context("there is no model to serve")?;
-        // Every secret is there, or the server does not start.
-        let supply = Supply::of(&config)?;
         let app = App::new(served, journal.clone(), policy, limits(&config.limits))?;
-        let app = app.in_region(config.region.as_deref().map(Region::from));
+        // Every secret is there, or the server does not start.
+        app.replace_supply(supply::of(&config, app.engines())?);
         let app = spool.into_iter().fold(app, App::spooling_to);
         let decisions = Arc::new(Decisions::open(&data, DecisionBounds::default()).context("opening the log of decisions")?);
+        let app = app.deciding_into(decisions.clone()).keeping_answers_in(answer_cache(&config.cache)?);
+        let app = app.keeping_responses_in(response_store(&data, &config.responses).await?);
         let watch = Arc::new(Watch::begin(place.config.as_deref(), &config, unpriced));
         let (log, watched) = (Arc::new(Kept(decisions.clone())), watch.clone());
         let desk = Desk::new(journal.clone()).telling(app.key_forgetter()).deciding(log).configured(move || watched.view());
         let app = Arc::new(app.mounting(admin_routes(&desk)).with_task_policy(config.tasks.policy()));
-        let units: Vec<String> = supply.units.iter().map(|unit| format!("{}@{}", unit.name, unit.provider)).collect();
+        let units: Vec<String> = config.units().filter(|unit| unit.provider.is_some()).map(|unit| unit.title()).collect();
         let unpriced = watch.view().unpriced;
         let greeting =
             Greeting { address, first, lines, units, unpriced, ledger: ledger.to_string(), policy, lost: lost.len() };
@@ -200,11 +201,9 @@ impl Process {
             tokio::spawn(gateway::replay_spooled(self.app.clone(), sweeping.clone().cancelled_owned()));
         let priced = self.app.clone();
         let prices = tokio::spawn(async move { priced.keep_prices_fresh().await });
-        let (watch, journal) = (self.watch, self.journal.clone());
-        let stop_watching = sweeping.clone();
-        let watching = tokio::spawn(async move {
-            watch.run(async |config| take_over(config, &journal).await, stop_watching.cancelled()).await;
-        });
+        let (watch, stop_watching) = (self.watch, sweeping.clone());
+        let take_over = TakeOver { journal: self.journal.clone(), app: self.app.clone() };
+        let watching = tokio::spawn(async move { watch.run(take_over, stop_watching.cancelled_owned()).await });
         let served = gateway::serve(self.listener, self.app, stop).await;
         prices.abort();
         sweeping.cancel();
@@ -224,13 +223,22 @@ impl Process {
     }
 }
 
-/// Puts a changed configuration in force, and returns the units without a price. Everything that can fail comes first.
-async fn take_over(config: &Config, journal: &Journal) -> anyhow::Result<Vec<String>> {
-    let _supply = Supply::of(config)?;
-    declare::accounts(journal, &config.accounts).await?;
-    declare::prices(journal, &config.prices, now()).await?;
-    declare::limits(journal, &config.budgets, now()).await?;
-    prices::record(journal, config, now()).await
+/// Puts a changed configuration in force. What can fail comes first.
+struct TakeOver {
+    journal: Journal,
+    app: Arc<App>,
+}
+
+impl Apply for TakeOver {
+    async fn apply(&self, config: &Config) -> anyhow::Result<Vec<String>> {
+        let supply = supply::of(config, self.app.engines())?;
+        declare::accounts(&self.journal, &config.accounts).await?;
+        declare::prices(&self.journal, &config.prices, now()).await?;
+        declare::limits(&self.journal, &config.budgets, now()).await?;
+        let unpriced = prices::record(&self.journal, config, now()).await?;
+        self.app.replace_supply(supply);
+        Ok(unpriced)
+    }
 }
 
 /// Books what is left in the spool, and returns it where it is to be used. In the other mode it is only emptied; a server that
@@ -249,6 +257,36 @@ async fn spool(data: &Path, settings: &LedgerSettings, journal: &Journal) -> any
     };
     spool.replay(journal).await?;
     Ok(is_used.then_some(spool))
+}
+
+/// A cache that takes longer than this costs more than it saves; asking the model goes on without it.
+const REDIS_WAIT_MAX: Duration = Duration::from_millis(50);
+/// Answers are some KiB; one above a MiB is not worth everybody's memory.
+const REDIS_VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// Where answers are kept that routes let be given again.
+fn answer_cache(settings: &CacheSettings) -> anyhow::Result<AnswerCache> {
+    let redis = match &settings.redis {
+        None => None,
+        Some(redis) => {
+            let url = redis.url.read().context("the URL of the cache's Redis cannot be had")?;
+            Some(RedisOptions {
+                url: url.reveal().to_owned(),
+                get_wait_max: REDIS_WAIT_MAX,
+                value_bytes_max: REDIS_VALUE_BYTES_MAX,
+            })
+        }
+    };
+    let memory_bytes_max = usize::try_from(settings.memory_mib << 20)?;
+    AnswerCache::new(CacheOptions { memory_bytes_max, redis }).context("opening the cache of answers")
+}
+
+/// Where turns are kept that clients go on from: a file beside the ledger.
+async fn response_store(data: &Path, settings: &ResponsesSettings) -> anyhow::Result<ResponseStore> {
+    let keep = Duration::from_secs(u64::from(settings.keep_days) * 86_400);
+    let options = KeepOptions { keep, bytes_max: settings.max_mib << 20, ..KeepOptions::default() };
+    let url = format!("sqlite:{}", data.join("responses.sqlite").display());
+    ResponseStore::open(&url, options).await.context("opening the store of responses")
 }
 
 /// The secret is in the environment, so that a configuration file can be shown.
