@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::admin::{
-    AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs, KeysArgs,
+    AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs, DecisionsCommand, KeysArgs,
     KeysCommand, KindWord, LimitsCommand, Office, PricesCommand, RoleChoice,
 };
 pub use self::prices::{ImportFormat, PriceArgs, PriceCommand, PriceFormat, PriceSource, SetPriceArgs};

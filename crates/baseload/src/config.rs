@@ -26,12 +26,9 @@ pub use budgets::{AlertSettings, LimitSetting};
 pub use check::unknown;
 pub use models::{ModelConfig, ModelSetting, PriceSetting};
 pub use providers::{HeaderValue, PlaceTier, ProviderSetting};
-pub use read::{ConfigError, Finding};
-pub use routes::{
-    CacheSettings, OrderSetting, RedisSetting, ResidencySetting, ResponsesSettings, RouteCacheSetting,
-    RouteSetting, ShareSetting,
-};
-pub use secret::{Secret, SecretError, SecretSource};
+pub use read::ConfigError;
+pub use routes::{CacheSettings, OrderSetting, ResidencySetting, ResponsesSettings, RouteSetting, ShareSetting};
+pub use secret::{Secret, SecretSource};
 pub use tasks::TaskSettings;
 pub use units::Unit;
 

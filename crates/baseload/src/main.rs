@@ -4,11 +4,15 @@
 mod bundled;
 mod cli;
 mod config;
+mod events;
+mod litellm;
 mod models;
 mod place;
 mod prices;
+mod reload;
 mod remote;
 mod roles;
+mod supply;
 mod table;
 mod telemetry;
 

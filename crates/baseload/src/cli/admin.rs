@@ -114,6 +114,18 @@ pub enum AdminCommand {
   baseload admin tasks stop acme/run-42 --reason \"it goes in circles\""
     )]
     Tasks(AdminTasksCommand),
+    /// Show why requests went where they went
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  baseload admin decisions show req-1f0c2a7b3d4e5f60718293a4b5c6d7e8
+  baseload admin decisions list --within acme/eu --model smart --limit 20"
+    )]
+    Decisions(DecisionsCommand),
+    /// Show the configuration in force on a server, and what is wrong with a newer one
+    #[command(after_help = "Example:
+  baseload admin configuration --url http://127.0.0.1:8080 --key bl-…")]
+    Configuration,
     /// Check that the ledger balances
     #[command(after_help = "Example:
   baseload admin check")]
@@ -289,6 +301,32 @@ pub enum AdminTasksCommand {
         task: String,
         #[arg(long)]
         reason: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DecisionsCommand {
+    /// List the latest, the latest first
+    List {
+        /// Those of this account and of all below it
+        #[arg(long, value_name = "ACCOUNT")]
+        within: Option<String>,
+        /// From this instant on, such as 2026-11-20T23:13:05Z
+        #[arg(long, value_name = "INSTANT")]
+        since: Option<String>,
+        /// What the client wrote as its model, or the route
+        #[arg(long)]
+        model: Option<String>,
+        /// Those that chose or tried this unit: model@provider
+        #[arg(long)]
+        unit: Option<String>,
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show one: every unit that could have answered, its price, its speed, and why it was chosen or not
+    Show {
+        /// The request's id: its `x-request-id`
+        request: String,
     },
 }
 

@@ -54,6 +54,8 @@ pub struct KindFacts {
     /// `{region}` and `{location}` stand for the settings of these names; `None` must be given.
     pub base_url: Option<&'static str>,
     pub auth: AuthForm,
+    /// Whether an address without a path means the one that ends in `/v1`.
+    pub is_openai_like: bool,
     /// Whether one can do without proof: servers of one's own often need none.
     pub key_required: bool,
     pub capabilities: &'static [Capability],
@@ -72,6 +74,7 @@ pub const KINDS: [KindFacts; 8] = [
         name: "openai",
         base_url: Some("https://api.openai.com/v1"),
         auth: AuthForm::Bearer,
+        is_openai_like: true,
         key_required: true,
         capabilities: &[
             Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings,
@@ -83,6 +86,7 @@ pub const KINDS: [KindFacts; 8] = [
         name: "azure",
         base_url: None,
         auth: AuthForm::Header("api-key"),
+        is_openai_like: false,
         key_required: true,
         capabilities: &[
             Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings,
@@ -94,6 +98,7 @@ pub const KINDS: [KindFacts; 8] = [
         name: "anthropic",
         base_url: Some("https://api.anthropic.com"),
         auth: AuthForm::Header("x-api-key"),
+        is_openai_like: false,
         key_required: true,
         capabilities: &[Chat, Tools, Images, Documents, Structured, Reasoning],
         own_settings: &[],
@@ -103,6 +108,7 @@ pub const KINDS: [KindFacts; 8] = [
         name: "gemini",
         base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
         auth: AuthForm::Header("x-goog-api-key"),
+        is_openai_like: false,
         key_required: true,
         capabilities: &[
             Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings,
@@ -114,6 +120,7 @@ pub const KINDS: [KindFacts; 8] = [
         name: "vertex",
         base_url: Some("https://{location}-aiplatform.googleapis.com"),
         auth: AuthForm::Google,
+        is_openai_like: false,
         key_required: true,
         capabilities: &[
             Chat, Tools, Images, Documents, Audio, Structured, Reasoning, Logprobs, Choices, Embeddings,
@@ -125,6 +132,7 @@ pub const KINDS: [KindFacts; 8] = [
         name: "bedrock",
         base_url: Some("https://bedrock-runtime.{region}.amazonaws.com"),
         auth: AuthForm::Signed,
+        is_openai_like: false,
         key_required: true,
         capabilities: &[Chat, Tools, Images, Documents, Structured, Reasoning],
         own_settings: &[
@@ -139,6 +147,7 @@ pub const KINDS: [KindFacts; 8] = [
         name: "openai_compatible",
         base_url: None,
         auth: AuthForm::Bearer,
+        is_openai_like: true,
         key_required: false,
         capabilities: &[Chat, Completions, Tools, Structured, Reasoning, Logprobs, Choices, Embeddings],
         own_settings: &[],
@@ -148,6 +157,7 @@ pub const KINDS: [KindFacts; 8] = [
         name: "baseload",
         base_url: None,
         auth: AuthForm::Bearer,
+        is_openai_like: true,
         key_required: false,
         capabilities: &[Chat, Completions, Tools, Reasoning, Logprobs, Choices],
         own_settings: &[],

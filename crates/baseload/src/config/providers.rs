@@ -126,7 +126,11 @@ impl ProviderSetting {
                 .replace("{region}", self.region.as_deref().unwrap_or_default())
                 .replace("{location}", self.location.as_deref().unwrap_or_default()),
         };
-        Some(address.trim_end_matches('/').to_owned())
+        let address = address.trim_end_matches('/');
+        // Servers that speak OpenAI's dialect have it below /v1, where their address does not say otherwise.
+        let has_path = address.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        let is_bare = !has_path && self.kind.facts().is_openai_like;
+        Some(if is_bare { format!("{address}/v1") } else { address.to_owned() })
     }
 
     /// Returns every secret that it needs, by the name of its setting.

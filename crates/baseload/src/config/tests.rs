@@ -276,3 +276,17 @@ fn units_that_share_a_vendor_and_a_name_share_a_price() {
     let refusal = units("3").unwrap_err().to_string();
     assert!(refusal.contains("gpt@a and gpt@b have different prices under one vendor"), "{refusal}");
 }
+
+#[test]
+fn the_example_is_accepted_and_its_routes_reach_what_they_name() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/baseload.toml");
+    let config = Config::read(&path).unwrap();
+    let reached = |route: &str| {
+        let route = config.routes.iter().find(|known| known.name.as_str() == route).unwrap();
+        let can = config.units().filter(|unit| unit.is_named_by(route) && unit.why_not(route).is_none());
+        can.map(|unit| unit.title()).collect::<Vec<_>>()
+    };
+    assert_eq!(reached("smart"), ["claude-sonnet-5.5@anthropic", "gpt-6.1-terra@openai", "gpt-6.1-terra@azure-eu"]);
+    assert_eq!(reached("private"), ["small@local", "qwen3-32b@rack"]);
+    assert_eq!(reached("draft").len(), 2);
+}

@@ -7,7 +7,7 @@ use control::admin_api::{
     AccountView, Actor, AdminError, ApproveTask, AskWhoAmI, ChangeAccount, CheckIntegrity, CloseAccount,
     CreateAccount, CreateKey, Desk, EndLimit, KeyView, Kind, LimitView, ListAccounts, ListKeys, ListLimits,
     ListPrices, ListTasks, NewSecret, Page, PriceView, ReplaceKey, RevokeKey, RoleWord, RotateKey,
-    ScopeLists, ScopePattern, SetLimit, SetPrices, ShowAccount, ShowKey, ShowTask, ShowUsage, StateWord,
+    ScopeLists, ScopePattern, SetLimit, SetPrices, ShowAccount, ShowConfiguration, Configuration, ShowKey, ShowTask, ShowUsage, StateWord,
     StopTask, TaskList, TaskView, UpdateAccount, Usage, Verb, document,
 };
 use serde::Serialize;
@@ -19,6 +19,7 @@ use crate::cli::{
 };
 use crate::place;
 use crate::remote::Remote;
+use crate::roles::decisions;
 use crate::table;
 
 pub async fn admin(args: AdminArgs) -> anyhow::Result<()> {
@@ -55,7 +56,8 @@ impl Office {
             Some(url) => Counter::There(Remote::new(url, args.key.clone())),
             None => {
                 let journal = place::attach(&args.place).await?;
-                Counter::Here(Box::new(Desk::new(journal)))
+                let data = place::data_folder(&args.place, &place::config(&args.place)?)?;
+                Counter::Here(Box::new(decisions::beside(Desk::new(journal), &data)))
             }
         };
         Ok(Self { counter, format: args.format })
@@ -79,7 +81,7 @@ impl Office {
         }
     }
 
-    fn show<T: Serialize>(&self, answer: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    pub fn show<T: Serialize>(&self, answer: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
         match self.format {
             AdminFormat::Table => print!("{}", table(answer)),
             AdminFormat::Json => println!("{}", serde_json::to_string_pretty(answer)?),
@@ -99,6 +101,11 @@ async fn run(office: &Office, command: AdminCommand) -> anyhow::Result<()> {
             office.show(&usage, usage_table)
         }
         AdminCommand::Tasks(command) => tasks(office, command).await,
+        AdminCommand::Decisions(command) => decisions::run(office, command).await,
+        AdminCommand::Configuration => {
+            let configuration = office.ask(ShowConfiguration).await?;
+            office.show(&configuration, configuration_text)
+        }
         AdminCommand::Check => check(office).await,
         AdminCommand::Whoami => {
             let me = office.ask(AskWhoAmI).await?;
@@ -301,6 +308,22 @@ async fn prices(office: &Office, command: PricesCommand) -> anyhow::Result<()> {
 #[serde(deny_unknown_fields)]
 struct PriceList {
     price: Vec<serde_json::Map<String, Value>>,
+}
+
+fn configuration_text(configuration: &Configuration) -> String {
+    let Configuration { file, generation, in_force_since, waits_for_restart, unpriced, refused } = configuration;
+    let file = file.as_deref().unwrap_or("no file");
+    let mut text = format!("{file}: in force since {in_force_since}, replaced {generation} times since the start\n");
+    if !waits_for_restart.is_empty() {
+        text += &format!("waits for a restart: {}\n", waits_for_restart.join(", "));
+    }
+    if !unpriced.is_empty() {
+        text += &format!("unpriced: {}\n", unpriced.join(", "));
+    }
+    if let Some(refused) = refused {
+        text += &format!("a newer one was refused at {}:\n  {}\n", refused.at, refused.mistakes.join("\n  "));
+    }
+    text
 }
 
 async fn tasks(office: &Office, command: AdminTasksCommand) -> anyhow::Result<()> {

@@ -2,19 +2,33 @@
 
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use ledger::Sheet;
 
 use crate::cli::ConfigCommand;
 use crate::config::{Config, RouteSetting, Unit};
 use crate::prices::{Prices, UnitPrice};
-use crate::{now, table};
+use crate::{litellm, now, table};
 
 pub async fn config(command: ConfigCommand) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check { file, secrets, unpriced } => check(&file, secrets, unpriced),
-        ConfigCommand::ImportLitellm { .. } => anyhow::bail!("not yet"),
+        ConfigCommand::ImportLitellm { file } => import_litellm(&file),
     }
+}
+
+fn import_litellm(file: &Path) -> anyhow::Result<()> {
+    let yaml = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let imported = litellm::import(&yaml, |name| std::env::var(name).ok())
+        .map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
+    // What we write must be what we would accept: a file that cannot be used helps nobody.
+    Config::parse(Path::new("baseload.toml"), &imported.toml).context("what was made of it would not be accepted")?;
+    print!("{}", imported.toml);
+    let count = imported.remarks.len();
+    if count > 0 {
+        eprintln!("{count} remarks on what to do and what was not carried over stand at the top");
+    }
+    Ok(())
 }
 
 fn check(file: &Path, needs_secrets: bool, needs_prices: bool) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod bench;
 pub mod config;
+pub mod decisions;
 pub mod declare;
 pub mod models;
 pub mod prices;

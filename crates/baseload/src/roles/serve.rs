@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use content::{AnswerCache, CacheOptions, KeepOptions, RedisOptions, ResponseStore};
 use control::admin_api::{self, AdminRoute, Desk};
 use control::jobs::alerts::{self, Webhook};
 use control::jobs::expire_holds::{self, SweepOptions};
 use control::jobs::{heartbeat, retire, tend};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
+use gateway::decisions::{DecisionBounds, Decisions};
 use gateway::{
     Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, Spool, SpoolBounds, SpoolError,
     exchange,
 };
-use ledger::{Journal, PriceChange, Region};
+use ledger::{Journal, PriceChange};
 use model::{Forward, LoadReport};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -26,13 +28,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Loading, Place, ServeArgs};
 use crate::config::{
-    AlertSettings, Config, LedgerSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting,
+    AlertSettings, CacheSettings, Config, LedgerSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting, ResponsesSettings,
     UnavailableSetting,
 };
 use crate::models::{self, LoadedModel};
+use crate::reload::{Apply, Watch};
+use crate::roles::decisions::Kept;
 use crate::roles::declare;
 use crate::roles::models::size;
-use crate::{now, place, telemetry};
+use crate::{now, place, prices, supply, telemetry};
 
 pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut config = place::config(&args.place)?;
@@ -99,6 +103,8 @@ struct Process {
     webhook: Option<Webhook>,
     /// How long requests are kept one by one.
     keep_requests: Option<Duration>,
+    watch: Arc<Watch>,
+    decisions: Arc<Decisions>,
     greeting: Greeting,
 }
 
@@ -126,6 +132,7 @@ impl Process {
         let lost = heartbeat::bury_the_dead(&journal, now()).await?;
         declare::accounts(&journal, &config.accounts).await?;
         declare::prices(&journal, &config.prices, now()).await?;
+        let unpriced = prices::record(&journal, &config, now()).await?;
         declare::limits(&journal, &config.budgets, now()).await?;
         let webhook = webhook(&config.alerts)?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
@@ -140,17 +147,27 @@ impl Process {
             engines.push(engine);
             lines.push(line);
         }
-        let first = served.first().map(|model| model.name.clone()).context("there is no model to serve")?;
+        let first = served.first().map(|model| model.name.clone());
+        let first = first.or_else(|| config.routes.first().map(|route| route.name.clone()));
+        let first = first.or_else(|| config.units().next().map(|unit| unit.name())).context("there is no model to serve")?;
         let app = App::new(served, journal.clone(), policy, limits(&config.limits))?;
-        let app = app.in_region(config.region.as_deref().map(Region::from));
+        // Every secret is there, or the server does not start.
+        app.replace_supply(supply::of(&config, app.engines())?);
         let app = spool.into_iter().fold(app, App::spooling_to);
-        let desk = Desk::new(journal.clone()).telling(app.key_forgetter());
+        let decisions = Arc::new(Decisions::open(&data, DecisionBounds::default()).context("opening the log of decisions")?);
+        let app = app.deciding_into(decisions.clone()).keeping_answers_in(answer_cache(&config.cache)?);
+        let app = app.keeping_responses_in(response_store(&data, &config.responses).await?);
+        let watch = Arc::new(Watch::begin(place.config.as_deref(), &config, unpriced));
+        let (log, watched) = (Arc::new(Kept(decisions.clone())), watch.clone());
+        let desk = Desk::new(journal.clone()).telling(app.key_forgetter()).deciding(log).configured(move || watched.view());
         let app = Arc::new(app.mounting(admin_routes(&desk)).with_task_policy(config.tasks.policy()));
+        let units: Vec<String> = config.units().filter(|unit| unit.provider.is_some()).map(|unit| unit.title()).collect();
+        let unpriced = watch.view().unpriced;
         let greeting =
-            Greeting { address, first, lines, ledger: ledger.to_string(), policy, lost: lost.len() };
+            Greeting { address, first, lines, units, unpriced, ledger: ledger.to_string(), policy, lost: lost.len() };
         let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
         let keep_requests = config.ledger.keep_requests_days.map(days);
-        Ok(Self { address, listener, app, journal, engines, webhook, keep_requests, greeting })
+        Ok(Self { address, listener, app, journal, engines, webhook, keep_requests, watch, decisions, greeting })
     }
 
     fn greet(&self) {
@@ -184,19 +201,43 @@ impl Process {
             tokio::spawn(gateway::replay_spooled(self.app.clone(), sweeping.clone().cancelled_owned()));
         let priced = self.app.clone();
         let prices = tokio::spawn(async move { priced.keep_prices_fresh().await });
+        let (watch, stop_watching) = (self.watch, sweeping.clone());
+        let take_over = TakeOver { journal: self.journal.clone(), app: self.app.clone() };
+        let watching = tokio::spawn(async move { watch.run(take_over, stop_watching.cancelled_owned()).await });
         let served = gateway::serve(self.listener, self.app, stop).await;
         prices.abort();
         sweeping.cancel();
+        watching.await?;
         sweep.await?;
         beat.await?;
         tend.await?;
         alert.await?;
         retire.await?;
         replay.await?;
+        let decisions = self.decisions;
+        tokio::task::spawn_blocking(move || decisions.close()).await?;
         let engines = self.engines;
         tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::stop)).await?;
         self.journal.close().await;
         Ok(served?)
+    }
+}
+
+/// Puts a changed configuration in force. What can fail comes first.
+struct TakeOver {
+    journal: Journal,
+    app: Arc<App>,
+}
+
+impl Apply for TakeOver {
+    async fn apply(&self, config: &Config) -> anyhow::Result<Vec<String>> {
+        let supply = supply::of(config, self.app.engines())?;
+        declare::accounts(&self.journal, &config.accounts).await?;
+        declare::prices(&self.journal, &config.prices, now()).await?;
+        declare::limits(&self.journal, &config.budgets, now()).await?;
+        let unpriced = prices::record(&self.journal, config, now()).await?;
+        self.app.replace_supply(supply);
+        Ok(unpriced)
     }
 }
 
@@ -216,6 +257,36 @@ async fn spool(data: &Path, settings: &LedgerSettings, journal: &Journal) -> any
     };
     spool.replay(journal).await?;
     Ok(is_used.then_some(spool))
+}
+
+/// A cache that takes longer than this costs more than it saves; asking the model goes on without it.
+const REDIS_WAIT_MAX: Duration = Duration::from_millis(50);
+/// Answers are some KiB; one above a MiB is not worth everybody's memory.
+const REDIS_VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// Where answers are kept that routes let be given again.
+fn answer_cache(settings: &CacheSettings) -> anyhow::Result<AnswerCache> {
+    let redis = match &settings.redis {
+        None => None,
+        Some(redis) => {
+            let url = redis.url.read().context("the URL of the cache's Redis cannot be had")?;
+            Some(RedisOptions {
+                url: url.reveal().to_owned(),
+                get_wait_max: REDIS_WAIT_MAX,
+                value_bytes_max: REDIS_VALUE_BYTES_MAX,
+            })
+        }
+    };
+    let memory_bytes_max = usize::try_from(settings.memory_mib << 20)?;
+    AnswerCache::new(CacheOptions { memory_bytes_max, redis }).context("opening the cache of answers")
+}
+
+/// Where turns are kept that clients go on from: a file beside the ledger.
+async fn response_store(data: &Path, settings: &ResponsesSettings) -> anyhow::Result<ResponseStore> {
+    let keep = Duration::from_secs(u64::from(settings.keep_days) * 86_400);
+    let options = KeepOptions { keep, bytes_max: settings.max_mib << 20, ..KeepOptions::default() };
+    let url = format!("sqlite:{}", data.join("responses.sqlite").display());
+    ResponseStore::open(&url, options).await.context("opening the store of responses")
 }
 
 /// The secret is in the environment, so that a configuration file can be shown.
@@ -348,6 +419,9 @@ struct Greeting {
     address: SocketAddr,
     first: ModelName,
     lines: Vec<ModelLine>,
+    /// `model@provider`
+    units: Vec<String>,
+    unpriced: Vec<String>,
     ledger: String,
     policy: KeysPolicy,
     lost: usize,
@@ -366,6 +440,12 @@ impl Greeting {
         println!("baseload {} listens on http://{}", env!("CARGO_PKG_VERSION"), self.address);
         for line in &self.lines {
             line.print();
+        }
+        if !self.units.is_empty() {
+            println!("  {}", self.units.join(", "));
+        }
+        if !self.unpriced.is_empty() {
+            println!("  unpriced, which is not free: {}", self.unpriced.join(", "));
         }
         println!("  ledger {}", self.ledger);
         if self.lost > 0 {
