@@ -62,6 +62,9 @@ pub trait Reader: Send {
     fn feed(&mut self, bytes: &[u8], events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer>;
     /// Adds what the body's end completes. An answer that did not say its own end is no good answer.
     fn end(&mut self, events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer>;
+    /// Whether a stream has said its own end: what may still follow is its usage and its last mark. Whoever passes an answer on
+    /// holds the end back until it is booked, and waits for the rest only for a moment.
+    fn is_over(&self) -> bool;
 }
 
 /// Why an answer is no answer.

@@ -742,6 +742,7 @@ impl Passage {
             model: unit.facts.model.clone(),
             why: format!("{}: {why}", unit.facts.id),
             retry_after: self.app.limits.retry_after,
+            is_rate: false,
         }
     }
 }

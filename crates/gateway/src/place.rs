@@ -136,11 +136,14 @@ impl Plan {
         if is_for_good {
             return Refusal::NobodyMay { model, why };
         }
+        let rests = |reason: &&Reason| matches!(reason, Reason::Resting { .. } | Reason::QuotaUsed { .. });
+        let is_rate = reasons.iter().any(rests)
+            && reasons.iter().all(|reason| rests(&reason) || matches!(reason, Reason::Tried));
         let wait = self
             .decision
             .retry_at_us()
             .map(|at| std::time::Duration::from_micros(at).saturating_sub(app.clock.now()));
-        Refusal::NobodyCan { model, why, retry_after: wait.unwrap_or(app.limits.retry_after) }
+        Refusal::NobodyCan { model, why, retry_after: wait.unwrap_or(app.limits.retry_after), is_rate }
     }
 }
 

@@ -61,7 +61,7 @@ pub enum Refusal {
     #[error("nobody may answer a request for {model}: {why}")]
     NobodyMay { model: ModelName, why: String },
     #[error("nobody can answer a request for {model} now: {why}; try again")]
-    NobodyCan { model: ModelName, why: String, retry_after: Duration },
+    NobodyCan { model: ModelName, why: String, retry_after: Duration, is_rate: bool },
     /// The last upstream that was tried, in its own words.
     #[error("{unit} could not answer: {why}")]
     UpstreamFailed { unit: String, why: String, fault: Option<FaultKind>, retry_after: Option<Duration> },
@@ -198,6 +198,8 @@ impl Refusal {
             | Self::TaskNotYours { .. }
             | Self::NobodyMay { .. }
             | Self::TaskEnded { .. } => StatusCode::FORBIDDEN,
+            // Upstreams that asked for a pause are the one thing that clients wait for by themselves.
+            Self::NobodyCan { is_rate: true, .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamFailed { fault, .. } => upstream_status(*fault),
             Self::UpstreamBroke { .. } => StatusCode::BAD_GATEWAY,
             Self::BudgetEnded => StatusCode::TOO_MANY_REQUESTS,

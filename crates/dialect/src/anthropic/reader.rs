@@ -126,6 +126,9 @@ impl Default for StreamReader {
 }
 
 impl Reader for WholeReader {
+    fn is_over(&self) -> bool {
+        false
+    }
     fn feed(&mut self, bytes: &[u8], _: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
         if self.body.len() + bytes.len() > WHOLE_BYTES_MAX {
             return Err(BadAnswer::TooLarge(WHOLE_BYTES_MAX));
@@ -156,6 +159,9 @@ impl Reader for WholeReader {
 }
 
 impl Reader for StreamReader {
+    fn is_over(&self) -> bool {
+        self.is_done || self.stop.is_some()
+    }
     fn feed(&mut self, bytes: &[u8], events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
         for event in self.splitter.feed(bytes).map_err(not_an_event)? {
             let read = self.read(&event, events);

@@ -25,6 +25,9 @@ pub(super) struct StreamReader {
 const WHOLE_BYTES_MAX: usize = 32 << 20;
 
 impl Reader for WholeReader {
+    fn is_over(&self) -> bool {
+        false
+    }
     fn feed(&mut self, bytes: &[u8], _: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
         if self.body.len() + bytes.len() > WHOLE_BYTES_MAX {
             return Err(BadAnswer::TooLarge(WHOLE_BYTES_MAX));
@@ -45,6 +48,10 @@ impl Reader for WholeReader {
 }
 
 impl Reader for StreamReader {
+    /// It is never passed on: its frames are no client's.
+    fn is_over(&self) -> bool {
+        false
+    }
     fn feed(&mut self, bytes: &[u8], events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
         for frame in self.frames.feed(bytes)? {
             match frame {

@@ -62,6 +62,10 @@ impl AnswerReader {
 }
 
 impl Reader for AnswerReader {
+    /// It is never passed on: no client speaks this.
+    fn is_over(&self) -> bool {
+        false
+    }
     fn feed(&mut self, bytes: &[u8], events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
         if let Framing::Unknown = self.framing {
             match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {

@@ -62,6 +62,10 @@ impl<U: Understand> BodyReader<U> {
 }
 
 impl<U: Understand> Reader for BodyReader<U> {
+    fn is_over(&self) -> bool {
+        self.understand.is_over()
+    }
+
     fn feed(&mut self, bytes: &[u8], events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
         self.notice_a_whole_body(bytes);
         match &mut self.framing {

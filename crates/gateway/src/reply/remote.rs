@@ -202,7 +202,7 @@ impl RemoteReply {
         }
     }
 
-    async fn take(&mut self, Piece { raw, events }: Piece) -> Result<(), End> {
+    async fn take(&mut self, Piece { raw, events, is_over }: Piece) -> Result<(), End> {
         let says_only_usage =
             !events.is_empty() && events.iter().all(|event| matches!(event, AnswerEvent::Used(_)));
         for event in events {
@@ -217,9 +217,10 @@ impl RemoteReply {
             }
         }
         if self.passes && !(self.hides_usage && says_only_usage) {
-            match self.finished >= self.choices {
-                true => self.held_back.extend_from_slice(&raw),
-                false => self.listener.pass(&raw),
+            self.held_back.extend_from_slice(&raw);
+            // With several choices, one may go on after all that had begun were over.
+            if !is_over {
+                self.listener.pass(&std::mem::take(&mut self.held_back));
             }
         }
         match self.listener.is_loaded() {

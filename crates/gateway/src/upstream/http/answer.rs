@@ -50,6 +50,8 @@ pub enum Failure {
 pub struct Piece {
     pub raw: Vec<u8>,
     pub events: Vec<AnswerEvent>,
+    /// From here on it says how it ended.
+    pub is_over: bool,
 }
 
 /// An answer that has begun.
@@ -66,6 +68,8 @@ pub struct UpstreamAnswer {
     stall: Duration,
 }
 
+/// How long what may follow an answer's end is waited for: its usage comes at once, or never.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// A whole answer above this is no answer to a request that we understand.
 const WHOLE_BYTES_MAX: usize = 64 << 20;
 /// And no event of a stream is larger.
@@ -175,10 +179,14 @@ impl UpstreamAnswer {
             if self.has_ended {
                 return Ok(None);
             }
-            let stall = self.stall;
-            tokio::time::timeout(stall, self.read())
-                .await
-                .unwrap_or(Err(Failure::Stalled { waited: stall }))?;
+            // Some servers leave the connection open behind their last word.
+            let is_over = self.reader.is_over();
+            let wait = if is_over { self.stall.min(LAST_WORDS) } else { self.stall };
+            match tokio::time::timeout(wait, self.read()).await {
+                Ok(read) => read?,
+                Err(_) if is_over => self.end()?,
+                Err(_) => return Err(Failure::Stalled { waited: wait }),
+            }
         }
     }
 
@@ -213,7 +221,8 @@ impl UpstreamAnswer {
                 let fed = self.reader.feed(&frame.raw, &mut events);
                 // What came before the trouble is still passed on.
                 let raw = if fed.is_ok() { frame.raw } else { Vec::new() };
-                self.ready.push_back(Piece { raw, events });
+                let is_over = self.reader.is_over();
+                self.ready.push_back(Piece { raw, events, is_over });
                 fed?;
             }
             return Ok(());
@@ -227,20 +236,20 @@ impl UpstreamAnswer {
         let mut events = Vec::new();
         let fed = self.reader.feed(data, &mut events);
         if !events.is_empty() {
-            self.ready.push_back(Piece { raw: Vec::new(), events });
+            self.ready.push_back(Piece { events, ..Piece::default() });
         }
         Ok(fed?)
     }
 
     fn end(&mut self) -> Result<(), Failure> {
         self.has_ended = true;
-        let mut last = Piece::default();
+        let mut last = Piece { is_over: true, ..Piece::default() };
         if let Some(rest) = self.splitter.as_mut().and_then(|splitter| splitter.end().ok().flatten()) {
             self.reader.feed(&rest.raw, &mut last.events)?;
             last.raw = rest.raw;
         }
         self.reader.end(&mut last.events)?;
-        if last != Piece::default() {
+        if !last.raw.is_empty() || !last.events.is_empty() {
             self.ready.push_back(last);
         }
         Ok(())
