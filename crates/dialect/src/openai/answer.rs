@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use domain::{AnswerEvent, CHOICES_MAX, Delta, Finish, FinishReason, UsageReport};
 
-use super::body::{Understand, malformed, parse};
+use super::body::{Understand, malformed, not_ours, parse};
 use super::calls::{CallPiece, Calls, FunctionPiece};
 use super::fault;
 use super::logprobs::LogprobsHeard;
@@ -97,7 +97,7 @@ struct Progress {
 
 impl Understand for ObjectReader {
     fn whole(&mut self, text: &str, events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
-        self.object(parse(text)?, true, events)
+        self.object(read(text)?, true, events)
     }
 
     fn event(&mut self, name: &str, data: &str, events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
@@ -113,7 +113,7 @@ impl Understand for ObjectReader {
             let said = serde_json::from_str(data).unwrap_or_else(|_| Value::from(data));
             return Err(BadAnswer::Fault(fault::of_value(None, &said)));
         }
-        self.object(parse(data)?, false, events)
+        self.object(read(data)?, false, events)
     }
 
     fn end(&mut self, events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {
@@ -149,10 +149,6 @@ impl ObjectReader {
     ) -> Result<(), BadAnswer> {
         if let Some(error) = object.error {
             return Err(BadAnswer::Fault(fault::of_value(None, &error)));
-        }
-        let is_nothing = object.choices.is_none() && object.usage.is_none() && object.x_groq.is_none();
-        if is_nothing && object.id.is_none() {
-            return Err(malformed("an object that has neither choices nor usage"));
         }
         self.begin(object.id, object.model, events);
         for (place, choice) in object.choices.unwrap_or_default().into_iter().enumerate() {
@@ -262,6 +258,16 @@ impl Progress {
             }
             _ => {}
         }
+    }
+}
+
+/// Reads an object. Errors of some servers have none of its fields, and no `error` either.
+fn read(text: &str) -> Result<Object, BadAnswer> {
+    let object: Object = parse(text)?;
+    let has_something = object.choices.is_some() || object.usage.is_some() || object.x_groq.is_some();
+    match has_something || object.id.is_some() || object.error.is_some() {
+        true => Ok(object),
+        false => Err(not_ours(text, "an object that has neither choices nor usage")),
     }
 }
 

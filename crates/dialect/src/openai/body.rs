@@ -123,12 +123,17 @@ fn said<U: Understand>(
     }
 }
 
-/// Reads `text`, or says why it is none of the dialect's objects. What an upstream calls an error is that error.
+/// Reads `text`, or says why it is none of the dialect's objects.
 pub(super) fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, BadAnswer> {
-    serde_json::from_str(text).map_err(|error| match serde_json::from_str::<Value>(text) {
+    serde_json::from_str(text).map_err(|error| not_ours(text, error))
+}
+
+/// Returns why `text` is none of the dialect's objects. What an upstream calls an error is that error.
+pub(super) fn not_ours(text: &str, why: impl ToString) -> BadAnswer {
+    match serde_json::from_str::<Value>(text) {
         Ok(value) if fault::is_error(&value) => BadAnswer::Fault(fault::of_value(None, &value)),
-        _ => malformed(error),
-    })
+        _ => malformed(why),
+    }
 }
 
 pub(super) fn malformed(why: impl ToString) -> BadAnswer {

@@ -45,4 +45,6 @@ impl Form for ChatForm {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod upstream_tests;
+#[cfg(test)]
 pub(super) use tests::any_json;

@@ -35,6 +35,6 @@ impl Upstream for ChatUpstream {
         fault::read(answer)
     }
     fn embed(&self, ask: &EmbedAsk, target: &Target<'_>) -> Result<WireRequest, Untellable> {
-        Ok(self.manner.request(target.model, "embeddings", embeddings::asked(ask, target)))
+        Ok(self.manner.request(target.model, "embeddings", embeddings::asked(ask, target, &self.manner)))
     }
 }

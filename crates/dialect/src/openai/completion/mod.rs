@@ -11,7 +11,7 @@ use crate::{Form, Head, Writer};
 
 pub use reply::{Choice, Reply};
 pub use request::read;
-pub(super) use request::read_tokens;
+pub(super) use request::{read_tokens, take_prompts};
 pub use stream::Stream;
 pub use upstream::CompletionUpstream;
 pub(super) use upstream::prompt;

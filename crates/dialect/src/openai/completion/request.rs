@@ -35,7 +35,7 @@ pub fn read(body: &[u8]) -> Result<Heard, BadRequest> {
         max_output_tokens: Some(max_output_tokens),
         logprobs: fields.integer("logprobs", 0, 20)?.map(|top| top as u8),
         echo: fields.flag("echo")?,
-        input: Input::Completion(take_prompts(&mut fields)?),
+        input: Input::Completion(take_prompts(&mut fields, "prompt")?),
         ..generation.into_ask()
     };
     Ok(Heard { ask, labels: Labels::take(&mut fields), ignored: fields.left(), form })
@@ -52,31 +52,31 @@ fn check_best_of(fields: &mut Fields, choices: u32) -> Result<(), BadRequest> {
     }
 }
 
-/// Takes `prompt`: a text, several texts, a list of tokens, or several lists of tokens.
-fn take_prompts(fields: &mut Fields) -> Result<Vec<Prompt>, BadRequest> {
-    let prompt = fields.take("prompt").ok_or_else(|| fields.missing("prompt"))?;
+/// Takes a text, several texts, a list of tokens, or several lists of tokens.
+pub(in crate::openai) fn take_prompts(fields: &mut Fields, name: &str) -> Result<Vec<Prompt>, BadRequest> {
+    let prompt = fields.take(name).ok_or_else(|| fields.missing(name))?;
     let list = match prompt {
         Value::String(text) => return Ok(vec![Prompt::Text(text)]),
         Value::Array(list) => list,
         other => {
             return Err(wrong_type(
-                "prompt",
+                name,
                 "a string or an array of strings, tokens or arrays of tokens",
                 &other,
             ));
         }
     };
     if list.is_empty() {
-        return Err(empty("prompt"));
+        return Err(empty(name));
     }
     if list[0].is_number() {
-        return Ok(vec![Prompt::Tokens(read_tokens("prompt", &list)?)]);
+        return Ok(vec![Prompt::Tokens(read_tokens(name, &list)?)]);
     }
     if list.len() > PROMPTS_MAX {
-        return Err(too_long("prompt", PROMPTS_MAX, list.len()));
+        return Err(too_long(name, PROMPTS_MAX, list.len()));
     }
     let read = |(index, prompt)| {
-        let place = format!("prompt[{index}]");
+        let place = format!("{name}[{index}]");
         match prompt {
             Value::String(text) => Ok(Prompt::Text(text)),
             Value::Array(tokens) if tokens.is_empty() => Err(empty(&place)),

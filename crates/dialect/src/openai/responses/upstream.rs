@@ -43,6 +43,6 @@ impl Upstream for ResponsesUpstream {
         fault::read(answer)
     }
     fn embed(&self, ask: &EmbedAsk, target: &Target<'_>) -> Result<WireRequest, Untellable> {
-        Ok(self.manner.request(target.model, "embeddings", embeddings::asked(ask, target)))
+        Ok(self.manner.request(target.model, "embeddings", embeddings::asked(ask, target, &self.manner)))
     }
 }
