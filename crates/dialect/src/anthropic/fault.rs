@@ -71,7 +71,7 @@ fn kind(status: Option<u16>, error: &ErrorIn) -> FaultKind {
         Some("timeout_error") => FaultKind::Timeout,
         Some("overloaded_error") => FaultKind::Overloaded,
         // Some servers use these two for everything: then the status says more.
-        Some("api_error" | "invalid_request_error") | Some(_) | None => {
+        _ => {
             let by_status = by_status(status, by_words);
             by_status.unwrap_or(match error.kind.as_deref() {
                 Some("invalid_request_error") => FaultKind::BadRequest,
