@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_request;
+mod believable;
 mod call_id;
 mod decimal;
 mod form;

@@ -305,6 +305,15 @@ proptest! {
     }
 
     #[test]
+    fn no_count_makes_a_sum_panic(counts in prop::collection::vec(prop::option::of(any::<u64>()), 6)) {
+        let usage = json!({"inputTokens": counts[0], "outputTokens": counts[1], "cacheReadInputTokens": counts[2],
+            "cacheWriteInputTokens": counts[3], "cacheDetails": [{"ttl": "1h", "inputTokens": counts[4]}, {"ttl": "5m", "inputTokens": counts[5]}]});
+        let body = stream(&[("messageStop", json!({"stopReason": "end_turn"})), ("metadata", json!({"usage": usage}))]);
+        let report = folded(events(&Converse, true, &body)).report;
+        prop_assert!(report.is_none_or(|report| report.usage.total() < 1 << 50));
+    }
+
+    #[test]
     fn no_bytes_make_a_reader_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         place in any::<usize>(),

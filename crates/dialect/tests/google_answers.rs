@@ -149,7 +149,9 @@ fn a_call_that_went_wrong_is_a_fault_whose_tokens_are_known() {
 #[test]
 fn a_blocked_prompt_is_a_fault_whose_tokens_are_known() {
     let body = json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 9}});
-    for (is_stream, body) in [(true, sse(&[body.clone()])), (false, body.to_string().into_bytes())] {
+    for (is_stream, body) in
+        [(true, sse(std::slice::from_ref(&body))), (false, body.to_string().into_bytes())]
+    {
         let (events, end) = read(&gemini(), is_stream, &[&body]);
         let Err(BadAnswer::Fault(fault)) = end else { panic!("{end:?}") };
         assert_eq!(
@@ -166,7 +168,7 @@ fn an_error_amid_a_stream_is_the_upstream_s_fault_however_it_is_wrapped() {
         json!({"error": {"code": 503, "status": "UNAVAILABLE", "message": "The model is overloaded."}});
     let begun = sse(&[said(json!([{"text": "Half"}]))]);
     let raw = format!("{error:#}\n").into_bytes();
-    for tail in [sse(&[error.clone()]), sse(&[json!([error])]), raw] {
+    for tail in [sse(std::slice::from_ref(&error)), sse(&[json!([error])]), raw] {
         let (events, end) = read(&gemini(), true, &[&begun, &tail]);
         let Err(BadAnswer::Fault(fault)) = end else { panic!("{end:?}") };
         assert_eq!((fault.kind, fault.message.as_str()), (FaultKind::Overloaded, "The model is overloaded."));
@@ -316,6 +318,15 @@ proptest! {
         prop_assert_eq!(choice.parts, expected);
         let reason = if has_called { FinishReason::ToolCalls } else { FinishReason::Stop };
         prop_assert_eq!(choice.finish, Some(Finish::of(reason)));
+    }
+
+    #[test]
+    fn no_count_makes_a_sum_panic(counts in prop::collection::vec(prop::option::of(any::<u64>()), 6)) {
+        let names = ["promptTokenCount", "cachedContentTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount", "totalTokenCount"];
+        let usage: serde_json::Map<String, Value> = names.iter().zip(counts).map(|(name, count)| (name.to_string(), json!(count))).collect();
+        let body = sse(&[json!({"candidates": [{"finishReason": "STOP"}], "usageMetadata": usage})]);
+        let report = folded(events(&gemini(), true, &body)).report;
+        prop_assert!(report.is_none_or(|report| report.usage.total() < 1 << 50));
     }
 
     #[test]

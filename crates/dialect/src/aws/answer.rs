@@ -381,7 +381,7 @@ impl Growing {
     }
 
     fn meter(&mut self, meta: &Metadata, events: &mut Vec<AnswerEvent>) {
-        let report = meta.usage.as_ref().map(|counts| report(counts, meta.service_tier.as_ref()));
+        let report = meta.usage.as_ref().and_then(|counts| report(counts, meta.service_tier.as_ref()));
         events.extend(report.map(AnswerEvent::Used));
     }
 }

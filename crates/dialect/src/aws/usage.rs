@@ -3,6 +3,8 @@
 use domain::{ServiceTier, Usage, UsageReport};
 use serde::Deserialize;
 
+use crate::believable::tokens;
+
 /// `usage`. Unlike OpenAI's, `inputTokens` are only those that no cache knew: reads and writes stand beside them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,6 +20,9 @@ pub(super) struct Counts {
     cache_details: Option<Vec<CacheDetail>>,
 }
 
+/// There are two lifetimes.
+const DETAILS_MAX: usize = 16;
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CacheDetail {
@@ -31,23 +36,27 @@ pub(super) struct Tier {
     kind: Option<String>,
 }
 
-pub(super) fn report(counts: &Counts, tier: Option<&Tier>) -> UsageReport {
-    let details = || counts.cache_details.iter().flatten();
+/// Returns what was used; nothing, where nothing was counted.
+pub(super) fn report(counts: &Counts, tier: Option<&Tier>) -> Option<UsageReport> {
+    let (input, output) = (tokens(counts.input_tokens), tokens(counts.output_tokens));
+    input.or(output)?;
+    let read = tokens(counts.cache_read_input_tokens.or(counts.cache_read_input_token_count));
+    let written = tokens(counts.cache_write_input_tokens.or(counts.cache_write_input_token_count));
+    let details = || counts.cache_details.iter().flatten().take(DETAILS_MAX);
     let hour = details().filter(|detail| detail.ttl.as_deref() == Some("1h"));
-    let hour: u64 = hour.filter_map(|detail| detail.input_tokens).sum();
-    let detailed: u64 = details().filter_map(|detail| detail.input_tokens).sum();
+    let hour: u64 = hour.filter_map(|detail| tokens(detail.input_tokens)).sum();
+    let detailed: u64 = details().filter_map(|detail| tokens(detail.input_tokens)).sum();
     // The details divide the writes. Where they disagree the larger count is believed.
-    let written =
-        counts.cache_write_input_tokens.or(counts.cache_write_input_token_count).unwrap_or(0).max(detailed);
+    let written = written.unwrap_or(0).max(detailed);
     let usage = Usage {
-        input_uncached: counts.input_tokens.unwrap_or(0),
-        cache_read: counts.cache_read_input_tokens.or(counts.cache_read_input_token_count).unwrap_or(0),
+        input_uncached: input.unwrap_or(0),
+        cache_read: read.unwrap_or(0),
         cache_write_5m: written - hour,
         cache_write_1h: hour,
-        output: counts.output_tokens.unwrap_or(0),
+        output: output.unwrap_or(0),
         ..Usage::default()
     };
-    UsageReport { usage, service_tier: tier.and_then(|tier| tier_named(tier.kind.as_deref()?)) }
+    Some(UsageReport { usage, service_tier: tier.and_then(|tier| tier_named(tier.kind.as_deref()?)) })
 }
 
 fn tier_named(name: &str) -> Option<ServiceTier> {
@@ -66,14 +75,13 @@ mod tests {
 
     /// uncached, read, written for 5 minutes, written for an hour, output
     fn counts(json: &str) -> [u64; 5] {
-        let usage = report(&serde_json::from_str(json).unwrap(), None).usage;
+        let usage = report(&serde_json::from_str(json).unwrap(), None).unwrap().usage;
         [usage.input_uncached, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output]
     }
 
     #[test]
     fn every_ugly_count_comes_out_disjoint() {
         let rows: &[(&str, [u64; 5])] = &[
-            ("{}", [0, 0, 0, 0, 0]),
             (r#"{"inputTokens":30,"outputTokens":5,"totalTokens":35}"#, [30, 0, 0, 0, 5]),
             // What the cache knew stands beside the input, not in it.
             (
@@ -111,5 +119,19 @@ mod tests {
         for (json, expected) in rows {
             assert_eq!(counts(json), *expected, "{json}");
         }
+    }
+
+    #[test]
+    fn what_nobody_counted_is_unknown_and_what_cannot_be_is_not_believed() {
+        let unknown = |json: &str| report(&serde_json::from_str(json).unwrap(), None).is_none();
+        assert!(
+            unknown("{}")
+                && unknown(r#"{"cacheDetails":[]}"#)
+                && unknown(r#"{"inputTokens":18446744073709551615}"#)
+        );
+        assert_eq!(
+            counts(r#"{"inputTokens":3,"cacheReadInputTokens":18446744073709551615}"#),
+            [3, 0, 0, 0, 0]
+        );
     }
 }

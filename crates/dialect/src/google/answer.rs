@@ -151,8 +151,8 @@ impl Growing {
 
     fn count(&mut self, counts: Counts, events: &mut Vec<AnswerEvent>) {
         self.counts.learn(counts);
-        let report = self.counts.report();
-        if self.reported.as_ref() != Some(&report) {
+        let report = self.counts.report().filter(|report| self.reported.as_ref() != Some(report));
+        if let Some(report) = report {
             self.reported = Some(report.clone());
             events.push(AnswerEvent::Used(report));
         }

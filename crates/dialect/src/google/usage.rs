@@ -3,6 +3,8 @@
 use domain::{ServiceTier, Usage, UsageReport};
 use serde::Deserialize;
 
+use crate::believable;
+
 /// `usageMetadata`. Every chunk of a stream has one that counts from the beginning, with more fields as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,7 +27,8 @@ pub(super) struct Counts {
 impl Counts {
     /// Takes what a later chunk says; what it leaves out stays.
     pub fn learn(&mut self, later: Counts) {
-        let newer = |known: &mut Option<u64>, later: Option<u64>| *known = later.or(*known);
+        let newer =
+            |known: &mut Option<u64>, later: Option<u64>| *known = believable::tokens(later).or(*known);
         newer(&mut self.prompt_token_count, later.prompt_token_count);
         newer(&mut self.cached_content_token_count, later.cached_content_token_count);
         newer(&mut self.candidates_token_count, later.candidates_token_count);
@@ -36,7 +39,9 @@ impl Counts {
         self.service_tier = later.service_tier.or(self.service_tier.take());
     }
 
-    pub fn report(&self) -> UsageReport {
+    /// Returns what is known to be used; nothing, where nothing was counted.
+    pub fn report(&self) -> Option<UsageReport> {
+        self.prompt_token_count.or(self.candidates_token_count).or(self.total_token_count)?;
         let prompt = self.prompt_token_count.unwrap_or(0);
         let cached = self.cached_content_token_count.unwrap_or(0).min(prompt);
         let usage = Usage {
@@ -46,7 +51,7 @@ impl Counts {
             reasoning: self.thoughts_token_count.unwrap_or(0),
             ..Usage::default()
         };
-        UsageReport { usage, service_tier: self.tier() }
+        Some(UsageReport { usage, service_tier: self.tier() })
     }
 
     fn output(&self) -> u64 {
@@ -80,20 +85,21 @@ impl Counts {
 mod tests {
     use super::*;
 
-    fn report(json: &str) -> UsageReport {
-        serde_json::from_str::<Counts>(json).unwrap().report()
+    fn report(json: &str) -> Option<UsageReport> {
+        let mut counts = Counts::default();
+        counts.learn(serde_json::from_str(json).unwrap());
+        counts.report()
     }
 
     /// uncached, cached, output, reasoning
     fn counts(json: &str) -> [u64; 4] {
-        let usage = report(json).usage;
+        let usage = report(json).unwrap().usage;
         [usage.input_uncached, usage.cache_read, usage.output, usage.reasoning]
     }
 
     #[test]
     fn every_ugly_count_comes_out_disjoint() {
         let rows: &[(&str, [u64; 4])] = &[
-            ("{}", [0, 0, 0, 0]),
             (r#"{"promptTokenCount":8,"candidatesTokenCount":5,"totalTokenCount":13}"#, [8, 0, 5, 0]),
             // A prompt of which most was cached.
             (
@@ -147,7 +153,23 @@ mod tests {
             known.learn(serde_json::from_str(chunk).unwrap());
         }
         let usage = Usage { input_uncached: 6, cache_read: 4, output: 10, reasoning: 2, ..Usage::default() };
-        assert_eq!(known.report(), UsageReport { usage, service_tier: Some(ServiceTier::Flex) });
+        assert_eq!(known.report(), Some(UsageReport { usage, service_tier: Some(ServiceTier::Flex) }));
+    }
+
+    #[test]
+    fn what_nobody_counted_is_unknown_and_what_cannot_be_is_not_believed() {
+        for json in [
+            "{}",
+            r#"{"promptTokensDetails":[]}"#,
+            r#"{"trafficType":"ON_DEMAND"}"#,
+            r#"{"promptTokenCount":18446744073709551615}"#,
+        ] {
+            assert_eq!(report(json), None, "{json}");
+        }
+        assert_eq!(
+            counts(r#"{"promptTokenCount":8,"candidatesTokenCount":18446744073709551615}"#),
+            [8, 0, 0, 0]
+        );
     }
 
     #[test]
@@ -159,9 +181,9 @@ mod tests {
             (r#"{"serviceTier":"flex"}"#, Some(ServiceTier::Flex)),
             (r#"{"serviceTier":"STANDARD"}"#, Some(ServiceTier::Standard)),
             (r#"{"serviceTier":"unspecified"}"#, None),
-            ("{}", None),
         ] {
-            assert_eq!(report(json).service_tier, expected, "{json}");
+            let json = json.replace('{', r#"{"promptTokenCount":1,"#);
+            assert_eq!(report(&json).unwrap().service_tier, expected, "{json}");
         }
     }
 }

@@ -120,12 +120,11 @@ pub fn long() -> Ask {
     ask
 }
 
-/// Returns a request's path, its headers but the content's type, and its body.
-pub fn request(
-    upstream: &dyn Upstream,
-    ask: &Ask,
-    model: &str,
-) -> Result<(String, Vec<(&'static str, String)>, Value), Untellable> {
+/// A path, the headers but the content's type, and the body.
+pub type Asked = (String, Vec<(&'static str, String)>, Value);
+
+/// Returns what the upstream is sent.
+pub fn request(upstream: &dyn Upstream, ask: &Ask, model: &str) -> Result<Asked, Untellable> {
     let mut wire = upstream.request(ask, &Target { model, stream: ask.stream })?;
     assert_eq!(wire.headers.remove(0), ("content-type", "application/json".to_owned()));
     // For whoever wants to show the bodies to the makers' own libraries.
