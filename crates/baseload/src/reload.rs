@@ -59,6 +59,9 @@ const AT_START: [&str; 13] = [
 pub trait Apply: Send + Sync {
     /// Takes one that was checked, all of it or nothing, and returns which units have no price.
     fn apply(&self, config: &Config) -> impl Future<Output = anyhow::Result<Vec<String>>> + Send;
+
+    /// Hears whether a changed file was taken.
+    fn decided(&self, is_taken: bool);
 }
 
 impl Watch {
@@ -110,6 +113,7 @@ impl Watch {
                 Err(error) => Err((vec![format!("{error:#}")], Some(std::time::Instant::now() + AGAIN))),
             },
         };
+        apply.decided(done.is_ok());
         self.decide(path, seen, done, now());
     }
 
@@ -253,6 +257,8 @@ mod tests {
             self.0.fetch_add(1, Ordering::Relaxed);
             Ok(vec!["m@a".to_owned()])
         }
+
+        fn decided(&self, _: bool) {}
     }
 
     #[tokio::test]

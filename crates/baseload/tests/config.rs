@@ -106,11 +106,14 @@ async fn a_running_server_takes_a_right_file_over_and_keeps_what_it_has_when_the
     assert!(mistake.contains("baseload.toml:12:12: there is no [[provider]] \"rak\"; did you mean \"rack\"?"), "{mistake}");
     assert_eq!(told["generation"], 0);
     assert!(server.output().contains("stays in force"), "{}", server.output());
+    let scrape = async || client().get(format!("{}/metrics", server.url)).bearer_auth(&key).send().await.unwrap().text().await.unwrap();
+    assert!(scrape().await.contains("\nbaseload_configuration_refused 1\n"));
 
     let next = FILE.replace("0.05", "0.07") + "[[model]]\nname = 'new'\nprovider = 'rack'\n[engine]\nkv_mib = 128\n";
     write(data.path(), &next);
     let told = until(&server, &key, |told| told["generation"] == 1).await;
     assert_eq!(told["refused"], Value::Null);
+    assert!(scrape().await.contains("\nbaseload_configuration_refused 0\n"));
     assert_eq!(told["waits_for_restart"], serde_json::json!(["engine"]));
     assert_eq!(told["unpriced"], serde_json::json!(["new@rack"]));
     let prices = text(&baseload(data.path(), &["prices", "list"]));

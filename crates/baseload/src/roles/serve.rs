@@ -239,6 +239,10 @@ impl Apply for TakeOver {
         self.app.replace_supply(supply);
         Ok(unpriced)
     }
+
+    fn decided(&self, is_taken: bool) {
+        self.app.count_configuration(is_taken);
+    }
 }
 
 /// Books what is left in the spool, and returns it where it is to be used. In the other mode it is only emptied; a server that
