@@ -52,7 +52,19 @@ enum Seen {
 
 /// Parts of a file that are read at the start alone. Of `model`, those with a path are.
 const AT_START: [&str; 13] = [
-    "listen", "data", "region", "alerts", "terms", "ledger", "engine", "limits", "tasks", "cache", "responses", "hub", "log",
+    "listen",
+    "data",
+    "region",
+    "alerts",
+    "terms",
+    "ledger",
+    "engine",
+    "limits",
+    "tasks",
+    "cache",
+    "responses",
+    "hub",
+    "log",
 ];
 
 /// Who puts a configuration in force.
@@ -151,12 +163,14 @@ impl Watch {
                     unpriced,
                     refused: None,
                 };
-                let (waits_for_restart, unpriced) = (&standing.view.waits_for_restart, &standing.view.unpriced);
+                let (waits_for_restart, unpriced) =
+                    (&standing.view.waits_for_restart, &standing.view.unpriced);
                 events::ConfigurationReplaced { file: path, generation, waits_for_restart, unpriced }.emit();
             }
             Err((mistakes, again_at)) => {
                 standing.again_at = again_at;
-                let is_new = standing.view.refused.as_ref().is_none_or(|refused| refused.mistakes != mistakes);
+                let is_new =
+                    standing.view.refused.as_ref().is_none_or(|refused| refused.mistakes != mistakes);
                 if is_new {
                     events::ConfigurationRefused { file: path, mistakes: &mistakes }.emit();
                     standing.view.refused = Some(RefusedConfiguration { at: at.to_string(), mistakes });
@@ -194,7 +208,9 @@ fn look(path: Option<&Path>, text: &str, config: &Config) -> Seen {
 
 /// Returns what differs between two texts and takes a restart, by its name in the file.
 fn waits_for_restart(old: &str, new: &str) -> Vec<String> {
-    let (Ok(old), Ok(new)) = (old.parse::<toml::Table>(), new.parse::<toml::Table>()) else { return Vec::new() };
+    let (Ok(old), Ok(new)) = (old.parse::<toml::Table>(), new.parse::<toml::Table>()) else {
+        return Vec::new();
+    };
     let mut waits: Vec<String> = Vec::new();
     for part in AT_START.iter().filter(|part| old.get(**part) != new.get(**part)) {
         waits.push((*part).to_owned());
@@ -279,7 +295,10 @@ mod tests {
         stage.write(&ONE.replace("provider = 'a'", "provider = 'b'"));
         assert_eq!(stage.after(4).await, 0);
         let refused = stage.watch.view().refused.unwrap();
-        assert!(refused.mistakes[0].contains("baseload.toml:7:12: there is no [[provider]] \"b\""), "{refused:?}");
+        assert!(
+            refused.mistakes[0].contains("baseload.toml:7:12: there is no [[provider]] \"b\""),
+            "{refused:?}"
+        );
         std::fs::remove_file(&stage.path).unwrap();
         assert_eq!(stage.after(4).await, 0);
         assert!(stage.watch.view().refused.unwrap().mistakes[0].contains("cannot read"));
@@ -305,7 +324,9 @@ mod tests {
         let key = folder.path().join("key");
         std::fs::write(&key, "one").unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let stage = Stage::new(&ONE.replace("base_url", &format!("key = {{ file = '{}' }}\nbase_url", key.display())));
+        let stage = Stage::new(
+            &ONE.replace("base_url", &format!("key = {{ file = '{}' }}\nbase_url", key.display())),
+        );
         assert_eq!(stage.after(3).await, 0);
         std::fs::write(&key, "two").unwrap();
         assert_eq!(stage.after(2).await, 1);
@@ -316,7 +337,10 @@ mod tests {
         let waits = |new: &str| waits_for_restart(ONE, new);
         assert!(waits(&ONE.replace("http://h", "http://i")).is_empty());
         assert!(waits(&format!("{ONE}[[route]]\nname = 'r'\nmodels = ['m']\n")).is_empty());
-        assert_eq!(waits(&format!("listen = '127.0.0.1:1'\n{ONE}[engine]\nkv_mib = 1\n")), ["listen", "engine"]);
+        assert_eq!(
+            waits(&format!("listen = '127.0.0.1:1'\n{ONE}[engine]\nkv_mib = 1\n")),
+            ["listen", "engine"]
+        );
         assert_eq!(waits(&format!("{ONE}[[model]]\npath = 'bundled:main'\n")), ["model with a path"]);
     }
 }

@@ -67,7 +67,8 @@ pub async fn run(office: &Office, command: DecisionsCommand) -> anyhow::Result<(
                         last.map_or("under way".into(), |attempt| attempt.outcome.clone()),
                     ]
                 };
-                let headings = ["at", "request", "account", "asked for", "chosen", "candidates", "attempts", "end"];
+                let headings =
+                    ["at", "request", "account", "asked for", "chosen", "candidates", "attempts", "end"];
                 table::text(&headings, found.data.iter().map(row))
             })
         }
@@ -76,7 +77,8 @@ pub async fn run(office: &Office, command: DecisionsCommand) -> anyhow::Result<(
 
 /// The whole answer to "why here?", for a person.
 fn why_here(decision: &DecisionView) -> String {
-    let DecisionView { at, request, account, asked, route, needs, data_class, residency, order, .. } = decision;
+    let DecisionView { at, request, account, asked, route, needs, data_class, residency, order, .. } =
+        decision;
     let mut text = format!("{request}\n  at {at} for {account}, asked for {asked}");
     if let Some(route) = route.as_ref().filter(|route| *route != asked) {
         text += &format!(" (route {route})");
@@ -90,7 +92,8 @@ fn why_here(decision: &DecisionView) -> String {
     }
     residency.iter().for_each(|rule| text += &format!("\n  residency {rule}"));
     text += "\n\n";
-    let headings = ["candidate", "verdict", "cost USD", "ttft ms", "tpot ms", "chance", "processes in", "why"];
+    let headings =
+        ["candidate", "verdict", "cost USD", "ttft ms", "tpot ms", "chance", "processes in", "why"];
     text += &table::text(&headings, decision.candidates.iter().map(candidate));
     if decision.candidates_left_out > 0 {
         text += &format!("and {} more\n", decision.candidates_left_out);
@@ -170,11 +173,20 @@ mod tests {
                     processes_in: vec!["eu".into()],
                     ..Candidate::default()
                 },
-                Candidate { unit: "claude@anthropic".into(), reason: Some("it processes in us".into()), ..Candidate::default() },
+                Candidate {
+                    unit: "claude@anthropic".into(),
+                    reason: Some("it processes in us".into()),
+                    ..Candidate::default()
+                },
             ],
             candidates_left_out: 0,
             chosen: Some("llama@vllm".into()),
-            attempts: vec![Attempt { unit: "llama@vllm".into(), outcome: "answered".into(), status: Some(200), ..Attempt::default() }],
+            attempts: vec![Attempt {
+                unit: "llama@vllm".into(),
+                outcome: "answered".into(),
+                status: Some(200),
+                ..Attempt::default()
+            }],
         };
         let log = Decisions::in_memory(DecisionBounds::default());
         log.record(record);
@@ -182,7 +194,16 @@ mod tests {
         let view: DecisionView = serde_json::from_value(value).unwrap();
         assert_eq!(view.at, "2026-11-18T11:06:40.042Z");
         let text = why_here(&view);
-        for told in ["for acme, asked for smart", "residency eu-only: eu", "0.00012", "81.2", "97 %", "rejected", "it processes in us", "answered"] {
+        for told in [
+            "for acme, asked for smart",
+            "residency eu-only: eu",
+            "0.00012",
+            "81.2",
+            "97 %",
+            "rejected",
+            "it processes in us",
+            "answered",
+        ] {
             assert!(text.contains(told), "{told:?} is not in\n{text}");
         }
     }
