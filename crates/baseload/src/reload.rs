@@ -77,18 +77,22 @@ pub trait Apply: Send + Sync {
 }
 
 impl Watch {
-    /// Returns the watch over the file that was just read, or over none.
-    pub fn begin(path: Option<&Path>, config: &Config, unpriced: Vec<String>) -> Self {
+    /// Returns the watch over the file that was just read, or over none. What changes from here on is noticed, though the server may
+    /// be busy loading models for a while.
+    pub fn begin(path: Option<&Path>, config: &Config) -> Self {
         let text = path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
         let seen = look(path, &text, config);
         let view = Configuration {
             file: path.map(|path| path.display().to_string()),
             in_force_since: now().to_string(),
-            unpriced,
             ..Configuration::default()
         };
         let standing = Standing { text, decided: seen.clone(), last: seen, again_at: None, view };
         Self { path: path.map(Path::to_owned), standing: Mutex::new(standing) }
+    }
+
+    pub fn tell_unpriced(&self, unpriced: Vec<String>) {
+        self.standing.lock().view.unpriced = unpriced;
     }
 
     pub fn view(&self) -> Configuration {
@@ -98,6 +102,10 @@ impl Watch {
     /// Looks at the file until `stop`.
     pub async fn run(&self, apply: impl Apply, stop: impl Future<Output = ()> + Send) {
         use tokio::signal::unix::{SignalKind, signal};
+        if self.path.is_none() {
+            // The end of a terminal still ends a server that was started in it without a file.
+            return stop.await;
+        }
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         let mut turns = tokio::time::interval(PERIOD);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -246,7 +254,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("baseload.toml");
             std::fs::write(&path, text).unwrap();
-            let watch = Watch::begin(Some(&path), &Config::read(&path).unwrap(), Vec::new());
+            let watch = Watch::begin(Some(&path), &Config::read(&path).unwrap());
             Self { _folder: folder, path, watch, applied: Counter::default() }
         }
 

@@ -322,3 +322,75 @@ fn can(capability: Capability) -> Can {
 fn created() -> u64 {
     now().millis() as u64 / 1_000
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(Path::new("x"), text).unwrap()
+    }
+
+    #[test]
+    fn a_file_becomes_units_that_routes_and_rules_can_judge() {
+        let supply = of(
+            &config(
+                "[[provider]]\nname = 'rack'\nkind = 'openai_compatible'\nbase_url = 'http://10.0.0.7:8000'\n\
+                 tier = 'on_premises'\njurisdictions = ['eu']\ndata_classes = ['public']\nmax_concurrent = 8\n\
+                 [[model]]\nname = 'qwen'\nprovider = 'rack'\nid = 'Qwen/Qwen3-32B'\naliases = ['q']\nclasses = ['drafts']\n\
+                 quality = 55\ncapabilities = ['tools']\n\
+                 [[model]]\nname = 'embed'\nprovider = 'rack'\ncapabilities = ['embeddings']\n\
+                 [[route]]\nname = 'draft'\nclasses = ['drafts']\njurisdictions = ['eu']\nttft_ms = 800\ntokens_per_second = 50.0\n\
+                 attempts = 2\ncache = { ttl_seconds = 60, share = 'organisation' }\n\
+                 [[residency]]\nname = 'all-eu'\njurisdictions = ['eu']\n",
+            ),
+            &[],
+        )
+        .unwrap();
+        let unit = &supply.units[0];
+        assert_eq!(unit.facts.id.as_str(), "qwen@rack");
+        assert_eq!(
+            (unit.facts.tier, unit.facts.quality, unit.facts.concurrency_max),
+            (Tier::OnPremises, Some(55), Some(8))
+        );
+        assert_eq!(unit.facts.capabilities.to_string(), "chat, tools");
+        assert_eq!(supply.units[1].facts.capabilities.to_string(), "embeddings");
+        assert!(unit.answers_to(&"q".into()));
+        assert!(matches!(&unit.kind, UnitKind::Remote { model, .. } if model == "Qwen/Qwen3-32B"));
+        let (units, rules) = supply.meaning(&"draft".into()).unwrap();
+        assert_eq!((units.len(), rules.attempts), (1, 2));
+        let slo = rules.slo.unwrap();
+        assert_eq!(
+            (slo.ttft, slo.per_token),
+            (Some(Duration::from_millis(800)), Some(Duration::from_millis(20)))
+        );
+        assert!(rules.residency.unwrap().admits(&unit.facts.jurisdictions));
+        assert_eq!(supply.residency(&"anybody".into(), None).count(), 1);
+    }
+
+    #[test]
+    fn a_secret_that_is_missing_is_told_by_provider_and_place() {
+        let refused = of(
+            &config("[[provider]]\nname = 'p'\nkind = 'openai'\nkey = { env = 'BASELOAD_TEST_UNSET' }\n"),
+            &[],
+        );
+        let told = format!("{:#}", refused.err().unwrap());
+        assert_eq!(
+            told,
+            "the key of the provider p cannot be had: the environment variable BASELOAD_TEST_UNSET is not set"
+        );
+    }
+
+    #[test]
+    fn azure_without_a_version_is_its_newer_surface() {
+        for url in [
+            "https://a.openai.azure.com",
+            "https://a.openai.azure.com/openai",
+            "https://a.openai.azure.com/openai/v1",
+        ] {
+            assert_eq!(azures_newer(url), "https://a.openai.azure.com/openai/v1");
+        }
+    }
+}

@@ -57,7 +57,7 @@ impl Office {
             None => {
                 let journal = place::attach(&args.place).await?;
                 let data = place::data_folder(&args.place, &place::config(&args.place)?)?;
-                Counter::Here(Box::new(decisions::beside(Desk::new(journal), &data)))
+                Counter::Here(Box::new(decisions::beside(Desk::new(journal), data)))
             }
         };
         Ok(Self { counter, format: args.format })

@@ -1,6 +1,6 @@
 //! `baseload admin decisions`: why did this unit answer, and not another?
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use control::admin_api::{
@@ -8,7 +8,7 @@ use control::admin_api::{
     VerdictWord,
 };
 use domain::RequestId;
-use gateway::decisions::{DecisionBounds, DecisionFilter, DecisionRecord, Decisions};
+use gateway::decisions::{DecisionBounds, DecisionFilter, DecisionRecord, Decisions, find_beside};
 use serde_json::Value;
 
 use super::admin::Office;
@@ -37,12 +37,23 @@ fn told(record: &DecisionRecord) -> Value {
     value
 }
 
-/// Returns the desk that knows what a server has left in this folder.
-pub fn beside(desk: Desk, data: &Path) -> Desk {
-    match Decisions::look(data, DecisionBounds::default()) {
-        Ok(decisions) => desk.deciding(Arc::new(Kept(Arc::new(decisions)))),
-        Err(_) => desk,
+/// What a server has left in its data folder, read when it is asked for.
+struct Left(PathBuf);
+
+impl DecisionLog for Left {
+    fn find(&self, request: &RequestId) -> Option<Value> {
+        find_beside(&self.0, request).map(|record| told(&record))
     }
+
+    fn list(&self, wanted: &DecisionQuery) -> Vec<Value> {
+        let last = Decisions::look(&self.0, DecisionBounds::default());
+        last.map(|last| Kept(Arc::new(last)).list(wanted)).unwrap_or_default()
+    }
+}
+
+/// Returns the desk that knows what a server has left in this folder.
+pub fn beside(desk: Desk, data: PathBuf) -> Desk {
+    desk.deciding(Arc::new(Left(data)))
 }
 
 pub async fn run(office: &Office, command: DecisionsCommand) -> anyhow::Result<()> {

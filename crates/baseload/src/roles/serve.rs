@@ -107,6 +107,7 @@ impl Process {
         wanted: Vec<ModelConfig>,
         callers: Callers,
     ) -> anyhow::Result<Self> {
+        let watch = Arc::new(Watch::begin(place.config.as_deref(), &config));
         let data = place::data_folder(place, &config)?;
         let ledger = place::ledger(place, &config)?;
         let journal = ledger.open(&config.ledger).await?;
@@ -124,7 +125,7 @@ impl Process {
         let lost = heartbeat::bury_the_dead(&journal, now()).await?;
         declare::accounts(&journal, &config.accounts).await?;
         declare::prices(&journal, &config.prices, now()).await?;
-        let unpriced = prices::record(&journal, &config, now()).await?;
+        watch.tell_unpriced(prices::record(&journal, &config, now()).await?);
         declare::limits(&journal, &config.budgets, now()).await?;
         let webhook = webhook(&config.alerts)?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
@@ -154,7 +155,6 @@ impl Process {
         let app =
             app.deciding_into(decisions.clone()).keeping_answers_in(keeping::answer_cache(&config.cache)?);
         let app = app.keeping_responses_in(keeping::response_store(&data, &config.responses).await?);
-        let watch = Arc::new(Watch::begin(place.config.as_deref(), &config, unpriced));
         let (log, watched) = (Arc::new(Kept(decisions.clone())), watch.clone());
         let desk = Desk::new(journal.clone())
             .telling(app.key_forgetter())
