@@ -12,8 +12,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::admin::{
-    AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs, DecisionsCommand, KeysArgs,
-    KeysCommand, KindWord, LimitsCommand, Office, PricesCommand, RoleChoice,
+    AccountsCommand, AdminArgs, AdminCommand, AdminFormat, AdminTasksCommand, CreateKeyArgs,
+    DecisionsCommand, KeysArgs, KeysCommand, KindWord, LimitsCommand, Office, PricesCommand, RoleChoice,
 };
 pub use self::prices::{ImportFormat, PriceArgs, PriceCommand, PriceFormat, PriceSource, SetPriceArgs};
 pub use self::statements::{StatementArgs, StatementCommand, StatementFormat, UsageArgs, UsageFormat};

@@ -27,7 +27,9 @@ pub use check::unknown;
 pub use models::{ModelConfig, ModelSetting, PriceSetting};
 pub use providers::{HeaderValue, PlaceTier, ProviderSetting};
 pub use read::ConfigError;
-pub use routes::{CacheSettings, OrderSetting, ResidencySetting, ResponsesSettings, RouteSetting, ShareSetting};
+pub use routes::{
+    CacheSettings, OrderSetting, ResidencySetting, ResponsesSettings, RouteSetting, ShareSetting,
+};
 pub use secret::{Secret, SecretSource};
 pub use tasks::TaskSettings;
 pub use units::Unit;

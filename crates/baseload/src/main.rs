@@ -5,6 +5,7 @@ mod bundled;
 mod cli;
 mod config;
 mod events;
+mod keeping;
 mod litellm;
 mod models;
 mod place;

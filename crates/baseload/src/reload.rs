@@ -52,28 +52,47 @@ enum Seen {
 
 /// Parts of a file that are read at the start alone. Of `model`, those with a path are.
 const AT_START: [&str; 13] = [
-    "listen", "data", "region", "alerts", "terms", "ledger", "engine", "limits", "tasks", "cache", "responses", "hub", "log",
+    "listen",
+    "data",
+    "region",
+    "alerts",
+    "terms",
+    "ledger",
+    "engine",
+    "limits",
+    "tasks",
+    "cache",
+    "responses",
+    "hub",
+    "log",
 ];
 
 /// Who puts a configuration in force.
 pub trait Apply: Send + Sync {
     /// Takes one that was checked, all of it or nothing, and returns which units have no price.
     fn apply(&self, config: &Config) -> impl Future<Output = anyhow::Result<Vec<String>>> + Send;
+
+    /// Hears whether a changed file was taken.
+    fn decided(&self, is_taken: bool);
 }
 
 impl Watch {
-    /// Returns the watch over the file that was just read, or over none.
-    pub fn begin(path: Option<&Path>, config: &Config, unpriced: Vec<String>) -> Self {
+    /// Returns the watch over the file that was just read, or over none. What changes from here on is noticed, though the server may
+    /// be busy loading models for a while.
+    pub fn begin(path: Option<&Path>, config: &Config) -> Self {
         let text = path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
         let seen = look(path, &text, config);
         let view = Configuration {
             file: path.map(|path| path.display().to_string()),
             in_force_since: now().to_string(),
-            unpriced,
             ..Configuration::default()
         };
         let standing = Standing { text, decided: seen.clone(), last: seen, again_at: None, view };
         Self { path: path.map(Path::to_owned), standing: Mutex::new(standing) }
+    }
+
+    pub fn tell_unpriced(&self, unpriced: Vec<String>) {
+        self.standing.lock().view.unpriced = unpriced;
     }
 
     pub fn view(&self) -> Configuration {
@@ -83,6 +102,10 @@ impl Watch {
     /// Looks at the file until `stop`.
     pub async fn run(&self, apply: impl Apply, stop: impl Future<Output = ()> + Send) {
         use tokio::signal::unix::{SignalKind, signal};
+        if self.path.is_none() {
+            // The end of a terminal still ends a server that was started in it without a file.
+            return stop.await;
+        }
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         let mut turns = tokio::time::interval(PERIOD);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -110,6 +133,7 @@ impl Watch {
                 Err(error) => Err((vec![format!("{error:#}")], Some(std::time::Instant::now() + AGAIN))),
             },
         };
+        apply.decided(done.is_ok());
         self.decide(path, seen, done, now());
     }
 
@@ -147,12 +171,14 @@ impl Watch {
                     unpriced,
                     refused: None,
                 };
-                let (waits_for_restart, unpriced) = (&standing.view.waits_for_restart, &standing.view.unpriced);
+                let (waits_for_restart, unpriced) =
+                    (&standing.view.waits_for_restart, &standing.view.unpriced);
                 events::ConfigurationReplaced { file: path, generation, waits_for_restart, unpriced }.emit();
             }
             Err((mistakes, again_at)) => {
                 standing.again_at = again_at;
-                let is_new = standing.view.refused.as_ref().is_none_or(|refused| refused.mistakes != mistakes);
+                let is_new =
+                    standing.view.refused.as_ref().is_none_or(|refused| refused.mistakes != mistakes);
                 if is_new {
                     events::ConfigurationRefused { file: path, mistakes: &mistakes }.emit();
                     standing.view.refused = Some(RefusedConfiguration { at: at.to_string(), mistakes });
@@ -190,7 +216,9 @@ fn look(path: Option<&Path>, text: &str, config: &Config) -> Seen {
 
 /// Returns what differs between two texts and takes a restart, by its name in the file.
 fn waits_for_restart(old: &str, new: &str) -> Vec<String> {
-    let (Ok(old), Ok(new)) = (old.parse::<toml::Table>(), new.parse::<toml::Table>()) else { return Vec::new() };
+    let (Ok(old), Ok(new)) = (old.parse::<toml::Table>(), new.parse::<toml::Table>()) else {
+        return Vec::new();
+    };
     let mut waits: Vec<String> = Vec::new();
     for part in AT_START.iter().filter(|part| old.get(**part) != new.get(**part)) {
         waits.push((*part).to_owned());
@@ -226,7 +254,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("baseload.toml");
             std::fs::write(&path, text).unwrap();
-            let watch = Watch::begin(Some(&path), &Config::read(&path).unwrap(), Vec::new());
+            let watch = Watch::begin(Some(&path), &Config::read(&path).unwrap());
             Self { _folder: folder, path, watch, applied: Counter::default() }
         }
 
@@ -253,6 +281,8 @@ mod tests {
             self.0.fetch_add(1, Ordering::Relaxed);
             Ok(vec!["m@a".to_owned()])
         }
+
+        fn decided(&self, _: bool) {}
     }
 
     #[tokio::test]
@@ -273,7 +303,10 @@ mod tests {
         stage.write(&ONE.replace("provider = 'a'", "provider = 'b'"));
         assert_eq!(stage.after(4).await, 0);
         let refused = stage.watch.view().refused.unwrap();
-        assert!(refused.mistakes[0].contains("baseload.toml:7:12: there is no [[provider]] \"b\""), "{refused:?}");
+        assert!(
+            refused.mistakes[0].contains("baseload.toml:7:12: there is no [[provider]] \"b\""),
+            "{refused:?}"
+        );
         std::fs::remove_file(&stage.path).unwrap();
         assert_eq!(stage.after(4).await, 0);
         assert!(stage.watch.view().refused.unwrap().mistakes[0].contains("cannot read"));
@@ -299,7 +332,9 @@ mod tests {
         let key = folder.path().join("key");
         std::fs::write(&key, "one").unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let stage = Stage::new(&ONE.replace("base_url", &format!("key = {{ file = '{}' }}\nbase_url", key.display())));
+        let stage = Stage::new(
+            &ONE.replace("base_url", &format!("key = {{ file = '{}' }}\nbase_url", key.display())),
+        );
         assert_eq!(stage.after(3).await, 0);
         std::fs::write(&key, "two").unwrap();
         assert_eq!(stage.after(2).await, 1);
@@ -310,7 +345,10 @@ mod tests {
         let waits = |new: &str| waits_for_restart(ONE, new);
         assert!(waits(&ONE.replace("http://h", "http://i")).is_empty());
         assert!(waits(&format!("{ONE}[[route]]\nname = 'r'\nmodels = ['m']\n")).is_empty());
-        assert_eq!(waits(&format!("listen = '127.0.0.1:1'\n{ONE}[engine]\nkv_mib = 1\n")), ["listen", "engine"]);
+        assert_eq!(
+            waits(&format!("listen = '127.0.0.1:1'\n{ONE}[engine]\nkv_mib = 1\n")),
+            ["listen", "engine"]
+        );
         assert_eq!(waits(&format!("{ONE}[[model]]\npath = 'bundled:main'\n")), ["model with a path"]);
     }
 }

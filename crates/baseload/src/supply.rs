@@ -18,19 +18,19 @@ use dialect::openai::responses::ResponsesUpstream;
 use dialect::{Upstream, anthropic};
 use domain::Provider;
 use fleet::{
-    Caching, Capabilities, Capability as Can, DataClass, Jurisdiction, ModelClass, Order, Residency, Slo, Tier,
-    Unit as Facts,
+    Caching, Capabilities, Capability as Can, DataClass, Jurisdiction, ModelClass, Order, Residency, Slo,
+    Tier, Unit as Facts,
 };
 use gateway::{
-    Auth, CacheRule, CacheShare, GoogleAccount, HttpProvider, HttpSettings, OnCancel, Paths, ResidencyRule, RouteRules,
-    ServedModel, Supply, SupplyRoute, SupplyUnit, Timeouts, UnitKind,
+    Auth, CacheRule, CacheShare, GoogleAccount, HttpProvider, HttpSettings, OnCancel, Paths, ResidencyRule,
+    RouteRules, ServedModel, Supply, SupplyRoute, SupplyUnit, Timeouts, UnitKind,
 };
 use ledger::Region;
 
 use crate::config::kinds::{AuthForm, Capability, ProviderKind};
 use crate::config::{
-    Config, HeaderValue, OrderSetting, PlaceTier, ProviderSetting, ResidencySetting, RouteSetting, Secret, SecretSource,
-    ShareSetting, Unit,
+    Config, HeaderValue, OrderSetting, PlaceTier, ProviderSetting, ResidencySetting, RouteSetting, Secret,
+    SecretSource, ShareSetting, Unit,
 };
 use crate::now;
 
@@ -56,7 +56,10 @@ fn provider(setting: &ProviderSetting) -> anyhow::Result<Arc<HttpProvider>> {
     let base_url = setting.address().expect("a configuration that was checked has every address");
     let ca_file = setting.ca_file.as_ref();
     let extra_roots = ca_file
-        .map(|path| std::fs::read(path).with_context(|| format!("reading {} for the provider {}", path.display(), setting.name)))
+        .map(|path| {
+            std::fs::read(path)
+                .with_context(|| format!("reading {} for the provider {}", path.display(), setting.name))
+        })
         .transpose()?;
     let settings = HttpSettings {
         name: Provider::new(setting.name.as_str()),
@@ -123,7 +126,9 @@ fn auth(setting: &ProviderSetting) -> anyhow::Result<Auth> {
         secret(name, source)?.with_context(|| format!("provider {}: {name} is not set", setting.name))
     };
     Ok(match setting.kind.facts().auth {
-        AuthForm::Bearer => secret("key", &setting.key)?.map_or(Auth::None, |key| Auth::Bearer(carried(&key))),
+        AuthForm::Bearer => {
+            secret("key", &setting.key)?.map_or(Auth::None, |key| Auth::Bearer(carried(&key)))
+        }
         AuthForm::Header(name) => {
             let header = http::HeaderName::from_static(name);
             secret("key", &setting.key)?.map_or(Auth::None, |key| Auth::Header(header, carried(&key)))
@@ -132,7 +137,8 @@ fn auth(setting: &ProviderSetting) -> anyhow::Result<Auth> {
             credentials: Credentials {
                 access_key: needed("access_key", &setting.access_key)?.reveal().to_owned(),
                 secret_key: needed("secret_key", &setting.secret_key)?.reveal().to_owned(),
-                session_token: secret("session_token", &setting.session_token)?.map(|token| token.reveal().to_owned()),
+                session_token: secret("session_token", &setting.session_token)?
+                    .map(|token| token.reveal().to_owned()),
             },
             region: setting.region.clone().unwrap_or_default(),
         },
@@ -156,7 +162,9 @@ fn headers(setting: &ProviderSetting) -> anyhow::Result<Vec<(String, String)>> {
     let header = |(name, value): (&String, &HeaderValue)| {
         let value = match value {
             HeaderValue::Plain(text) => text.clone(),
-            HeaderValue::Secret(source) => read(setting, &format!("headers.{name}"), source)?.reveal().to_owned(),
+            HeaderValue::Secret(source) => {
+                read(setting, &format!("headers.{name}"), source)?.reveal().to_owned()
+            }
         };
         Ok((name.to_ascii_lowercase(), value))
     };
@@ -171,12 +179,15 @@ fn remote_unit(unit: &Unit<'_>, provider: Arc<HttpProvider>) -> SupplyUnit {
     let setting = unit.provider.expect("only units of providers are asked elsewhere");
     let mut facts = Facts::new(unit.name(), provider.name.clone());
     tell(unit, &mut facts);
-    facts.capabilities = unit.capabilities().into_iter().map(can).chain(native(setting.kind)).collect::<Capabilities>();
+    facts.capabilities =
+        unit.capabilities().into_iter().map(can).chain(native(setting.kind)).collect::<Capabilities>();
     facts.service_tiers = unit.service_tiers();
     facts.concurrency_max = setting.max_concurrent.and_then(|count| u32::try_from(count).ok());
     facts.caching = match setting.kind {
         ProviderKind::Anthropic | ProviderKind::Bedrock => Caching::Charged,
-        ProviderKind::Openai | ProviderKind::Azure | ProviderKind::Gemini | ProviderKind::Vertex => Caching::Free,
+        ProviderKind::Openai | ProviderKind::Azure | ProviderKind::Gemini | ProviderKind::Vertex => {
+            Caching::Free
+        }
         ProviderKind::OpenaiCompatible | ProviderKind::Baseload => Caching::Free,
     };
     let id = unit.model.id.clone().unwrap_or_else(|| unit.name().to_string());
@@ -255,7 +266,10 @@ fn route(setting: &RouteSetting) -> SupplyRoute {
 
 fn residency_rule(setting: &ResidencySetting) -> ResidencyRule {
     ResidencyRule {
-        rule: Residency { name: setting.name.as_str().into(), jurisdictions: jurisdictions(&setting.jurisdictions) },
+        rule: Residency {
+            name: setting.name.as_str().into(),
+            jurisdictions: jurisdictions(&setting.jurisdictions),
+        },
         accounts: setting.accounts.clone().unwrap_or_default(),
         data_classes: setting.data_classes.as_deref().map(data_classes).unwrap_or_default(),
     }
@@ -307,4 +321,76 @@ fn can(capability: Capability) -> Can {
 /// In seconds since 1970.
 fn created() -> u64 {
     now().millis() as u64 / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(Path::new("x"), text).unwrap()
+    }
+
+    #[test]
+    fn a_file_becomes_units_that_routes_and_rules_can_judge() {
+        let supply = of(
+            &config(
+                "[[provider]]\nname = 'rack'\nkind = 'openai_compatible'\nbase_url = 'http://10.0.0.7:8000'\n\
+                 tier = 'on_premises'\njurisdictions = ['eu']\ndata_classes = ['public']\nmax_concurrent = 8\n\
+                 [[model]]\nname = 'qwen'\nprovider = 'rack'\nid = 'Qwen/Qwen3-32B'\naliases = ['q']\nclasses = ['drafts']\n\
+                 quality = 55\ncapabilities = ['tools']\n\
+                 [[model]]\nname = 'embed'\nprovider = 'rack'\ncapabilities = ['embeddings']\n\
+                 [[route]]\nname = 'draft'\nclasses = ['drafts']\njurisdictions = ['eu']\nttft_ms = 800\ntokens_per_second = 50.0\n\
+                 attempts = 2\ncache = { ttl_seconds = 60, share = 'organisation' }\n\
+                 [[residency]]\nname = 'all-eu'\njurisdictions = ['eu']\n",
+            ),
+            &[],
+        )
+        .unwrap();
+        let unit = &supply.units[0];
+        assert_eq!(unit.facts.id.as_str(), "qwen@rack");
+        assert_eq!(
+            (unit.facts.tier, unit.facts.quality, unit.facts.concurrency_max),
+            (Tier::OnPremises, Some(55), Some(8))
+        );
+        assert_eq!(unit.facts.capabilities.to_string(), "chat, tools");
+        assert_eq!(supply.units[1].facts.capabilities.to_string(), "embeddings");
+        assert!(unit.answers_to(&"q".into()));
+        assert!(matches!(&unit.kind, UnitKind::Remote { model, .. } if model == "Qwen/Qwen3-32B"));
+        let (units, rules) = supply.meaning(&"draft".into()).unwrap();
+        assert_eq!((units.len(), rules.attempts), (1, 2));
+        let slo = rules.slo.unwrap();
+        assert_eq!(
+            (slo.ttft, slo.per_token),
+            (Some(Duration::from_millis(800)), Some(Duration::from_millis(20)))
+        );
+        assert!(rules.residency.unwrap().admits(&unit.facts.jurisdictions));
+        assert_eq!(supply.residency(&"anybody".into(), None).count(), 1);
+    }
+
+    #[test]
+    fn a_secret_that_is_missing_is_told_by_provider_and_place() {
+        let refused = of(
+            &config("[[provider]]\nname = 'p'\nkind = 'openai'\nkey = { env = 'BASELOAD_TEST_UNSET' }\n"),
+            &[],
+        );
+        let told = format!("{:#}", refused.err().unwrap());
+        assert_eq!(
+            told,
+            "the key of the provider p cannot be had: the environment variable BASELOAD_TEST_UNSET is not set"
+        );
+    }
+
+    #[test]
+    fn azure_without_a_version_is_its_newer_surface() {
+        for url in [
+            "https://a.openai.azure.com",
+            "https://a.openai.azure.com/openai",
+            "https://a.openai.azure.com/openai/v1",
+        ] {
+            assert_eq!(azures_newer(url), "https://a.openai.azure.com/openai/v1");
+        }
+    }
 }

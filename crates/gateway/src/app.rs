@@ -158,6 +158,11 @@ impl App {
         self.supply.store(Arc::new(supply.learning_from(&before)));
     }
 
+    /// Counts a changed configuration, taken or refused.
+    pub fn count_configuration(&self, is_taken: bool) {
+        self.metrics.configuration(is_taken);
+    }
+
     /// Returns the engines of our own, to be put into a supply.
     pub fn engines(&self) -> &[Arc<ServedModel>] {
         &self.models

@@ -139,6 +139,11 @@ pub struct DecisionFilter {
     pub limit: usize,
 }
 
+/// Returns what a server has written in this folder of one request, for whoever looks from beside.
+pub fn find_beside(folder: &Path, request: &RequestId) -> Option<DecisionRecord> {
+    file::find(folder, request)
+}
+
 /// The decisions of this server.
 pub struct Decisions {
     bounds: DecisionBounds,
@@ -170,10 +175,10 @@ impl Decisions {
         Ok(Self { bounds, memory: Mutex::new(memory), file: Some(file) })
     }
 
-    /// Returns what a server has written in this folder, for whoever looks from beside; nothing is written.
+    /// Returns the last of what a server has written in this folder, for whoever looks from beside; nothing is written.
     pub fn look(folder: &Path, bounds: DecisionBounds) -> std::io::Result<Self> {
         let log = Self::in_memory(bounds);
-        for record in file::tail(folder, 2 * bounds.file_bytes)? {
+        for record in file::tail(folder, bounds.memory_bytes as u64)? {
             log.memory.lock().put(Arc::new(record), usize::MAX);
         }
         Ok(log)

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub holds_open: Level,
     pub spooled: Counter,
     pub spool_waiting: Gauge,
+    configurations: Family<OutcomeLabels, Counter>,
+    configuration_refused: Gauge,
     /// As many as there are models that were asked.
     by_model: RwLock<HashMap<String, ModelMetrics>>,
     families: ModelFamilies,
@@ -81,6 +83,10 @@ struct ReasonLabels {
     reason: &'static str,
 }
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabels {
     operation: &'static str,
 }
@@ -108,6 +114,8 @@ impl Metrics {
             open_streams: Level::default(),
             holds_open: Level::default(),
             spooled: Counter::default(),
+            configurations: Family::default(),
+            configuration_refused: Gauge::default(),
             spool_waiting: Gauge::default(),
             by_model: models
                 .iter()
@@ -127,6 +135,16 @@ impl Metrics {
         registry.register("baseload_http_requests", "Requests answered", self.requests.clone());
         registry.register("baseload_refusals", "Requests refused, by reason", self.refusals.clone());
         registry.register("baseload_connections", "Connections open", self.connections.0.clone());
+        registry.register(
+            "baseload_configurations",
+            "Changed configurations, by whether they were taken or refused",
+            self.configurations.clone(),
+        );
+        registry.register(
+            "baseload_configuration_refused",
+            "1 while the configuration in force is older than the file, because the file is wrong",
+            self.configuration_refused.clone(),
+        );
         registry.register(
             "baseload_connections_cut",
             "Connections closed by the server, by reason",
@@ -157,6 +175,12 @@ impl Metrics {
     }
 
     /// Returns everything in the OpenMetrics text format.
+    pub fn configuration(&self, is_taken: bool) {
+        let outcome = if is_taken { "taken" } else { "refused" };
+        self.configurations.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.configuration_refused.set(i64::from(!is_taken));
+    }
+
     pub fn print(&self) -> String {
         let mut text = String::with_capacity(16 << 10);
         encode(&mut text, &self.registry).expect("writing to a string cannot fail");

@@ -43,10 +43,6 @@ pub enum SecretError {
 }
 
 impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
     /// Returns the secret itself: for the header that it goes into, and nothing else.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -213,7 +209,7 @@ mod tests {
 
     #[test]
     fn nothing_that_prints_prints_a_secret() {
-        let secret = Secret::new("sk-abcdef");
+        let secret = Secret("sk-abcdef".into());
         assert!(!format!("{secret} {secret:?} {:?}", Some(&secret)).contains("abcdef"));
     }
 

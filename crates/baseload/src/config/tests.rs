@@ -286,7 +286,10 @@ fn the_example_is_accepted_and_its_routes_reach_what_they_name() {
         let can = config.units().filter(|unit| unit.is_named_by(route) && unit.why_not(route).is_none());
         can.map(|unit| unit.title()).collect::<Vec<_>>()
     };
-    assert_eq!(reached("smart"), ["claude-sonnet-5.5@anthropic", "gpt-6.1-terra@openai", "gpt-6.1-terra@azure-eu"]);
+    assert_eq!(
+        reached("smart"),
+        ["claude-sonnet-5.5@anthropic", "gpt-6.1-terra@openai", "gpt-6.1-terra@azure-eu"]
+    );
     assert_eq!(reached("private"), ["small@local", "qwen3-32b@rack"]);
     assert_eq!(reached("draft").len(), 2);
 }

@@ -56,8 +56,15 @@ impl<'a> Unit<'a> {
         self.provider.map_or(self.config.engine.tier, |provider| provider.tier)
     }
 
+    /// Returns everywhere that it may process. The region of this machine is what is known of it where nothing else is said.
     pub fn jurisdictions(&self) -> &'a [String] {
-        self.provider.map_or(&self.config.engine.jurisdictions, |provider| &provider.jurisdictions)
+        match (self.provider, &self.config.region) {
+            (Some(provider), _) => &provider.jurisdictions,
+            (None, Some(region)) if self.config.engine.jurisdictions.is_empty() => {
+                std::slice::from_ref(region)
+            }
+            (None, _) => &self.config.engine.jurisdictions,
+        }
     }
 
     pub fn data_classes(&self) -> Option<&'a [String]> {

@@ -43,21 +43,47 @@ pub enum HeaderPlan {
 }
 
 /// Keys that servers of one's own are given because a client library insists on one.
-const NO_KEYS: [&str; 10] = ["none", "null", "empty", "dummy", "fake", "fake-key", "no-key", "not-needed", "sk-no-key-required", "na"];
+const NO_KEYS: [&str; 10] = [
+    "none",
+    "null",
+    "empty",
+    "dummy",
+    "fake",
+    "fake-key",
+    "no-key",
+    "not-needed",
+    "sk-no-key-required",
+    "na",
+];
 
 /// Why settings of a deployment are not carried over.
 const REASONS: [(&str, &str); 18] = [
-    ("rpm", "requests are not metered by deployment; a provider's 429 is heeded, and `max_concurrent` bounds what is under way"),
-    ("tpm", "tokens are not metered by deployment; a provider's 429 is heeded, and `max_concurrent` bounds what is under way"),
+    (
+        "rpm",
+        "requests are not metered by deployment; a provider's 429 is heeded, and `max_concurrent` bounds what is under way",
+    ),
+    (
+        "tpm",
+        "tokens are not metered by deployment; a provider's 429 is heeded, and `max_concurrent` bounds what is under way",
+    ),
     ("weight", "load goes to the cheapest that meets the route's wishes, not by weights"),
-    ("order", "load goes to the cheapest that meets the route's wishes; a [[route]] with order = \"listed\" fixes an order"),
+    (
+        "order",
+        "load goes to the cheapest that meets the route's wishes; a [[route]] with order = \"listed\" fixes an order",
+    ),
     ("tags", "requests are not routed by tags; make a [[route]] for each"),
-    ("timeout", "[limits] request_timeout_seconds bounds all requests; first_byte_timeout_seconds and stall_timeout_seconds a provider's"),
+    (
+        "timeout",
+        "[limits] request_timeout_seconds bounds all requests; first_byte_timeout_seconds and stall_timeout_seconds a provider's",
+    ),
     ("stream_timeout", "stall_timeout_seconds of the [[provider]] bounds a stream's silence"),
     ("max_retries", "retries are bounded by `attempts` of a [[route]]"),
     ("num_retries", "retries are bounded by `attempts` of a [[route]]"),
     ("temperature", "requests keep the client's own settings: nothing is added to them"),
-    ("max_tokens", "requests keep the client's own settings; max_output_tokens of the [[model]] is an upper bound"),
+    (
+        "max_tokens",
+        "requests keep the client's own settings; max_output_tokens of the [[model]] is an upper bound",
+    ),
     ("seed", "requests keep the client's own settings: nothing is added to them"),
     ("max_budget", "budgets are limits: [[limit]], by account, key or task"),
     ("budget_duration", "budgets are limits: [[limit]], by account, key or task"),
@@ -99,7 +125,10 @@ pub fn read(
 
 fn list_left(place: &str, left: Mapping, remarks: &mut Remarks) {
     for key in left.keys().filter_map(text_of) {
-        let why = REASONS.iter().find(|(known, _)| *known == key).map_or("there is no such setting", |(_, why)| *why);
+        let why = REASONS
+            .iter()
+            .find(|(known, _)| *known == key)
+            .map_or("there is no such setting", |(_, why)| *why);
         remarks.left_out(&format!("{place}{key}"), why);
     }
 }
@@ -122,7 +151,9 @@ fn carry(
         return Err(format!("the mode {mode} is not served"));
     }
     let own = take_text(params, "custom_llm_provider");
-    let model = own.filter(|own| !model.starts_with(&format!("{own}/"))).map_or(model.clone(), |own| format!("{own}/{model}"));
+    let model = own
+        .filter(|own| !model.starts_with(&format!("{own}/")))
+        .map_or(model.clone(), |own| format!("{own}/{model}"));
     let address = take_text(params, "api_base").or_else(|| take_text(params, "base_url"));
     let (known, id) = providers::of(&model, address.is_some())?;
     let name = without_blanks(title, &written, remarks);
@@ -141,10 +172,12 @@ fn carry(
         let version = take_text(params, "api_version").map(|version| plain(&version, environment));
         fields.extend(version.map(|version| ("api_version", version)));
     } else if take(params, "api_version").is_some() {
-        remarks.left_out(&format!("{title}: litellm_params.api_version"), "only Azure has versions of its API");
+        remarks
+            .left_out(&format!("{title}: litellm_params.api_version"), "only Azure has versions of its API");
     }
     let headers = headers(title, params, remarks);
-    let max_concurrent = take(params, "max_parallel_requests").and_then(|count| count.as_u64()).filter(|count| *count > 0);
+    let max_concurrent =
+        take(params, "max_parallel_requests").and_then(|count| count.as_u64()).filter(|count| *count > 0);
     let provider = ProviderPlan {
         prefix: known.prefix,
         kind: known.kind,
@@ -155,7 +188,9 @@ fn carry(
         headers,
         max_concurrent,
     };
-    let tokens = |info: &mut Mapping, key: &str| take(info, key).and_then(|count| count.as_u64()).filter(|count| *count > 0);
+    let tokens = |info: &mut Mapping, key: &str| {
+        take(info, key).and_then(|count| count.as_u64()).filter(|count| *count > 0)
+    };
     let context_tokens = tokens(info, "max_input_tokens").or_else(|| tokens(info, "max_tokens"));
     let max_output_tokens = tokens(info, "max_output_tokens").filter(|tokens| *tokens <= u64::from(u32::MAX));
     // The name that LiteLLM itself gives a deployment; ours is the model at its provider.
@@ -207,7 +242,9 @@ fn address_of(
     let Some(written) = address else {
         return match (known.base_url, known.kind) {
             (Some(usual), _) => Ok(Some(usual.to_owned())),
-            (None, "azure" | "openai_compatible") => Err(format!("it has no api_base, and {} has no address of its own", known.prefix)),
+            (None, "azure" | "openai_compatible") => {
+                Err(format!("it has no api_base, and {} has no address of its own", known.prefix))
+            }
             (None, _) => Ok(None),
         };
     };
@@ -260,10 +297,15 @@ fn aws(
 ) {
     let region = take_text(params, "aws_region_name").map(|text| plain(&text, environment));
     let region = region.or_else(|| environment("AWS_REGION_NAME")).or_else(|| environment("AWS_REGION"));
-    fields.push(("region", region.unwrap_or_else(|| {
-        remarks.todo(format!("{title}: its region is not said; us-east-1 was written, so look whether that is right"));
-        "us-east-1".into()
-    })));
+    fields.push((
+        "region",
+        region.unwrap_or_else(|| {
+            remarks.todo(format!(
+                "{title}: its region is not said; us-east-1 was written, so look whether that is right"
+            ));
+            "us-east-1".into()
+        }),
+    ));
     for (theirs, ours, usual) in [
         ("aws_access_key_id", "access_key", Some("AWS_ACCESS_KEY_ID")),
         ("aws_secret_access_key", "secret_key", Some("AWS_SECRET_ACCESS_KEY")),
@@ -283,9 +325,18 @@ fn aws(
         };
         secrets.extend(name.map(|name| (ours, name)));
     }
-    for role in ["aws_role_name", "aws_session_name", "aws_profile_name", "aws_web_identity_token", "aws_sts_endpoint"] {
+    for role in [
+        "aws_role_name",
+        "aws_session_name",
+        "aws_profile_name",
+        "aws_web_identity_token",
+        "aws_sts_endpoint",
+    ] {
         if take(params, role).is_some() {
-            remarks.left_out(&format!("{title}: litellm_params.{role}"), "roles and profiles are not assumed; give access_key and secret_key");
+            remarks.left_out(
+                &format!("{title}: litellm_params.{role}"),
+                "roles and profiles are not assumed; give access_key and secret_key",
+            );
         }
     }
 }
@@ -302,11 +353,16 @@ fn google(
         ("vertex_project", "project", "VERTEXAI_PROJECT"),
         ("vertex_location", "location", "VERTEXAI_LOCATION"),
     ] {
-        let written = take_text(params, theirs).map(|text| plain(&text, environment)).or_else(|| environment(usual));
-        fields.push((ours, written.unwrap_or_else(|| {
-            remarks.todo(format!("{title}: its {ours} is not said; write it in the place of \"unknown\""));
-            "unknown".into()
-        })));
+        let written =
+            take_text(params, theirs).map(|text| plain(&text, environment)).or_else(|| environment(usual));
+        fields.push((
+            ours,
+            written.unwrap_or_else(|| {
+                remarks
+                    .todo(format!("{title}: its {ours} is not said; write it in the place of \"unknown\""));
+                "unknown".into()
+            }),
+        ));
     }
     let written = take_text(params, "vertex_credentials");
     let name = written.as_deref().and_then(variable).map(str::to_owned);
@@ -328,10 +384,14 @@ fn headers(title: &str, params: &mut Mapping, remarks: &mut Remarks) -> BTreeMap
         let (Some(name), Some(value)) = (text_of(name), text_of(value)) else { continue };
         let place = format!("{title}: litellm_params.extra_headers.{name}");
         let lower = name.to_ascii_lowercase();
-        let is_secret = ["auth", "key", "token", "secret", "password"].iter().any(|word| lower.contains(word));
+        let is_secret =
+            ["auth", "key", "token", "secret", "password"].iter().any(|word| lower.contains(word));
         if name.contains(char::is_whitespace) {
             remarks.left_out(&place, "it is no name of a header");
-        } else if matches!(lower.as_str(), "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | "host" | "content-type") {
+        } else if matches!(
+            lower.as_str(),
+            "authorization" | "api-key" | "x-api-key" | "x-goog-api-key" | "host" | "content-type"
+        ) {
             remarks.left_out(&place, "the server writes it itself; name the secret in `key`");
         } else if is_secret && variable(&value).is_none() {
             let variable = lower.to_ascii_uppercase().replace('-', "_");
@@ -352,7 +412,12 @@ fn header(text: &str) -> HeaderPlan {
 }
 
 /// USD per token there, USD per million here.
-fn price(title: &str, params: &mut Mapping, info: &mut Mapping, remarks: &mut Remarks) -> Vec<(&'static str, String)> {
+fn price(
+    title: &str,
+    params: &mut Mapping,
+    info: &mut Mapping,
+    remarks: &mut Remarks,
+) -> Vec<(&'static str, String)> {
     let mut price = Vec::new();
     for (theirs, ours) in [
         ("input_cost_per_token", "input"),
@@ -363,7 +428,10 @@ fn price(title: &str, params: &mut Mapping, info: &mut Mapping, remarks: &mut Re
         let Some(value) = take(params, theirs).or_else(|| take(info, theirs)) else { continue };
         match text_of(&value).as_deref().and_then(per_million) {
             Some(million) => price.push((ours, million)),
-            None => remarks.left_out(&format!("{title}: {theirs}"), "it is finer than a picodollar a token, or no number"),
+            None => remarks.left_out(
+                &format!("{title}: {theirs}"),
+                "it is finer than a picodollar a token, or no number",
+            ),
         }
     }
     let has = |field: &str| price.iter().any(|(name, _)| *name == field);
@@ -380,13 +448,22 @@ pub fn per_million(text: &str) -> Option<String> {
     let exponent: i32 = exponent.parse().ok()?;
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let all = format!("{whole}{fraction}");
-    if all.is_empty() || all.len() > 40 || !all.bytes().all(|byte| byte.is_ascii_digit()) || exponent.abs() > 40 {
+    if all.is_empty()
+        || all.len() > 40
+        || !all.bytes().all(|byte| byte.is_ascii_digit())
+        || exponent.abs() > 40
+    {
         return None;
     }
     let point = whole.len() as i32 + exponent + 6;
-    let padded = format!("{}{all}{}", "0".repeat((1 - point).max(0) as usize), "0".repeat((point - all.len() as i32).max(0) as usize));
+    let padded = format!(
+        "{}{all}{}",
+        "0".repeat((1 - point).max(0) as usize),
+        "0".repeat((point - all.len() as i32).max(0) as usize)
+    );
     let (whole, fraction) = padded.split_at(point.max(1) as usize);
     let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
     let whole = if whole.is_empty() { "0" } else { whole };
-    (fraction.len() <= 6).then(|| if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") })
+    (fraction.len() <= 6)
+        .then(|| if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") })
 }

@@ -7,9 +7,15 @@ use super::{Remarks, take, take_list, take_map, take_text, text_of};
 
 /// Why settings are not carried over, by the end of their names. What is not here is listed with a general reason.
 const REASONS: [(&str, &str); 40] = [
-    ("routing_strategy", "the cheapest unit that meets a [[route]]'s wishes answers; order = \"latency\" or \"listed\" changes that"),
+    (
+        "routing_strategy",
+        "the cheapest unit that meets a [[route]]'s wishes answers; order = \"latency\" or \"listed\" changes that",
+    ),
     ("routing_strategy_args", "there is nothing to set: speed and load are measured"),
-    ("context_window_fallbacks", "units whose context is too small are left out before anybody is asked; name the larger model in the [[route]]"),
+    (
+        "context_window_fallbacks",
+        "units whose context is too small are left out before anybody is asked; name the larger model in the [[route]]",
+    ),
     ("content_policy_fallbacks", "a refusal for content is an answer; it is not asked for elsewhere"),
     ("default_fallbacks", "fallbacks are named for each model: a [[route]] with both"),
     ("allowed_fails", "breakers open by themselves, and only for faults of the unit"),
@@ -31,7 +37,10 @@ const REASONS: [(&str, &str); 40] = [
     ("modify_params", "what a provider cannot say is left out and named in a warning, or refused"),
     ("success_callback", "requests are in the ledger and the log; nothing is sent elsewhere"),
     ("failure_callback", "requests are in the ledger and the log; nothing is sent elsewhere"),
-    ("callbacks", "requests are in the ledger and the log; nothing is sent elsewhere; metrics are at /metrics"),
+    (
+        "callbacks",
+        "requests are in the ledger and the log; nothing is sent elsewhere; metrics are at /metrics",
+    ),
     ("service_callbacks", "metrics are at /metrics"),
     ("set_verbose", "[log] filter says how much is logged"),
     ("json_logs", "[log] format = \"json\""),
@@ -43,9 +52,18 @@ const REASONS: [(&str, &str); 40] = [
     ("store_model_in_db", "models are in this file alone"),
     ("alerting", "thresholds of a [[limit]] alert; [alerts] webhook says where"),
     ("alerting_threshold", "thresholds of a [[limit]] alert; [alerts] webhook says where"),
-    ("global_max_parallel_requests", "a [[limit]] with measure = \"concurrency\" and scope = \"/\" does that"),
-    ("max_parallel_requests", "max_concurrent of a [[provider]], or a [[limit]] with measure = \"concurrency\""),
-    ("allow_requests_on_db_unavailable", "[ledger] when_unavailable = \"spool\" serves on; know what you choose: docs/operating.md"),
+    (
+        "global_max_parallel_requests",
+        "a [[limit]] with measure = \"concurrency\" and scope = \"/\" does that",
+    ),
+    (
+        "max_parallel_requests",
+        "max_concurrent of a [[provider]], or a [[limit]] with measure = \"concurrency\"",
+    ),
+    (
+        "allow_requests_on_db_unavailable",
+        "[ledger] when_unavailable = \"spool\" serves on; know what you choose: docs/operating.md",
+    ),
     ("custom_auth", "callers prove who they are with keys"),
 ];
 
@@ -62,7 +80,9 @@ pub fn apply(file: &mut Mapping, plan: &mut Plan, remarks: &mut Remarks) {
     aliases(take_map(&mut router, "model_group_alias"), plan, remarks);
     general_settings(&mut general, plan, remarks);
     environment(take_map(file, "environment_variables"), remarks);
-    for (section, left) in [("router_settings", router), ("litellm_settings", module), ("general_settings", general)] {
+    for (section, left) in
+        [("router_settings", router), ("litellm_settings", module), ("general_settings", general)]
+    {
         for key in left.keys().filter_map(text_of) {
             let why = REASONS.iter().find(|(known, _)| *known == key);
             let why = why.map_or("there is no such setting", |(_, why)| *why);
@@ -93,21 +113,32 @@ fn routes(fallbacks: Vec<Value>, retries: Option<u64>, plan: &mut Plan, remarks:
         }
         let (known, unknown): (Vec<_>, Vec<_>) = others.into_iter().partition(|other| plan.has_group(other));
         for other in unknown {
-            remarks.left_out(&format!("{place}: {other}"), "there is no model of this name that was carried over");
+            remarks.left_out(
+                &format!("{place}: {other}"),
+                "there is no model of this name that was carried over",
+            );
         }
         if known.is_empty() {
             continue;
         }
         match plan.routes.iter_mut().find(|route| route.name == name) {
             Some(route) => route.fallbacks = known,
-            None => plan.routes.push(RoutePlan { name, fallbacks: known, attempts: None, ttl_seconds: plan.ttl_seconds }),
+            None => plan.routes.push(RoutePlan {
+                name,
+                fallbacks: known,
+                attempts: None,
+                ttl_seconds: plan.ttl_seconds,
+            }),
         }
     }
     if let Some(retries) = retries {
         let attempts = (retries + 1).min(10) as u32;
         plan.routes.iter_mut().for_each(|route| route.attempts = Some(attempts));
         if plan.routes.is_empty() {
-            remarks.left_out("num_retries", "retries are bounded by `attempts` of a [[route]], and there is none");
+            remarks.left_out(
+                "num_retries",
+                "retries are bounded by `attempts` of a [[route]], and there is none",
+            );
         }
     }
 }
@@ -137,12 +168,20 @@ fn cache(module: &mut Mapping, plan: &mut Plan, remarks: &mut Remarks) {
         plan.ttl_seconds = None;
     } else if kind == "redis" {
         plan.redis = true;
-        let whole = address[4].as_ref().and_then(text_of).and_then(|url| url.strip_prefix("os.environ/").map(str::to_owned));
+        let whole = address[4]
+            .as_ref()
+            .and_then(text_of)
+            .and_then(|url| url.strip_prefix("os.environ/").map(str::to_owned));
         plan.redis_variable = whole;
         let name = plan.redis_variable.as_deref().unwrap_or("BASELOAD_REDIS_URL");
-        remarks.todo(format!("put the Redis's address into the environment as {name}: redis://USER:PASSWORD@HOST:PORT"));
+        remarks.todo(format!(
+            "put the Redis's address into the environment as {name}: redis://USER:PASSWORD@HOST:PORT"
+        ));
     } else if kind != "local" {
-        remarks.left_out("litellm_settings.cache_params.type", &format!("{kind} is no cache of ours: there is memory, and Redis"));
+        remarks.left_out(
+            "litellm_settings.cache_params.type",
+            &format!("{kind} is no cache of ours: there is memory, and Redis"),
+        );
     }
     if is_on {
         remarks.todo(
@@ -168,7 +207,9 @@ fn general_settings(general: &mut Mapping, plan: &mut Plan, remarks: &mut Remark
              stays there; to share our ledger among servers: [ledger] url = \"postgres://…\"",
         );
     }
-    plan.body_mib = take(general, "max_request_size_mb").and_then(|size| size.as_f64()).map(|size| size.ceil().max(1.0) as u64);
+    plan.body_mib = take(general, "max_request_size_mb")
+        .and_then(|size| size.as_f64())
+        .map(|size| size.ceil().max(1.0) as u64);
     if let Some(kept) = take_text(general, "maximum_spend_logs_retention_period") {
         match kept.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()).filter(|days| *days > 0) {
             Some(days) => plan.keep_requests_days = Some(days),

@@ -6,7 +6,8 @@ use super::*;
 use crate::config::{Config, OrderSetting};
 
 fn imported(yaml: &str) -> (Imported, Config) {
-    let imported = import(yaml, |name| (name == "SET_BASE").then(|| "https://set.example.com/v1".to_owned())).unwrap();
+    let imported =
+        import(yaml, |name| (name == "SET_BASE").then(|| "https://set.example.com/v1".to_owned())).unwrap();
     let config = Config::parse(Path::new("baseload.toml"), &imported.toml)
         .unwrap_or_else(|error| panic!("{error}\n{}", imported.toml));
     (imported, config)
@@ -105,7 +106,9 @@ fn a_teams_file_comes_over_with_its_fallbacks_aliases_and_prices() {
     assert_eq!(config.providers[0].vendor().as_str(), "openai");
     assert_eq!((config.ledger.keep_requests_days, config.limits.body_mib), (Some(30), 20));
     assert!(config.cache.redis.is_some());
-    assert!(imported.remarks.iter().any(|remark| remark.contains("AZURE")) == imported.toml.contains("# - AZURE"));
+    assert!(
+        imported.remarks.iter().any(|remark| remark.contains("AZURE")) == imported.toml.contains("# - AZURE")
+    );
 }
 
 #[test]
@@ -114,32 +117,43 @@ fn no_secret_of_a_file_is_in_the_result() {
     for secret in ["verysecret", "hunter", "sk-1234"] {
         assert!(!imported.toml.contains(secret), "{secret} in\n{}", imported.toml);
     }
-    says(&imported, &["{ env = \"AZURE_KEY_EU\" }", "{ env = \"OPENAI_API_KEY\" }", "its key stood in the file", "LANGFUSE_SECRET_KEY"]);
+    says(
+        &imported,
+        &[
+            "{ env = \"AZURE_KEY_EU\" }",
+            "{ env = \"OPENAI_API_KEY\" }",
+            "its key stood in the file",
+            "LANGFUSE_SECRET_KEY",
+        ],
+    );
 }
 
 #[test]
 fn what_is_not_carried_over_is_listed_with_its_reason() {
     let (imported, _) = imported(TEAM);
-    says(&imported, &[
-        "litellm_params.rpm: requests are not metered by deployment",
-        "litellm_params.tpm",
-        "litellm_params.weight",
-        "litellm_params.tags",
-        "model_info.base_model",
-        "model_list[3] everything: a wildcard",
-        "model_list[5] pictures: the mode image_generation is not served",
-        "router_settings.routing_strategy",
-        "router_settings.redis_host",
-        "litellm_settings.drop_params",
-        "litellm_settings.success_callback",
-        "litellm_settings.context_window_fallbacks",
-        "litellm_settings.cache_params.namespace",
-        "general_settings.alerting",
-        "baseload admin keys create --name me --role owner",
-        "general_settings.database_url",
-        "fallbacks of gpt-5: nobody",
-        "guardrails: there is no such section",
-    ]);
+    says(
+        &imported,
+        &[
+            "litellm_params.rpm: requests are not metered by deployment",
+            "litellm_params.tpm",
+            "litellm_params.weight",
+            "litellm_params.tags",
+            "model_info.base_model",
+            "model_list[3] everything: a wildcard",
+            "model_list[5] pictures: the mode image_generation is not served",
+            "router_settings.routing_strategy",
+            "router_settings.redis_host",
+            "litellm_settings.drop_params",
+            "litellm_settings.success_callback",
+            "litellm_settings.context_window_fallbacks",
+            "litellm_settings.cache_params.namespace",
+            "general_settings.alerting",
+            "baseload admin keys create --name me --role owner",
+            "general_settings.database_url",
+            "fallbacks of gpt-5: nobody",
+            "guardrails: there is no such section",
+        ],
+    );
 }
 
 #[test]
@@ -166,9 +180,16 @@ model_list:
     );
     assert_eq!(
         titles(&config),
-        ["Llama-70B@custom-openai", "qwen@hosted-vllm", "qwen@hosted-vllm-2", "mistral-7b@ollama", "fast@groq"]
+        [
+            "Llama-70B@custom-openai",
+            "qwen@hosted-vllm",
+            "qwen@hosted-vllm-2",
+            "mistral-7b@ollama",
+            "fast@groq"
+        ]
     );
-    let addresses: Vec<String> = config.providers.iter().map(|provider| provider.address().unwrap()).collect();
+    let addresses: Vec<String> =
+        config.providers.iter().map(|provider| provider.address().unwrap()).collect();
     assert_eq!(
         addresses,
         [
@@ -180,7 +201,15 @@ model_list:
         ]
     );
     assert_eq!((config.providers[0].key.is_none(), config.providers[0].max_concurrent), (true, Some(32)));
-    says(&imported, &["clients write \"Llama-70B\" now", "MISSING_BASE, which is not set", "huggingface speaks a wire format", "it has no api_base"]);
+    says(
+        &imported,
+        &[
+            "clients write \"Llama-70B\" now",
+            "MISSING_BASE, which is not set",
+            "huggingface speaks a wire format",
+            "it has no api_base",
+        ],
+    );
 }
 
 #[test]
@@ -205,7 +234,10 @@ credential_list:
     assert_eq!(config.models[0].id.as_deref(), Some("anthropic.claude-sonnet-5-5-v1:0"));
     assert_eq!(config.providers[0].address().unwrap(), "https://bedrock-runtime.eu-central-1.amazonaws.com");
     assert!(!imported.toml.contains("AKIASECRET") && !imported.toml.contains("hunter"), "{}", imported.toml);
-    says(&imported, &["aws_role_name", "NOVA_SECRET", "us-east-1 was written", "GOOGLE_SERVICE_ACCOUNT", "SHARED_GEMINI"]);
+    says(
+        &imported,
+        &["aws_role_name", "NOVA_SECRET", "us-east-1 was written", "GOOGLE_SERVICE_ACCOUNT", "SHARED_GEMINI"],
+    );
 }
 
 #[test]

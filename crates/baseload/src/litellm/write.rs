@@ -82,7 +82,8 @@ pub fn toml(plan: &Plan, remarks: &Remarks) -> String {
 }
 
 fn head(remarks: &Remarks) -> String {
-    let mut text = String::from("# Made from a config.yaml of LiteLLM by `baseload config import-litellm`.\n");
+    let mut text =
+        String::from("# Made from a config.yaml of LiteLLM by `baseload config import-litellm`.\n");
     for (title, lines) in [("To do:", &remarks.todo), ("Not carried over:", &remarks.left_out)] {
         if !lines.is_empty() {
             let _ = writeln!(text, "#\n# {title}");
@@ -103,9 +104,13 @@ fn named(plan: &Plan) -> (Vec<Named>, Vec<String>) {
     let mut units: Vec<String> = Vec::new();
     for deployment in &plan.deployments {
         let is_taken = |name: &str| {
-            units.iter().zip(&plan.deployments).any(|(provider, other)| provider == name && other.name == deployment.name)
+            units
+                .iter()
+                .zip(&plan.deployments)
+                .any(|(provider, other)| provider == name && other.name == deployment.name)
         };
-        let known = providers.iter().find(|known| known.plan == deployment.provider && !is_taken(&known.name));
+        let known =
+            providers.iter().find(|known| known.plan == deployment.provider && !is_taken(&known.name));
         let name = match known {
             Some(known) => known.name.clone(),
             None => {
@@ -142,7 +147,9 @@ fn provider_text(Named { name, plan }: &Named) -> String {
     if !plan.headers.is_empty() {
         let header = |(name, value): (&String, &HeaderPlan)| match value {
             HeaderPlan::Plain(value) => format!("{} = {}", quoted(name), quoted(value)),
-            HeaderPlan::Environment(variable) => format!("{} = {{ env = {} }}", quoted(name), quoted(variable)),
+            HeaderPlan::Environment(variable) => {
+                format!("{} = {{ env = {} }}", quoted(name), quoted(variable))
+            }
         };
         let headers: Vec<String> = plan.headers.iter().map(header).collect();
         text += &format!("headers = {{ {} }}\n", headers.join(", "));

@@ -5,10 +5,10 @@
 use anyhow::Context;
 use control::admin_api::{
     AccountView, Actor, AdminError, ApproveTask, AskWhoAmI, ChangeAccount, CheckIntegrity, CloseAccount,
-    CreateAccount, CreateKey, Desk, EndLimit, KeyView, Kind, LimitView, ListAccounts, ListKeys, ListLimits,
-    ListPrices, ListTasks, NewSecret, Page, PriceView, ReplaceKey, RevokeKey, RoleWord, RotateKey,
-    ScopeLists, ScopePattern, SetLimit, SetPrices, ShowAccount, ShowConfiguration, Configuration, ShowKey, ShowTask, ShowUsage, StateWord,
-    StopTask, TaskList, TaskView, UpdateAccount, Usage, Verb, document,
+    Configuration, CreateAccount, CreateKey, Desk, EndLimit, KeyView, Kind, LimitView, ListAccounts,
+    ListKeys, ListLimits, ListPrices, ListTasks, NewSecret, Page, PriceView, ReplaceKey, RevokeKey, RoleWord,
+    RotateKey, ScopeLists, ScopePattern, SetLimit, SetPrices, ShowAccount, ShowConfiguration, ShowKey,
+    ShowTask, ShowUsage, StateWord, StopTask, TaskList, TaskView, UpdateAccount, Usage, Verb, document,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -57,7 +57,7 @@ impl Office {
             None => {
                 let journal = place::attach(&args.place).await?;
                 let data = place::data_folder(&args.place, &place::config(&args.place)?)?;
-                Counter::Here(Box::new(decisions::beside(Desk::new(journal), &data)))
+                Counter::Here(Box::new(decisions::beside(Desk::new(journal), data)))
             }
         };
         Ok(Self { counter, format: args.format })
@@ -311,9 +311,11 @@ struct PriceList {
 }
 
 fn configuration_text(configuration: &Configuration) -> String {
-    let Configuration { file, generation, in_force_since, waits_for_restart, unpriced, refused } = configuration;
+    let Configuration { file, generation, in_force_since, waits_for_restart, unpriced, refused } =
+        configuration;
     let file = file.as_deref().unwrap_or("no file");
-    let mut text = format!("{file}: in force since {in_force_since}, replaced {generation} times since the start\n");
+    let mut text =
+        format!("{file}: in force since {in_force_since}, replaced {generation} times since the start\n");
     if !waits_for_restart.is_empty() {
         text += &format!("waits for a restart: {}\n", waits_for_restart.join(", "));
     }

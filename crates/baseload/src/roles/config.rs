@@ -22,7 +22,8 @@ fn import_litellm(file: &Path) -> anyhow::Result<()> {
     let imported = litellm::import(&yaml, |name| std::env::var(name).ok())
         .map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
     // What we write must be what we would accept: a file that cannot be used helps nobody.
-    Config::parse(Path::new("baseload.toml"), &imported.toml).context("what was made of it would not be accepted")?;
+    Config::parse(Path::new("baseload.toml"), &imported.toml)
+        .context("what was made of it would not be accepted")?;
     print!("{}", imported.toml);
     let count = imported.remarks.len();
     if count > 0 {

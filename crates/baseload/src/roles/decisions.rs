@@ -1,6 +1,6 @@
 //! `baseload admin decisions`: why did this unit answer, and not another?
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use control::admin_api::{
@@ -8,7 +8,7 @@ use control::admin_api::{
     VerdictWord,
 };
 use domain::RequestId;
-use gateway::decisions::{DecisionBounds, DecisionFilter, DecisionRecord, Decisions};
+use gateway::decisions::{DecisionBounds, DecisionFilter, DecisionRecord, Decisions, find_beside};
 use serde_json::Value;
 
 use super::admin::Office;
@@ -37,12 +37,23 @@ fn told(record: &DecisionRecord) -> Value {
     value
 }
 
-/// Returns the desk that knows what a server has left in this folder.
-pub fn beside(desk: Desk, data: &Path) -> Desk {
-    match Decisions::look(data, DecisionBounds::default()) {
-        Ok(decisions) => desk.deciding(Arc::new(Kept(Arc::new(decisions)))),
-        Err(_) => desk,
+/// What a server has left in its data folder, read when it is asked for.
+struct Left(PathBuf);
+
+impl DecisionLog for Left {
+    fn find(&self, request: &RequestId) -> Option<Value> {
+        find_beside(&self.0, request).map(|record| told(&record))
     }
+
+    fn list(&self, wanted: &DecisionQuery) -> Vec<Value> {
+        let last = Decisions::look(&self.0, DecisionBounds::default());
+        last.map(|last| Kept(Arc::new(last)).list(wanted)).unwrap_or_default()
+    }
+}
+
+/// Returns the desk that knows what a server has left in this folder.
+pub fn beside(desk: Desk, data: PathBuf) -> Desk {
+    desk.deciding(Arc::new(Left(data)))
 }
 
 pub async fn run(office: &Office, command: DecisionsCommand) -> anyhow::Result<()> {
@@ -67,7 +78,8 @@ pub async fn run(office: &Office, command: DecisionsCommand) -> anyhow::Result<(
                         last.map_or("under way".into(), |attempt| attempt.outcome.clone()),
                     ]
                 };
-                let headings = ["at", "request", "account", "asked for", "chosen", "candidates", "attempts", "end"];
+                let headings =
+                    ["at", "request", "account", "asked for", "chosen", "candidates", "attempts", "end"];
                 table::text(&headings, found.data.iter().map(row))
             })
         }
@@ -76,7 +88,8 @@ pub async fn run(office: &Office, command: DecisionsCommand) -> anyhow::Result<(
 
 /// The whole answer to "why here?", for a person.
 fn why_here(decision: &DecisionView) -> String {
-    let DecisionView { at, request, account, asked, route, needs, data_class, residency, order, .. } = decision;
+    let DecisionView { at, request, account, asked, route, needs, data_class, residency, order, .. } =
+        decision;
     let mut text = format!("{request}\n  at {at} for {account}, asked for {asked}");
     if let Some(route) = route.as_ref().filter(|route| *route != asked) {
         text += &format!(" (route {route})");
@@ -90,7 +103,8 @@ fn why_here(decision: &DecisionView) -> String {
     }
     residency.iter().for_each(|rule| text += &format!("\n  residency {rule}"));
     text += "\n\n";
-    let headings = ["candidate", "verdict", "cost USD", "ttft ms", "tpot ms", "chance", "processes in", "why"];
+    let headings =
+        ["candidate", "verdict", "cost USD", "ttft ms", "tpot ms", "chance", "processes in", "why"];
     text += &table::text(&headings, decision.candidates.iter().map(candidate));
     if decision.candidates_left_out > 0 {
         text += &format!("and {} more\n", decision.candidates_left_out);
@@ -170,11 +184,20 @@ mod tests {
                     processes_in: vec!["eu".into()],
                     ..Candidate::default()
                 },
-                Candidate { unit: "claude@anthropic".into(), reason: Some("it processes in us".into()), ..Candidate::default() },
+                Candidate {
+                    unit: "claude@anthropic".into(),
+                    reason: Some("it processes in us".into()),
+                    ..Candidate::default()
+                },
             ],
             candidates_left_out: 0,
             chosen: Some("llama@vllm".into()),
-            attempts: vec![Attempt { unit: "llama@vllm".into(), outcome: "answered".into(), status: Some(200), ..Attempt::default() }],
+            attempts: vec![Attempt {
+                unit: "llama@vllm".into(),
+                outcome: "answered".into(),
+                status: Some(200),
+                ..Attempt::default()
+            }],
         };
         let log = Decisions::in_memory(DecisionBounds::default());
         log.record(record);
@@ -182,7 +205,16 @@ mod tests {
         let view: DecisionView = serde_json::from_value(value).unwrap();
         assert_eq!(view.at, "2026-11-18T11:06:40.042Z");
         let text = why_here(&view);
-        for told in ["for acme, asked for smart", "residency eu-only: eu", "0.00012", "81.2", "97 %", "rejected", "it processes in us", "answered"] {
+        for told in [
+            "for acme, asked for smart",
+            "residency eu-only: eu",
+            "0.00012",
+            "81.2",
+            "97 %",
+            "rejected",
+            "it processes in us",
+            "answered",
+        ] {
             assert!(text.contains(told), "{told:?} is not in\n{text}");
         }
     }

@@ -3,12 +3,10 @@
 //! This is the only place where the two sides meet: an engine's outbox is the upstream's inbox.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use content::{AnswerCache, CacheOptions, KeepOptions, RedisOptions, ResponseStore};
 use control::admin_api::{self, AdminRoute, Desk};
 use control::jobs::alerts::{self, Webhook};
 use control::jobs::expire_holds::{self, SweepOptions};
@@ -16,10 +14,7 @@ use control::jobs::{heartbeat, retire, tend};
 use domain::ModelName;
 use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
 use gateway::decisions::{DecisionBounds, Decisions};
-use gateway::{
-    Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, Spool, SpoolBounds, SpoolError,
-    exchange,
-};
+use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
 use ledger::{Journal, PriceChange};
 use model::{Forward, LoadReport};
 use tokio::net::TcpListener;
@@ -27,16 +22,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Loading, Place, ServeArgs};
-use crate::config::{
-    AlertSettings, CacheSettings, Config, LedgerSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting, ResponsesSettings,
-    UnavailableSetting,
-};
+use crate::config::{AlertSettings, Config, LimitSettings, LogSettings, ModelConfig, PriceSetting};
 use crate::models::{self, LoadedModel};
 use crate::reload::{Apply, Watch};
 use crate::roles::decisions::Kept;
 use crate::roles::declare;
 use crate::roles::models::size;
-use crate::{now, place, prices, supply, telemetry};
+use crate::{keeping, now, place, prices, supply, telemetry};
 
 pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut config = place::config(&args.place)?;
@@ -115,6 +107,7 @@ impl Process {
         wanted: Vec<ModelConfig>,
         callers: Callers,
     ) -> anyhow::Result<Self> {
+        let watch = Arc::new(Watch::begin(place.config.as_deref(), &config));
         let data = place::data_folder(place, &config)?;
         let ledger = place::ledger(place, &config)?;
         let journal = ledger.open(&config.ledger).await?;
@@ -128,11 +121,11 @@ impl Process {
         })?;
         let address = listener.local_addr()?;
         // What was served is booked before the holds of whoever served it are given up.
-        let spool = spool(&data, &config.ledger, &journal).await?;
+        let spool = keeping::spool(&data, &config.ledger, &journal).await?;
         let lost = heartbeat::bury_the_dead(&journal, now()).await?;
         declare::accounts(&journal, &config.accounts).await?;
         declare::prices(&journal, &config.prices, now()).await?;
-        let unpriced = prices::record(&journal, &config, now()).await?;
+        watch.tell_unpriced(prices::record(&journal, &config, now()).await?);
         declare::limits(&journal, &config.budgets, now()).await?;
         let webhook = webhook(&config.alerts)?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
@@ -149,25 +142,52 @@ impl Process {
         }
         let first = served.first().map(|model| model.name.clone());
         let first = first.or_else(|| config.routes.first().map(|route| route.name.clone()));
-        let first = first.or_else(|| config.units().next().map(|unit| unit.name())).context("there is no model to serve")?;
+        let first = first
+            .or_else(|| config.units().next().map(|unit| unit.name()))
+            .context("there is no model to serve")?;
         let app = App::new(served, journal.clone(), policy, limits(&config.limits))?;
         // Every secret is there, or the server does not start.
         app.replace_supply(supply::of(&config, app.engines())?);
         let app = spool.into_iter().fold(app, App::spooling_to);
-        let decisions = Arc::new(Decisions::open(&data, DecisionBounds::default()).context("opening the log of decisions")?);
-        let app = app.deciding_into(decisions.clone()).keeping_answers_in(answer_cache(&config.cache)?);
-        let app = app.keeping_responses_in(response_store(&data, &config.responses).await?);
-        let watch = Arc::new(Watch::begin(place.config.as_deref(), &config, unpriced));
+        let decisions = Arc::new(
+            Decisions::open(&data, DecisionBounds::default()).context("opening the log of decisions")?,
+        );
+        let app =
+            app.deciding_into(decisions.clone()).keeping_answers_in(keeping::answer_cache(&config.cache)?);
+        let app = app.keeping_responses_in(keeping::response_store(&data, &config.responses).await?);
         let (log, watched) = (Arc::new(Kept(decisions.clone())), watch.clone());
-        let desk = Desk::new(journal.clone()).telling(app.key_forgetter()).deciding(log).configured(move || watched.view());
+        let desk = Desk::new(journal.clone())
+            .telling(app.key_forgetter())
+            .deciding(log)
+            .configured(move || watched.view());
         let app = Arc::new(app.mounting(admin_routes(&desk)).with_task_policy(config.tasks.policy()));
-        let units: Vec<String> = config.units().filter(|unit| unit.provider.is_some()).map(|unit| unit.title()).collect();
+        let units: Vec<String> =
+            config.units().filter(|unit| unit.provider.is_some()).map(|unit| unit.title()).collect();
         let unpriced = watch.view().unpriced;
-        let greeting =
-            Greeting { address, first, lines, units, unpriced, ledger: ledger.to_string(), policy, lost: lost.len() };
+        let greeting = Greeting {
+            address,
+            first,
+            lines,
+            units,
+            unpriced,
+            ledger: ledger.to_string(),
+            policy,
+            lost: lost.len(),
+        };
         let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
         let keep_requests = config.ledger.keep_requests_days.map(days);
-        Ok(Self { address, listener, app, journal, engines, webhook, keep_requests, watch, decisions, greeting })
+        Ok(Self {
+            address,
+            listener,
+            app,
+            journal,
+            engines,
+            webhook,
+            keep_requests,
+            watch,
+            decisions,
+            greeting,
+        })
     }
 
     fn greet(&self) {
@@ -203,7 +223,8 @@ impl Process {
         let prices = tokio::spawn(async move { priced.keep_prices_fresh().await });
         let (watch, stop_watching) = (self.watch, sweeping.clone());
         let take_over = TakeOver { journal: self.journal.clone(), app: self.app.clone() };
-        let watching = tokio::spawn(async move { watch.run(take_over, stop_watching.cancelled_owned()).await });
+        let watching =
+            tokio::spawn(async move { watch.run(take_over, stop_watching.cancelled_owned()).await });
         let served = gateway::serve(self.listener, self.app, stop).await;
         prices.abort();
         sweeping.cancel();
@@ -239,54 +260,10 @@ impl Apply for TakeOver {
         self.app.replace_supply(supply);
         Ok(unpriced)
     }
-}
 
-/// Books what is left in the spool, and returns it where it is to be used. In the other mode it is only emptied; a server that
-/// uses the same folder then empties its own.
-async fn spool(data: &Path, settings: &LedgerSettings, journal: &Journal) -> anyhow::Result<Option<Spool>> {
-    let path = data.join("spool.jsonl");
-    let is_used = settings.when_unavailable == UnavailableSetting::Spool;
-    if !is_used && !path.exists() {
-        return Ok(None);
+    fn decided(&self, is_taken: bool) {
+        self.app.count_configuration(is_taken);
     }
-    let time_max = Duration::from_secs(settings.spool_seconds);
-    let bounds = SpoolBounds { bytes_max: settings.spool_mib << 20, time_max };
-    let spool = match Spool::open(&path, bounds, now()) {
-        Err(SpoolError::InUse { .. }) if !is_used => return Ok(None),
-        opened => opened?,
-    };
-    spool.replay(journal).await?;
-    Ok(is_used.then_some(spool))
-}
-
-/// A cache that takes longer than this costs more than it saves; asking the model goes on without it.
-const REDIS_WAIT_MAX: Duration = Duration::from_millis(50);
-/// Answers are some KiB; one above a MiB is not worth everybody's memory.
-const REDIS_VALUE_BYTES_MAX: usize = 1 << 20;
-
-/// Where answers are kept that routes let be given again.
-fn answer_cache(settings: &CacheSettings) -> anyhow::Result<AnswerCache> {
-    let redis = match &settings.redis {
-        None => None,
-        Some(redis) => {
-            let url = redis.url.read().context("the URL of the cache's Redis cannot be had")?;
-            Some(RedisOptions {
-                url: url.reveal().to_owned(),
-                get_wait_max: REDIS_WAIT_MAX,
-                value_bytes_max: REDIS_VALUE_BYTES_MAX,
-            })
-        }
-    };
-    let memory_bytes_max = usize::try_from(settings.memory_mib << 20)?;
-    AnswerCache::new(CacheOptions { memory_bytes_max, redis }).context("opening the cache of answers")
-}
-
-/// Where turns are kept that clients go on from: a file beside the ledger.
-async fn response_store(data: &Path, settings: &ResponsesSettings) -> anyhow::Result<ResponseStore> {
-    let keep = Duration::from_secs(u64::from(settings.keep_days) * 86_400);
-    let options = KeepOptions { keep, bytes_max: settings.max_mib << 20, ..KeepOptions::default() };
-    let url = format!("sqlite:{}", data.join("responses.sqlite").display());
-    ResponseStore::open(&url, options).await.context("opening the store of responses")
 }
 
 /// The secret is in the environment, so that a configuration file can be shown.

@@ -55,7 +55,7 @@ impl LogFile {
     }
 
     pub fn find(&self, request: &RequestId) -> Option<DecisionRecord> {
-        [current(&self.folder), previous(&self.folder)].iter().find_map(|path| find_in(path, request))
+        find(&self.folder, request)
     }
 
     pub fn left_out(&self) -> u64 {
@@ -164,6 +164,11 @@ pub fn tail(folder: &Path, bytes_max: u64) -> io::Result<Vec<DecisionRecord>> {
         );
     }
     Ok(records)
+}
+
+/// Returns what is known of this request in either file.
+pub fn find(folder: &Path, request: &RequestId) -> Option<DecisionRecord> {
+    [current(folder), previous(folder)].iter().find_map(|path| find_in(path, request))
 }
 
 /// Returns what the last line of this request says.
