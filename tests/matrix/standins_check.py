@@ -251,7 +251,7 @@ class OpenAiResponses(Case):
         with self.assertRaises(openai.BadRequestError):
             self.ask("x", previous_response_id="resp_none")
         standins.behave(self.kind, {"kind": "error_after", "events": 1})
-        self.assertEqual([e.type for e in self.ask("x", stream=True)], ["response.created", "response.failed"])
+        self.assertEqual([e.type for e in self.ask("x", stream=True)], ["response.created", "error", "response.failed"])
 
 
 class Compatible(Case):
