@@ -114,7 +114,8 @@ class OpenAiChat(Case):
     def assembled(self, stream):
         calls = {}
         for chunk in stream:
-            for delta in chunk.choices[0].delta.tool_calls or []:
+            # Azure's first chunk has none.
+            for delta in (chunk.choices[0].delta.tool_calls or []) if chunk.choices else []:
                 call = calls.setdefault(delta.index, ["", "", ""])
                 call[0] = delta.id or call[0]
                 call[1] = delta.function.name or call[1]

@@ -346,14 +346,18 @@ impl Frame<'_> {
             if wants_usage || usage.is_some() {
                 chunk["usage"] = usage.unwrap_or(Value::Null);
             }
-            if self.kind == Kind::OpenAi && part == Part::Content && self.body["stream_options"]["include_obfuscation"] != json!(false) {
+            if self.kind == Kind::OpenAi
+                && part == Part::Content
+                && self.body["stream_options"]["include_obfuscation"] != json!(false)
+            {
                 // Hides how long tokens are from those who watch the wire.
                 chunk["obfuscation"] = json!(&PADDING[..1 + chunk.to_string().len() % PADDING.len()]);
             }
             Event::new(part, None, &chunk)
         };
         let of = |index: usize, delta: Value, logprobs: Value, finish: Value| {
-            let mut choice = json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish});
+            let mut choice =
+                json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish});
             if self.kind == Kind::Azure {
                 choice["content_filter_results"] = json!({});
             }

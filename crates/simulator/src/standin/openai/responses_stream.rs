@@ -28,17 +28,13 @@ pub fn stream(response: &Response<'_>) -> Stream {
     let number = events.0.len();
     let error = json!({"type": "error", "sequence_number": number, "code": "server_error",
         "message": "The model failed to generate a response.", "param": null});
-    let failed = json!({"type": "response.failed", "sequence_number": number + 1, "response": response.failed()});
+    let failed =
+        json!({"type": "response.failed", "sequence_number": number + 1, "response": response.failed()});
     let broken = vec![
         Event::new(Part::Error, Some("error"), &error),
         Event::new(Part::Error, Some("response.failed"), &failed),
     ];
-    Stream {
-        framing: Framing::ServerSent,
-        events: events.0,
-        broken,
-        ping: None,
-    }
+    Stream { framing: Framing::ServerSent, events: events.0, broken, ping: None }
 }
 
 impl Events {
