@@ -24,7 +24,7 @@ pub struct Stream {
     pub framing: Framing,
     pub events: Vec<Event>,
     /// What the provider sends when it breaks in the middle.
-    pub broken: Event,
+    pub broken: Vec<Event>,
     pub ping: Option<Event>,
 }
 

@@ -251,7 +251,7 @@ fn planned(stream: &Stream, plan: &Plan) -> Vec<Event> {
         match ugly {
             Ugly::ErrorAfter { events: count } => {
                 events.truncate(*count);
-                events.push(stream.broken.clone());
+                events.extend(stream.broken.clone());
             }
             Ugly::EndEarly { after_events } => {
                 let count = after_events.unwrap_or_else(|| until_finish(&events));

@@ -83,7 +83,7 @@ pub fn stream(message: &Message) -> Stream {
     Stream {
         framing: Framing::ServerSent,
         events,
-        broken: Event::new(Part::Error, Some("error"), &error),
+        broken: vec![Event::new(Part::Error, Some("error"), &error)],
         ping: Some(Event::new(Part::Ping, Some("ping"), &json!({"type": "ping"}))),
     }
 }

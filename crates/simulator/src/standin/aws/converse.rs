@@ -341,7 +341,7 @@ fn stream(said: &Said, tally: Tally, context: &Context<'_>) -> Stream {
     Stream {
         framing: Framing::Binary,
         events,
-        broken: Event::new(Part::Error, Some("internalServerException"), &broken),
+        broken: vec![Event::new(Part::Error, Some("internalServerException"), &broken)],
         ping: None,
     }
 }

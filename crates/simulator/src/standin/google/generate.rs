@@ -308,7 +308,7 @@ impl Frame<'_> {
             }
         }
         let error = json!({"code": 503, "message": "The model is overloaded. Please try again later.", "status": "UNAVAILABLE"});
-        let broken = Event::new(Part::Error, None, &json!({"error": error}));
+        let broken = vec![Event::new(Part::Error, None, &json!({"error": error}))];
         Stream { framing, events, broken, ping: None }
     }
 

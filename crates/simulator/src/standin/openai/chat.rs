@@ -13,6 +13,8 @@ use crate::standin::reply::{Event, Framing, Part, Reply, Stream, Trouble};
 use crate::standin::server::{Context, format_of};
 use crate::standin::tokens::tokens;
 
+const PADDING: &str = "aB3dE5fG7hJ9kL1m";
+
 /// What every piece of one answer repeats.
 struct Frame<'a> {
     body: &'a Value,
@@ -344,9 +346,29 @@ impl Frame<'_> {
             if wants_usage || usage.is_some() {
                 chunk["usage"] = usage.unwrap_or(Value::Null);
             }
+            if self.kind == Kind::OpenAi
+                && part == Part::Content
+                && self.body["stream_options"]["include_obfuscation"] != json!(false)
+            {
+                // Hides how long tokens are from those who watch the wire.
+                chunk["obfuscation"] = json!(&PADDING[..1 + chunk.to_string().len() % PADDING.len()]);
+            }
             Event::new(part, None, &chunk)
         };
-        let of = |index: usize, delta: Value, logprobs: Value, finish: Value| json!([{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}]);
+        let of = |index: usize, delta: Value, logprobs: Value, finish: Value| {
+            let mut choice =
+                json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish});
+            if self.kind == Kind::Azure {
+                choice["content_filter_results"] = json!({});
+            }
+            json!([choice])
+        };
+        if self.kind == Kind::Azure {
+            // Its filter speaks first, in a chunk that has nothing else.
+            let results = json!([{"prompt_index": 0, "content_filter_results": {}}]);
+            let first = json!({"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": results});
+            events.push(Event::new(Part::Opening, None, &first));
+        }
         for (index, said) in said.iter().enumerate() {
             let opening = json!({"role": "assistant", "content": "", "refusal": null});
             events.push(chunk(Part::Opening, of(index, opening, Value::Null, Value::Null), None));
@@ -367,7 +389,7 @@ impl Frame<'_> {
         events.push(Event::raw(Part::Done, "[DONE]"));
         let error = json!({"message": "The server had an error while processing your request. Sorry about that!",
             "type": "server_error", "param": null, "code": null});
-        let broken = Event::new(Part::Error, None, &json!({"error": error}));
+        let broken = vec![Event::new(Part::Error, None, &json!({"error": error}))];
         Stream { framing: Framing::ServerSent, events, broken, ping: None }
     }
 

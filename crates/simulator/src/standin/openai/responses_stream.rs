@@ -26,14 +26,15 @@ pub fn stream(response: &Response<'_>) -> Stream {
     let name = if finished["status"] == "incomplete" { "response.incomplete" } else { "response.completed" };
     events.add(Part::Finish, name, json!({"response": finished}));
     let number = events.0.len();
-    let mut failed = json!({"type": "response.failed", "response": response.failed()});
-    failed["sequence_number"] = json!(number);
-    Stream {
-        framing: Framing::ServerSent,
-        events: events.0,
-        broken: Event::new(Part::Error, Some("response.failed"), &failed),
-        ping: None,
-    }
+    let error = json!({"type": "error", "sequence_number": number, "code": "server_error",
+        "message": "The model failed to generate a response.", "param": null});
+    let failed =
+        json!({"type": "response.failed", "sequence_number": number + 1, "response": response.failed()});
+    let broken = vec![
+        Event::new(Part::Error, Some("error"), &error),
+        Event::new(Part::Error, Some("response.failed"), &failed),
+    ];
+    Stream { framing: Framing::ServerSent, events: events.0, broken, ping: None }
 }
 
 impl Events {
