@@ -105,9 +105,9 @@ async def read(response, answer, leave_after):
         answer.verdict, answer.why = "cut", "no [DONE], no error"
 
 
-async def crowd(url, key, concurrent, until, choose, seed=1):
-    """So many clients that always have one request under way, until a moment; returns all answers."""
-    answers, dice = [], random.Random(seed)
+async def crowd(url, key, concurrent, until, choose, seed=1, answers=None):
+    """So many clients that always have one request under way, until a moment; returns all answers, also while it goes on."""
+    answers, dice = [] if answers is None else answers, random.Random(seed)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
 

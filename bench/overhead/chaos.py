@@ -52,7 +52,7 @@ class Play:
         self.standins = {one["name"]: Standin(self.tools / "standins", one["name"], one["kind"]) for one in definition["standin"]}
         self.speed = {one["name"]: one["tokens_per_second"] for one in definition["standin"]}
         self.calm_port, self.calm = free_port(), None
-        self.deaths, self.breakers, self.is_over = [], [], False
+        self.deaths, self.breakers, self.recent, self.is_over = [], [], [], False
         self.door = Door(options.binary, folder, self.settings(), {"MOCK_KEY": "sk-mock"})
 
     def settings(self):
@@ -102,7 +102,8 @@ class Play:
 
         calm = asyncio.create_task(asyncio.to_thread(self.ask_calmly, seconds))
         stepping = asyncio.create_task(self.take_steps(steps))
-        answers = await crowd(self.door.url, self.door.key, self.definition["concurrent"], time.monotonic() + seconds, choose)
+        self.recent = answers = []
+        await crowd(self.door.url, self.door.key, self.definition["concurrent"], time.monotonic() + seconds, choose, answers=answers)
         await stepping
         return {"answers": answers, "calm": await calm}
 
@@ -144,17 +145,20 @@ class Play:
         return json.loads(done.stdout)
 
     def watch(self):
-        """Breakers as the metrics show them, and the stand-ins' memories before they overflow."""
+        """Breakers as decisions tell of them, and the stand-ins' memories before they overflow."""
         start = time.monotonic()
         while not self.is_over:
             for standin in self.standins.values():
                 standin.collect()
-            try:
-                lines = [line for line in self.door.metrics().splitlines() if re.search("breaker", line) and not line.startswith("#")]
-                if not self.breakers or self.breakers[-1][1] != lines:
-                    self.breakers.append((round(time.monotonic() - start, 1), lines))
-            except OSError:
-                pass
+            resting = set()
+            for answer in [answer for answer in self.recent[-40:] if answer.route == "storm" and answer.request][-4:]:
+                try:
+                    candidates = self.door.decision(answer.request)["candidates"]
+                except (OSError, KeyError, ValueError):
+                    continue
+                # In the words of fleet's reasons: resting, or asked by one request that finds out.
+                resting |= {one["unit"] for one in candidates if re.search(r"rests for|is finding out", one.get("reason") or "")}
+            self.breakers.append((round(time.monotonic() - start, 1), sorted(resting)))
             time.sleep(1)
 
     def verdict(self, baseline, chaos, after, settled):
@@ -206,14 +210,9 @@ class Play:
         }
 
     def breaker_moves(self):
-        """Whether some breaker was seen open, and whether none is at the end. A gauge above 0 is open."""
-        opened = {}
-        for _, lines in self.breakers:
-            for line in lines:
-                name, _, value = line.rpartition(" ")
-                if not name.split("{")[0].endswith("_total"):
-                    opened.setdefault(name, []).append(float(value))
-        return any(max(values) > 0 for values in opened.values()), bool(opened) and all(values[-1] == 0 for values in opened.values())
+        """Whether some breaker was seen open, and none in the last seconds, when all had been well for a while."""
+        opened = any(resting for _, resting in self.breakers)
+        return opened, opened and not any(resting for _, resting in self.breakers[-5:])
 
     def stop(self):
         self.is_over = True
