@@ -1,7 +1,7 @@
 //! How long will it take, judged by how long it took lately?
 //!
-//! `expected = a + b · thousand tokens + c · load`, learnt by least squares of the *relative* error, and beside it a histogram of
-//! measured over expected. So a slow minute, a long prompt and a full queue each move a prediction, and its spread is
+//! `expected = a + b · thousand tokens + c · load + d · thousand tokens ahead`, learnt by least squares of the *relative* error, and
+//! beside it a histogram of measured over expected. So a slow minute, a long prompt and a full queue each move a prediction, and its spread is
 //! the unit's own: P(time ≤ limit) = P(ratio ≤ limit / expected).
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub const HALF_LIFE: Duration = Duration::from_secs(60);
 /// worth trying and are outvoted by the first bad minute.
 const OPTIMISM: f64 = 2.0;
 
-const FEATURES: usize = 3;
+const FEATURES: usize = 4;
 /// Sweeps of coordinate descent for each measurement; it starts from the last solution, which is close.
 const SWEEPS: usize = 8;
 /// What weighs as much as the prior: this much of one measurement.
@@ -29,11 +29,14 @@ pub(crate) struct Size {
     pub tokens: u64,
     /// Requests there at the same time.
     pub load: u64,
+    /// Prompt tokens of those that still await their first token: what an engine that takes one prompt after the other does
+    /// before this one. A unit that does all at once is learnt not to care.
+    pub ahead_tokens: u64,
 }
 
 impl Size {
     fn features(self) -> [f64; FEATURES] {
-        [1.0, self.tokens as f64 / 1000.0, self.load as f64]
+        [1.0, self.tokens as f64 / 1000.0, self.load as f64, self.ahead_tokens as f64 / 1000.0]
     }
 }
 
@@ -46,9 +49,10 @@ pub(crate) struct Prior {
 
 impl Prior {
     /// Half a second and 50 ms for a thousand tokens: what hosted models of late 2026 do on a good day.
-    pub const TTFT: Prior = Prior { cost: [0.5, 0.05, 0.005], spread: [0.5, 0.05, 0.05] };
+    pub const TTFT: Prior = Prior { cost: [0.5, 0.05, 0.005, 0.0], spread: [0.5, 0.05, 0.05, 0.05] };
     /// 50 tokens a second.
-    pub const PER_TOKEN: Prior = Prior { cost: [0.02, 0.0002, 0.0002], spread: [0.02, 0.001, 0.001] };
+    pub const PER_TOKEN: Prior =
+        Prior { cost: [0.02, 0.0002, 0.0002, 0.0], spread: [0.02, 0.001, 0.001, 0.001] };
 }
 
 #[derive(Clone, Debug)]

@@ -30,6 +30,8 @@ pub struct UnitState {
     per_token: Estimate,
     /// When they began, ascending.
     awaited: VecDeque<u64>,
+    /// Of all requests that wait for their first token.
+    awaited_tokens: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,6 +64,10 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Returns what the time between its tokens depends on.
+    fn next_size(&self) -> Size {
+        Size { tokens: self.context_tokens, load: self.size.load, ahead_tokens: 0 }
+    }
     pub fn is_probe(&self) -> bool {
         self.is_probe
     }
@@ -109,6 +115,7 @@ impl UnitState {
             ttft: Estimate::new(Prior::TTFT),
             per_token: Estimate::new(Prior::PER_TOKEN),
             awaited: VecDeque::new(),
+            awaited_tokens: 0,
         }
     }
 
@@ -123,7 +130,8 @@ impl UnitState {
     ) -> Result<Ticket, Reason> {
         let now_us = micros(now);
         self.admits(unit, now)?;
-        let size = Size { tokens: cold_tokens, load: self.load() };
+        let size = Size { tokens: cold_tokens, load: self.load(), ahead_tokens: self.awaited_tokens };
+        self.awaited_tokens += cold_tokens;
         let is_probe = self.breaker.began(now_us);
         let is_awaited = self.awaited.len() < AWAITED_MAX;
         if is_awaited {
@@ -149,8 +157,8 @@ impl UnitState {
         if ticket.first_token_us.is_some() {
             return;
         }
-        ticket.first_token_us = Some(now_us);
         self.forget_awaited(ticket);
+        ticket.first_token_us = Some(now_us);
         self.ttft.measured(seconds(ticket.began_us, now_us), ticket.size, now_us);
         self.note_life(ticket);
     }
@@ -163,7 +171,7 @@ impl UnitState {
             && output_tokens >= PACED_TOKENS
         {
             ticket.is_paced = true;
-            let next = Size { tokens: ticket.context_tokens, load: ticket.size.load };
+            let next = ticket.next_size();
             self.learn_pace(first_us, output_tokens, next, micros(now));
         }
     }
@@ -243,8 +251,9 @@ impl UnitState {
         now: Duration,
     ) -> Prediction {
         let now_us = micros(now);
-        let first = Size { tokens: cold_tokens, load: self.load() };
-        let next = Size { tokens: input_tokens, load: self.load() };
+        let load = self.load();
+        let first = Size { tokens: cold_tokens, load, ahead_tokens: self.awaited_tokens };
+        let next = Size { tokens: input_tokens, load, ahead_tokens: 0 };
         let mut probability: f64 = 1.0;
         if let Some(limit) = slo.and_then(|slo| slo.ttft) {
             let late = self.awaited_since(now_us.saturating_sub(micros(limit)));
@@ -299,7 +308,7 @@ impl UnitState {
     }
 
     fn learn_answer(&mut self, ticket: &Ticket, output_tokens: u64, now_us: u64) {
-        let next = Size { tokens: ticket.context_tokens, load: ticket.size.load };
+        let next = ticket.next_size();
         match ticket.first_token_us {
             Some(first_us) => self.learn_pace(first_us, output_tokens, next, now_us),
             None => {
@@ -316,7 +325,7 @@ impl UnitState {
 
     /// Whoever left before the first token waited at least so long: that counts where it is more than was expected.
     fn learn_cancelled(&mut self, ticket: &Ticket, output_tokens: u64, now_us: u64) {
-        let next = Size { tokens: ticket.context_tokens, load: ticket.size.load };
+        let next = ticket.next_size();
         match ticket.first_token_us {
             Some(first_us) => self.learn_pace(first_us, output_tokens, next, now_us),
             None => {
@@ -340,6 +349,9 @@ impl UnitState {
     }
 
     fn forget_awaited(&mut self, ticket: &mut Ticket) {
+        if ticket.first_token_us.is_none() {
+            self.awaited_tokens = self.awaited_tokens.saturating_sub(ticket.size.tokens);
+        }
         if std::mem::take(&mut ticket.is_awaited) {
             let place = self.awaited.partition_point(|&began| began < ticket.began_us);
             debug_assert_eq!(self.awaited.get(place), Some(&ticket.began_us), "what is awaited was noted");

@@ -96,6 +96,36 @@ fn a_fuller_unit_is_expected_to_be_slower_where_it_was() {
     assert!(is_near(full - empty, ms(900)), "{empty:?} {full:?}");
 }
 
+/// Two units with eight requests each: long prompts, which one takes one after the other and the other all at once.
+#[test]
+fn prompts_ahead_count_where_they_are_taken_one_after_the_other() {
+    let expected = [true, false].map(|in_turn| {
+        let mut member = member("a", 1);
+        for round in 0..60u64 {
+            let began = ms(round * 4000);
+            let tokens = |place: u64| 500 + (round * 7 + place * 13) % 10 * 300;
+            let count = 1 + round % 8;
+            let tickets: Vec<_> = (0..count)
+                .map(|place| member.state.began(&member.unit, tokens(place), tokens(place), began).unwrap())
+                .collect();
+            let mut done = began;
+            for (place, mut ticket) in (0..).zip(tickets) {
+                let own = Duration::from_micros(100 * tokens(place));
+                done = if in_turn { done + own } else { began + own };
+                member.state.first_token(&mut ticket, done);
+                member.state.ended(ticket, Outcome::Answered { output_tokens: 1 }, done);
+            }
+        }
+        let now = ms(240_000);
+        let _ahead: Vec<_> =
+            (0..4).map(|_| member.state.began(&member.unit, 3000, 3000, now).unwrap()).collect();
+        predict(&member, None, now).ttft
+    });
+    // 12,000 tokens ahead and 1,000 of its own, at 100 µs each.
+    assert!(is_near(expected[0], ms(1300)), "{expected:?}");
+    assert!(is_near(expected[1], ms(100)), "{expected:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
