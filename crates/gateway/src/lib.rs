@@ -16,6 +16,7 @@ mod body;
 mod breaker;
 pub mod decisions;
 mod ears;
+mod embedding;
 mod endpoints;
 mod estimate;
 mod events;

@@ -52,11 +52,13 @@ pub struct Spoken {
 }
 
 /// Names the unit that answered.
-const UNIT: HeaderName = HeaderName::from_static("x-baseload-unit");
-const PROVIDER: HeaderName = HeaderName::from_static("x-baseload-provider");
+pub const UNIT: HeaderName = HeaderName::from_static("x-baseload-unit");
+pub const PROVIDER: HeaderName = HeaderName::from_static("x-baseload-provider");
 /// `hit`, `joined` or `miss`, where a route keeps answers.
 const CACHE: HeaderName = HeaderName::from_static("x-baseload-cache");
-const ATTEMPTS: HeaderName = HeaderName::from_static("x-baseload-attempts");
+pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-baseload-attempts");
+/// What an answer costs, on a whole answer: a stream's headers have left before it is known.
+pub const COST: HeaderName = HeaderName::from_static("x-baseload-cost-usd");
 /// Names the limit for which another model answers than was asked for; the answer's `model` says which.
 const DOWNGRADED: HeaderName = HeaderName::from_static("x-baseload-downgraded-by");
 /// Says that this answer is not in the ledger yet, and that no limit was asked.
@@ -154,7 +156,7 @@ async fn enter(
     task::enter(app, caller, headers, labels, messages).await
 }
 
-fn data_class(headers: &HeaderMap) -> Result<Option<DataClass>, Refusal> {
+pub fn data_class(headers: &HeaderMap) -> Result<Option<DataClass>, Refusal> {
     let Some(value) = headers.get(place::DATA_CLASS) else { return Ok(None) };
     let wrong = || {
         let message =
@@ -693,12 +695,8 @@ impl Passage {
         }
     }
 
-    /// Each attempt is booked by itself, because each may cost something.
     fn booked_as(&self) -> RequestId {
-        match self.attempts {
-            1 => self.visit.id.clone(),
-            attempt => RequestId::new(format!("{}.{attempt}", self.visit.id)),
-        }
+        booked_as(&self.visit.id, self.attempts)
     }
 
     /// Takes a task's last turn with its hold in the book, so that it is not lost to a limit or a full queue.
@@ -747,6 +745,14 @@ impl Passage {
     }
 }
 
+/// Returns the name that an attempt is booked under: each by itself, because each may cost something.
+pub fn booked_as(request: &RequestId, attempt: usize) -> RequestId {
+    match attempt {
+        1 => request.clone(),
+        attempt => RequestId::new(format!("{request}.{attempt}")),
+    }
+}
+
 fn of_usage(usage: Usage) -> UsageReport {
     UsageReport { usage, service_tier: None }
 }
@@ -757,7 +763,7 @@ fn notes_of(hold: &OpenHold) -> Headers {
     notes
 }
 
-fn upstream_failed(unit: &SupplyUnit, failure: &Failure) -> Refusal {
+pub fn upstream_failed(unit: &SupplyUnit, failure: &Failure) -> Refusal {
     let fault = failure.fault();
     let kind = match failure {
         Failure::Silent { .. } | Failure::Stalled { .. } => Some(dialect::FaultKind::Timeout),

@@ -25,6 +25,8 @@ pub struct Plan {
     pub need: Need,
     pub prefix: Prefix,
     pub decision: Decision,
+    /// What the request takes, each with the field that asks for it.
+    wanted: Vec<(fleet::Capability, &'static str)>,
 }
 
 /// The header by which a client says how sensitive its request is.
@@ -32,13 +34,23 @@ pub const DATA_CLASS: &str = "x-baseload-data-class";
 
 /// Returns who may answer, best first; perhaps nobody may.
 pub fn plan(app: &App, caller: &Caller, ask: &Ask, class: Option<DataClass>) -> Result<Plan, Refusal> {
+    plan_for(app, caller, ask, class, needs::capabilities(ask))
+}
+
+/// Returns who may do this with the ask, best first; `wanted` is what it takes, each with the field that asks for it.
+pub fn plan_for(
+    app: &App,
+    caller: &Caller,
+    ask: &Ask,
+    class: Option<DataClass>,
+    wanted: Vec<(fleet::Capability, &'static str)>,
+) -> Result<Plan, Refusal> {
     let supply = app.supply.load_full();
     let Some((units, rules)) = supply.meaning(&ask.model) else {
         return Err(unknown(app, caller, &ask.model));
     };
     let class = class.or_else(|| rules.data_class.clone());
     let tier = ask.service_tier.or(rules.service_tier).unwrap_or(ServiceTier::Standard);
-    let wanted = needs::capabilities(ask);
     let first = units.first().map_or(&ask.model, |unit| &unit.facts.model);
     let input_tokens = needs::input_tokens(ask, app.estimates.bytes_per_token(first));
     let residency: Vec<Residency> =
@@ -66,7 +78,7 @@ pub fn plan(app: &App, caller: &Caller, ask: &Ask, class: Option<DataClass>) -> 
     let prefix = hasher.finish();
     let decision = decide(app, caller, &units, &need, &prefix);
     let route = supply.routes.iter().any(|route| route.name == ask.model).then(|| ask.model.clone());
-    Ok(Plan { supply, units, route, rules, need, prefix, decision })
+    Ok(Plan { supply, units, route, rules, need, prefix, decision, wanted })
 }
 
 impl Plan {
@@ -87,7 +99,6 @@ impl Plan {
     }
 
     fn nobody(&self, app: &App, caller: &Caller, ask: &Ask) -> Refusal {
-        let wanted = needs::capabilities(ask);
         let reasons: Vec<&Reason> = self.decision.rejected.iter().map(|rejected| &rejected.reason).collect();
         if !reasons.is_empty() && reasons.iter().all(|reason| matches!(reason, Reason::KeyScope)) {
             let tier = self.need.service_tier;
@@ -103,7 +114,7 @@ impl Plan {
             && missing.iter().next().is_some()
             && reasons.iter().all(|reason| matches!(reason, Reason::Capability { .. }))
         {
-            return lacking(ask, missing, &wanted).into();
+            return lacking(ask, missing, &self.wanted).into();
         }
         let told =
             self.decision.rejected.iter().map(|rejected| format!("{}: {}", rejected.unit, rejected.reason));

@@ -15,7 +15,7 @@ use http::Method;
 
 use crate::app::App;
 use crate::endpoints::{
-    chat, completions, detokenize, messages, metrics, models, probes, responses, tokenize,
+    chat, completions, detokenize, embeddings, messages, metrics, models, probes, responses, tokenize,
 };
 use crate::refusal::{self, Refusal};
 use crate::visit::{self, Visit, shown_path};
@@ -65,6 +65,7 @@ fn contents(app: &Arc<App>) -> Vec<Route> {
         Route::new(Method::POST, "/v1/messages", Held, messages::create, app()).in_anthropics_words(),
         Route::new(Method::POST, "/v1/messages/count_tokens", Key, messages::count, app())
             .in_anthropics_words(),
+        Route::new(Method::POST, "/v1/embeddings", Held, embeddings::create, app()),
         Route::new(Method::POST, "/v1/responses", Held, responses::create, app()),
         Route::new(Method::GET, "/v1/responses/{id}", Key, responses::one, app()),
         Route::new(Method::DELETE, "/v1/responses/{id}", Key, responses::delete, app()),

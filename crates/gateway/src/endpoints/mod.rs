@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod completions;
 pub mod detokenize;
+pub mod embeddings;
 pub mod messages;
 pub mod metrics;
 pub mod models;

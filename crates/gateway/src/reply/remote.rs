@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use dialect::Head;
 use domain::{AnswerEvent, Delta, Finish, Usage, UsageReport, UsageSource};
 use fleet::{Pace, Verdict};
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use tokio::time::Instant as TokioInstant;
 
 use super::end::{End, refusal_of, wall_clock_left};
@@ -26,6 +26,7 @@ use crate::ears::Ears;
 use crate::events;
 use crate::metrics::{Finished, ModelMetrics};
 use crate::needs::BYTES_PER_TOKEN;
+use crate::passage::COST;
 use crate::supply::Attempt;
 use crate::upstream::{Failure, HttpProvider, OnCancel, Piece, UpstreamAnswer};
 use crate::visit::Visit;
@@ -81,8 +82,6 @@ pub struct RemoteReply {
     head: Head,
 }
 
-/// What an answer costs, on a whole answer: a stream's headers have left before it is known.
-const COST: HeaderName = HeaderName::from_static("x-baseload-cost-usd");
 /// A stream's pace is judged over a minute, and looked at this often.
 const PACE_WINDOW: Duration = Duration::from_secs(60);
 const PACE_LOOK: Duration = Duration::from_secs(5);

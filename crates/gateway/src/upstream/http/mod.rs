@@ -18,7 +18,7 @@ use domain::Provider;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 
 pub use answer::{Failure, Piece, UpstreamAnswer};
@@ -175,6 +175,24 @@ impl HttpProvider {
         match answer.status().is_success() {
             true => Ok(answer),
             false => Err(self.failure(dialect, answer).await),
+        }
+    }
+
+    /// Sends a request whose answer is wanted whole, and is at most so long.
+    pub async fn whole(
+        &self,
+        dialect: &dyn Upstream,
+        wire: WireRequest,
+        model: &str,
+        bytes_max: usize,
+    ) -> Result<Bytes, Failure> {
+        let answer = self.send(dialect, wire, model, &[]).await?;
+        let body = Limited::new(answer.into_body(), bytes_max).collect();
+        let waited = self.timeouts.stall;
+        match tokio::time::timeout(waited, body).await {
+            Err(_) => Err(Failure::Stalled { waited }),
+            Ok(Err(error)) => Err(Failure::Broke(connect::cause(&*error))),
+            Ok(Ok(body)) => Ok(body.to_bytes()),
         }
     }
 
