@@ -72,6 +72,8 @@ pub struct RemoteReply {
     report: Option<UsageReport>,
     /// Bytes of text, reasoning and calls so far, from which tokens are guessed.
     said_bytes: u64,
+    /// And pieces of it: each has at least one token.
+    said_pieces: u64,
     delivered: u64,
     pace: Option<Pace>,
     metrics: ModelMetrics,
@@ -102,6 +104,7 @@ impl RemoteReply {
             held_back: Vec::new(),
             report: None,
             said_bytes: 0,
+            said_pieces: 0,
             delivered: 0,
             pace: None,
             metrics,
@@ -239,6 +242,7 @@ impl RemoteReply {
         if bytes > 0 {
             self.clock();
             self.said_bytes += bytes;
+            self.said_pieces += 1;
             let tokens = self.guessed_output().saturating_sub(self.delivered);
             self.room_for(tokens).await?;
             self.purse.deliver(tokens);
@@ -362,7 +366,7 @@ impl RemoteReply {
     }
 
     fn guessed_output(&self) -> u64 {
-        (self.said_bytes as f64 / BYTES_PER_TOKEN).ceil() as u64
+        ((self.said_bytes as f64 / BYTES_PER_TOKEN).ceil() as u64).max(self.said_pieces)
     }
 
     fn measure(&self, end: &End, usage: &Usage) {

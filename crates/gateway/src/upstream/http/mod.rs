@@ -250,6 +250,10 @@ impl HttpProvider {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let status = parts.status.as_u16();
         let mut fault = dialect.fault(&ErrorAnswer { status, headers: &headers, body: &bytes, now });
+        // A proxy's page says nothing that a client can act on, and perhaps too much of the proxy.
+        if fault.message.contains("<html") || fault.message.contains("<!DOCTYPE") {
+            fault.message = "it sent a page for people, and no error that its API knows".to_owned();
+        }
         // A status that no dialect explains is the server's.
         if parts.status.is_redirection() {
             fault.kind = FaultKind::Server;
