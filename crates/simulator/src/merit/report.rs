@@ -159,10 +159,10 @@ pub fn picture(kinds: &[Kind<'_>], title: &str) -> String {
     add(format!(
         "<text x=\"{LEFT}\" y=\"42\" fill=\"#555\">requests that miss the SLO (down and to the left is better)</text>"
     ));
-    for (number, kind) in kinds.iter().enumerate() {
+    // The first kind is drawn last: it must not be hidden.
+    for (number, kind) in kinds.iter().enumerate().rev() {
         let (colour, name) = (kind.colour, kind.name);
         let radius = if number == 0 { 5 } else { 3 };
-        // The first kind is drawn last of all, by the caller's order of points: it must not be hidden.
         for run in kind.runs {
             let (x, y) = (x(dollars(run.cost)), y(1.0 - run.attainment()));
             add(format!(
