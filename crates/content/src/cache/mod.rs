@@ -6,6 +6,7 @@
 mod breaker;
 mod memory;
 mod redis;
+mod slab;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +34,7 @@ pub struct CachedAnswer {
 
 #[derive(Clone, Debug, Default)]
 pub struct CacheOptions {
-    /// What entries in memory may take, counted with what keeping them costs; 0 keeps none.
+    /// What answers in memory may take, with what keeping them costs; less than 10 KiB keeps none.
     pub memory_bytes_max: usize,
     pub redis: Option<RedisOptions>,
 }
@@ -111,7 +112,7 @@ impl AnswerCache {
             && let Some((answer, expires_ms)) = read(&value).filter(|(_, expires_ms)| *expires_ms > now_ms)
             && admitted(&answer)
         {
-            self.memory.put(*key, value, expires_ms);
+            self.memory.put(*key, &value, expires_ms);
             count(&self.told.redis_hits);
             return Some(Arc::new(answer));
         }
@@ -128,13 +129,11 @@ impl AnswerCache {
         }
         let expires_ms = now_ms.saturating_add(millis);
         // A number that JSON cannot write, such as an infinite log-probability, makes an answer that is not kept.
-        let Ok(text) = serde_json::to_vec(&Kept { expires_ms, answer }) else { return };
-        // A piece of the right size from the start: one that is cut back in place leaves a hole that nothing fits into.
-        let value = Box::from(&*text);
+        let Ok(value) = serde_json::to_vec(&Kept { expires_ms, answer }) else { return };
         if let Some(redis) = &self.redis {
             redis.put(key, &value, time_to_live);
         }
-        self.memory.put(key, value, expires_ms);
+        self.memory.put(key, &value, expires_ms);
     }
 
     pub fn counts(&self) -> CacheCounts {

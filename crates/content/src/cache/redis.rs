@@ -70,14 +70,14 @@ impl Redis {
     }
 
     /// Returns what is kept there.
-    pub async fn get(&self, key: &AskKey) -> Option<Box<[u8]>> {
+    pub async fn get(&self, key: &AskKey) -> Option<Vec<u8>> {
         let mut connection = self.asked_connection()?;
         // No more than we would have put there, whoever put it there.
         let mut ask = redis::cmd("GETRANGE");
         ask.arg(name(key)).arg(0).arg(self.shared.value_bytes_max);
         let asked = timeout(self.shared.get_wait_max, ask.query_async::<Vec<u8>>(&mut connection)).await;
         let value = self.heard(asked)?;
-        (!value.is_empty() && value.len() <= self.shared.value_bytes_max).then(|| value.into_boxed_slice())
+        (!value.is_empty() && value.len() <= self.shared.value_bytes_max).then_some(value)
     }
 
     /// Writes it in the background, if it is small enough and not too much is on the way already.

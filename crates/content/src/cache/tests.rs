@@ -68,23 +68,25 @@ async fn memory_stays_within_its_bytes_and_forgets_what_was_not_asked_for_longes
     let probe = memory(1 << 20);
     probe.put(key("0"), answer("a", &["eu"]), MINUTE, NOW);
     let one = probe.counts().memory_bytes;
-    let cache = memory(10 * one);
-    for number in 0..10 {
+    let cache = memory(20 * (one + 4));
+    for number in 0..20 {
         cache.put(key(&number.to_string()), answer("a", &["eu"]), MINUTE, NOW);
     }
-    assert_eq!(cache.counts().memory_bytes, 10 * one);
+    assert_eq!(cache.counts().memory_bytes, 20 * one);
     assert!(text(&cache, "0", NOW).await.is_some());
-    cache.put(key("10"), answer("b", &["eu"]), MINUTE, NOW);
-    assert_eq!((cache.counts().memory_bytes, cache.counts().memory_entries), (10 * one, 10));
+    cache.put(key("20"), answer("b", &["eu"]), MINUTE, NOW);
+    assert_eq!((cache.counts().memory_bytes, cache.counts().memory_entries), (20 * one, 20));
     assert!(text(&cache, "1", NOW).await.is_none(), "it was asked for longest ago");
     assert!(text(&cache, "0", NOW).await.is_some());
     // The same question again takes no second place.
-    cache.put(key("10"), answer("b", &["eu"]), MINUTE, NOW);
-    assert_eq!(cache.counts().memory_bytes, 10 * one);
-    // One that would drive out all others is not kept.
-    cache.put(key("long"), answer(&"x".repeat(5 * one), &["eu"]), MINUTE, NOW);
-    assert!(text(&cache, "long", NOW).await.is_none());
-    assert_eq!(cache.counts().memory_entries, 10);
+    cache.put(key("20"), answer("c", &["eu"]), MINUTE, NOW);
+    assert_eq!(cache.counts().memory_bytes, 20 * one);
+    // A longer answer drives out as many as it needs, and one that would drive out all others is not kept.
+    cache.put(key("long"), answer(&"x".repeat(1_200), &["eu"]), MINUTE, NOW);
+    assert_eq!((text(&cache, "long", NOW).await.unwrap().len(), cache.counts().memory_entries), (1_200, 19));
+    cache.put(key("too long"), answer(&"x".repeat(5_000), &["eu"]), MINUTE, NOW);
+    assert!(text(&cache, "too long", NOW).await.is_none());
+    assert_eq!(cache.counts().memory_entries, 19);
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn put_for_sure(cache: &AnswerCache, question: &str, value: &CachedAnswer)
 async fn what_one_server_was_answered_another_need_not_ask() {
     let Some(server) = Server::start() else { return };
     let (one, other) = (cache(server.port), cache(server.port));
-    put_for_sure(&one, "q", answer("a")).await;
+    put_for_sure(&one, "q", &answer("a")).await;
     assert_eq!(*wait_for(&other, "q").await, answer("a"), "it comes back as it was, to the last score");
     assert!(get(&other, "q", 60_001).await.is_none(), "its time is over by the asker's clock too");
     assert!(get(&other, "another", 1).await.is_none());
@@ -107,7 +107,7 @@ async fn what_one_server_was_answered_another_need_not_ask() {
 #[tokio::test]
 async fn a_hit_there_is_remembered_here() {
     let Some(server) = Server::start() else { return };
-    put_for_sure(&cache(server.port), "q", answer("a")).await;
+    put_for_sure(&cache(server.port), "q", &answer("a")).await;
     let url = format!("redis://127.0.0.1:{}/", server.port);
     let redis = RedisOptions { url, get_wait_max: WAIT, value_bytes_max: 100_000 };
     let both = AnswerCache::new(CacheOptions { memory_bytes_max: 1 << 20, redis: Some(redis) }).unwrap();
@@ -122,7 +122,7 @@ async fn a_hit_there_is_remembered_here() {
 async fn entries_leave_redis_by_themselves_and_large_or_strange_ones_are_no_answers() {
     let Some(server) = Server::start() else { return };
     let cache = cache(server.port);
-    put_for_sure(&cache, "q", answer("a")).await;
+    put_for_sure(&cache, "q", &answer("a")).await;
     cache.put(key("short"), answer("a"), Duration::from_millis(200), 0);
     wait_for(&cache, "short").await;
     cache.put(key("large"), answer(&"x".repeat(200_000)), MINUTE, 0);
@@ -171,7 +171,7 @@ async fn a_redis_that_takes_connections_and_says_nothing_costs_no_request_anythi
 async fn a_redis_that_stops_answering_costs_a_few_short_waits_and_is_found_again_when_it_does() {
     let Some(server) = Server::start() else { return };
     let cache = cache(server.port);
-    put_for_sure(&cache, "q", answer("a")).await;
+    put_for_sure(&cache, "q", &answer("a")).await;
     server.signal("STOP");
     let (since, mut slowest) = (Instant::now(), Duration::ZERO);
     for _ in 0..100 {
@@ -189,14 +189,14 @@ async fn a_redis_that_stops_answering_costs_a_few_short_waits_and_is_found_again
 async fn a_restarted_redis_is_found_again() {
     let Some(server) = Server::start() else { return };
     let cache = cache(server.port);
-    put_for_sure(&cache, "q", answer("a")).await;
+    put_for_sure(&cache, "q", &answer("a")).await;
     let port = server.port;
     drop(server);
     for _ in 0..10 {
         assert!(get(&cache, "q", 1).await.is_none());
     }
     let _server = Server::start_at(port).expect("it started before");
-    put_for_sure(&cache, "q", answer("b")).await;
+    put_for_sure(&cache, "q", &answer("b")).await;
     assert_eq!(*wait_for(&cache, "q").await, answer("b"));
 }
 
@@ -204,7 +204,7 @@ async fn a_restarted_redis_is_found_again() {
 async fn a_full_redis_keeps_no_more_and_fails_nobody() {
     let Some(server) = Server::start() else { return };
     let cache = cache(server.port);
-    put_for_sure(&cache, "q", answer("a")).await;
+    put_for_sure(&cache, "q", &answer("a")).await;
     let mut direct = redis::Client::open(format!("redis://127.0.0.1:{}/", server.port)).unwrap();
     redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1").exec(&mut direct).unwrap();
     for number in 0..10 {

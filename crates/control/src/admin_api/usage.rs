@@ -13,7 +13,8 @@ use super::verb::{Call, Verb};
 use super::wire::{Answer, Query, maybe_instant};
 
 /// Sums by group, and of all. Each row has a field for each dimension asked for, counts of requests, and what is `priced`,
-/// `unpriced` and `estimated` apart, with `cost_usd` as a decimal string: as `baseload usage --format json` prints it.
+/// `unpriced` and `estimated` apart, and `saved` beside them, with `cost_usd` as a decimal string: as
+/// `baseload usage --format json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     #[schema(value_type = Vec<Object>)]
