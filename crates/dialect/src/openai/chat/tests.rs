@@ -537,7 +537,9 @@ fn any_finish() -> impl Strategy<Value = FinishReason> {
 }
 
 /// What a client can know of an answer.
-fn seen(answer: &Answer) -> Vec<(Vec<Part>, Option<Vec<TokenScore>>, Option<Finish>)> {
+type Seen = (Vec<Part>, Option<Vec<TokenScore>>, Option<Finish>);
+
+fn seen(answer: &Answer) -> Vec<Seen> {
     let choice =
         |choice: &AnsweredChoice| (choice.parts.clone(), choice.scores.clone(), choice.finish.clone());
     answer.choices.iter().map(choice).collect()
