@@ -18,7 +18,7 @@ use crate::breaker::Breaker;
 use crate::decisions::{DecisionBounds, Decisions};
 use crate::estimate::Estimates;
 use crate::limits::Limits;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Units};
 use crate::prices::Prices;
 use crate::repeat::Repeats;
 use crate::router::Route;
@@ -55,7 +55,7 @@ pub struct App {
     /// Engines of our own.
     pub(crate) models: Vec<Arc<ServedModel>>,
     /// All that can answer: those engines, and what providers offer.
-    pub(crate) supply: ArcSwap<Supply>,
+    pub(crate) supply: Arc<ArcSwap<Supply>>,
     pub(crate) clock: Clock,
     pub(crate) prices: Prices,
     /// Answers that may be given again, where routes want it.
@@ -109,9 +109,12 @@ impl App {
         let measured: Vec<_> =
             models.iter().map(|model| (model.name.to_string(), model.upstream.clone())).collect();
         let models: Vec<_> = models.into_iter().map(Arc::new).collect();
+        let supply = Arc::new(ArcSwap::from_pointee(Supply::of_engines(&models, None)));
+        let clock = Clock::default();
+        let units = Units { supply: supply.clone(), clock };
         Ok(App {
-            supply: ArcSwap::from_pointee(Supply::of_engines(&models, None)),
-            clock: Clock::default(),
+            supply,
+            clock,
             prices: Prices::default(),
             repeats: None,
             responses: None,
@@ -123,7 +126,7 @@ impl App {
             journal,
             keys_policy,
             keys: Arc::new(KeyCache::new(&limits)),
-            metrics: Arc::new(Metrics::new(&measured)),
+            metrics: Arc::new(Metrics::new(&measured, units)),
             places: Arc::new(Semaphore::new(limits.requests)),
             holds: LivingHolds::default(),
             breaker: Breaker::default(),

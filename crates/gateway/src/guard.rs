@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use dialect::{BadRequest, Form};
+use dialect::BadRequest;
 use domain::{Ask, Chat, Input, Part, Priority, Prompt, RequestId, Sampling, Tokens, Usage, Work, WorkKey};
 use http::header::{HeaderName, HeaderValue};
 use ledger::Circumstances;
@@ -16,7 +16,6 @@ use crate::who::Caller;
 
 /// A request that can be done: everything about it is decided but who does it and when.
 pub struct Order {
-    pub form: Arc<dyn Form>,
     pub model: Arc<ServedModel>,
     pub way: Circumstances,
     pub caller: Caller,
@@ -29,8 +28,6 @@ pub struct Order {
     pub task: Option<Turn>,
     /// Fields of the request that have no effect here.
     pub ignored: Vec<String>,
-    /// Seconds since 1970.
-    pub created: u64,
     /// Headers that its admission adds to a good answer.
     pub notes: Vec<(HeaderName, HeaderValue)>,
 }
@@ -44,7 +41,6 @@ pub struct OrderedPrompt {
 /// What the endpoint has read.
 #[derive(Clone)]
 pub struct Draft {
-    pub form: Arc<dyn Form>,
     pub model: Arc<ServedModel>,
     /// How it will be served, as far as its price depends on it.
     pub way: Circumstances,
@@ -57,7 +53,7 @@ pub struct Draft {
 
 /// Returns the order, or what about it cannot be done.
 pub async fn check(app: &App, draft: Draft) -> Result<Order, Refusal> {
-    let Draft { form, model, way, caller, priority, ask, task, ignored } = draft;
+    let Draft { model, way, caller, priority, ask, task, ignored } = draft;
     let sampling = ask.sampling.over(&model.sampling_defaults);
     check_works(app, &ask)?;
     check_bias(&model, &sampling)?;
@@ -78,7 +74,7 @@ pub async fn check(app: &App, draft: Draft) -> Result<Order, Refusal> {
     });
     let prompts = prompts.collect::<Result<Vec<_>, Refusal>>()?;
     let notes = Vec::new();
-    Ok(Order { form, model, way, caller, priority, ask, sampling, prompts, task, ignored, created, notes })
+    Ok(Order { model, way, caller, priority, ask, sampling, prompts, task, ignored, notes })
 }
 
 /// Refuses a text that is too long to be looked at.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod again;
 mod app;
 mod body;
 mod breaker;
@@ -37,6 +38,7 @@ mod router;
 mod server;
 mod spool;
 mod standing;
+mod start;
 mod supply;
 mod task;
 mod upstream;

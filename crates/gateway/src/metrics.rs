@@ -3,6 +3,8 @@
 //! Everything counts by atomics while requests run; a scrape only reads them, asks each engine once for its status, and
 //! prints. Labels come from closed sets (routes, statuses, reasons, the models served), so the output has a bound.
 
+mod units;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::pulse::Silence;
+pub use units::{UnitMetrics, Units};
 use crate::upstream::LocalUpstream;
 
 /// The media type of what [`Metrics::print`] returns.
@@ -36,6 +39,7 @@ pub struct Metrics {
     pub connections: Level,
     pub open_streams: Level,
     pub holds_open: Level,
+    pub units: UnitMetrics,
     pub spooled: Counter,
     pub spool_waiting: Gauge,
     configurations: Family<OutcomeLabels, Counter>,
@@ -101,7 +105,7 @@ struct FinishLabels {
 }
 
 impl Metrics {
-    pub fn new(models: &[(String, Arc<LocalUpstream>)]) -> Self {
+    pub fn new(models: &[(String, Arc<LocalUpstream>)], units: Units) -> Self {
         let mut registry = Registry::default();
         let families = ModelFamilies::register(&mut registry);
         let metrics = Self {
@@ -113,6 +117,7 @@ impl Metrics {
             connections: Level::default(),
             open_streams: Level::default(),
             holds_open: Level::default(),
+            units: UnitMetrics::default(),
             spooled: Counter::default(),
             configurations: Family::default(),
             configuration_refused: Gauge::default(),
@@ -127,11 +132,13 @@ impl Metrics {
         };
         metrics.register(&mut registry);
         registry.register_collector(Box::new(Engines(models.to_vec())));
+        registry.register_collector(Box::new(units));
         registry.register_collector(Box::new(Process));
         Self { registry, ..metrics }
     }
 
     fn register(&self, registry: &mut Registry) {
+        self.units.register(registry);
         registry.register("baseload_http_requests", "Requests answered", self.requests.clone());
         registry.register("baseload_refusals", "Requests refused, by reason", self.refusals.clone());
         registry.register("baseload_connections", "Connections open", self.connections.0.clone());

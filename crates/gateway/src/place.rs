@@ -11,13 +11,12 @@ use fleet::{
 use crate::admit;
 use crate::app::{App, ServedModel};
 use crate::refusal::Refusal;
-use crate::supply::{RouteRules, Supply, SupplyUnit, UnitKind};
+use crate::supply::{RouteRules, SupplyUnit, UnitKind};
 use crate::who::Caller;
 use crate::{guard, needs};
 
 /// Who may answer, best first, and why.
 pub struct Plan {
-    pub supply: Arc<Supply>,
     pub units: Vec<Arc<SupplyUnit>>,
     /// The route that was asked for, where the name was one.
     pub route: Option<ModelName>,
@@ -78,7 +77,7 @@ pub fn plan_for(
     let prefix = hasher.finish();
     let decision = decide(app, caller, &units, &need, &prefix);
     let route = supply.routes.iter().any(|route| route.name == ask.model).then(|| ask.model.clone());
-    Ok(Plan { supply, units, route, rules, need, prefix, decision, wanted })
+    Ok(Plan { units, route, rules, need, prefix, decision, wanted })
 }
 
 impl Plan {

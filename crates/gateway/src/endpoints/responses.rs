@@ -33,6 +33,10 @@ pub async fn create(
     let body = body::read(&app, &headers, body).await?;
     let original = body.bytes();
     let (heard, continuation) = body.understood(&app, responses::read).await?;
+    if continuation.conversation.is_some() {
+        let message = "Conversations are not kept here; go on with 'previous_response_id', or send the earlier items in 'input'.";
+        return Err(BadRequest::new(message).at("conversation").code("unsupported_parameter").into());
+    }
     let spoken = Spoken { heard, original, passed_headers: Vec::new(), continuation: Some(continuation) };
     passage::answer(app, visit, caller, &headers, priority, spoken).await
 }

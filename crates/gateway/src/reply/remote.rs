@@ -180,9 +180,10 @@ impl RemoteReply {
             }
             self.flush().await?;
         }
-        match self.finished {
-            0 => Err(End::UpstreamBroke(Failure::Unfinished.to_string())),
-            _ => Ok(()),
+        // An upstream may end well before a choice has begun that it was asked for.
+        match self.finished >= self.choices {
+            true => Ok(()),
+            false => Err(self.broke(&Failure::Unfinished)),
         }
     }
 
