@@ -20,7 +20,7 @@ pub struct Kind<'a> {
 }
 
 pub fn names(scenario: &Scenario) -> Vec<&str> {
-    scenario.supplies.iter().map(|supply| short(supply)).collect()
+    scenario.supplies.iter().map(short).collect()
 }
 
 fn short(supply: &Supply) -> &str {
