@@ -36,6 +36,10 @@ pub enum SavedBy {
 
 /// What a saving came to. Only `Booked` allows the answer to be given; of it, `repeated` says that this request had an end
 /// already, which may be another than this.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost always the large one, made once for a request and taken apart at once"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SaveOutcome {
     /// With the limits that this request counted against, where it was booked now and had no hold before.
