@@ -5,9 +5,9 @@ use std::sync::Arc;
 use content::{AskKey, CachedAnswer, Follower, MadeBy, Step};
 use domain::{AnswerEvent, Usage, UsageReport};
 use http::header::{HeaderName, HeaderValue};
-use ledger::{SaveOutcome, SavedBy, Saving};
+use ledger::{Circumstances, ReleaseReason, SaveOutcome, SavedBy, Saving};
 
-use crate::admit::{self, NoHold, Place};
+use crate::admit::{self, Claim, NoHold, Place};
 use crate::passage::{PROVIDER, Passage, UNIT};
 use crate::place::Plan;
 use crate::refusal::Refusal;
@@ -83,7 +83,7 @@ impl Passage {
         place: Place,
         mut told: Told,
     ) {
-        let mut step = tokio::select! {
+        let step = tokio::select! {
             step = follower.next() => step,
             () = told.closed() => return,
         };
@@ -95,7 +95,39 @@ impl Passage {
             // Somebody answers it where this request may not go: it is answered by itself.
             return self.fulfil(plan, place, told).await;
         };
-        let mut listener = self.listener_of_another("joined", &made_by, told);
+        // Of nothing, but in the book: limits on requests are asked before anything is given.
+        let claim = Claim {
+            request: self.visit.id.clone(),
+            caller: self.caller.clone(),
+            task: self.task.as_ref().map(|turn| turn.path.clone()),
+            end_user: self.ask.user.clone(),
+            model: made_by.model.clone(),
+            way: way_of(&made_by),
+            estimate: Usage::default(),
+        };
+        let hold = match admit::hold(&self.app, &claim).await {
+            Ok(hold) => hold,
+            Err(no_hold) => {
+                let _ = told.send(Err(no_hold.refusal()));
+                return;
+            }
+        };
+        match self.tell_along(follower, step, &made_by, told).await {
+            // Saving it has ended the hold.
+            true => drop(hold),
+            false => drop(hold.release(ReleaseReason::Failed).await),
+        }
+    }
+
+    /// Tells an answer as it is made for another; returns whether it was told whole and is booked as saved.
+    async fn tell_along(
+        mut self,
+        mut follower: Follower<Refusal>,
+        mut step: Step<Refusal>,
+        made_by: &MadeBy,
+        told: Told,
+    ) -> bool {
+        let mut listener = self.listener_of_another("joined", made_by, told);
         listener.open();
         let mut finishes = Vec::new();
         loop {
@@ -109,8 +141,9 @@ impl Passage {
                     }
                 }
                 Step::Finished(usage) => {
-                    if let Err(refusal) = self.save(&made_by, usage, SavedBy::Twin).await {
-                        return listener.break_off(refusal);
+                    if let Err(refusal) = self.save(made_by, usage, SavedBy::Twin).await {
+                        listener.break_off(refusal);
+                        return false;
                     }
                     let last_finish = finishes.pop();
                     finishes.into_iter().for_each(|(choice, finish)| listener.finish(choice, finish));
@@ -119,21 +152,26 @@ impl Passage {
                     let report = of_usage(usage);
                     let head = self.head(&made_by.model);
                     std::mem::take(&mut self.ears).complete(&head, &report).await;
-                    return listener.close(Closing::Written { last_finish, report }).await;
+                    listener.close(Closing::Written { last_finish, report }).await;
+                    return true;
                 }
-                Step::Failed(refusal) => return listener.break_off(refusal),
+                Step::Failed(refusal) => {
+                    listener.break_off(refusal);
+                    return false;
+                }
                 Step::Left | Step::Lead(_) => {
                     let why = "the request that it was joined to was given up".to_owned();
-                    return listener.break_off(Refusal::UpstreamBroke { why });
+                    listener.break_off(Refusal::UpstreamBroke { why });
+                    return false;
                 }
             }
             if listener.flush().await.is_err() {
-                return;
+                return false;
             }
             step = tokio::select! {
                 step = follower.next() => step,
                 stir = listener.stir() => match stir {
-                    Stir::Gone => return,
+                    Stir::Gone => return false,
                     Stir::PingTime => {
                         listener.ping();
                         follower.next().await
@@ -152,11 +190,7 @@ impl Passage {
             task: self.task.as_ref().map(|turn| turn.path.clone()),
             end_user: self.ask.user.clone(),
             model: made_by.model.clone(),
-            circumstances: ledger::Circumstances {
-                provider: made_by.provider.clone(),
-                service_tier: made_by.service_tier,
-                region: made_by.region.clone(),
-            },
+            circumstances: way_of(made_by),
             usage,
             at: admit::now(),
             way,
@@ -181,6 +215,11 @@ impl Passage {
         let wish = self.wish(headers, made_by.model.clone(), self.ask.choices);
         Listener::new(&self.app, wish, told)
     }
+}
+
+fn way_of(made_by: &MadeBy) -> Circumstances {
+    let MadeBy { provider, service_tier, region, .. } = made_by;
+    Circumstances { provider: provider.clone(), service_tier: *service_tier, region: region.clone() }
 }
 
 fn of_usage(usage: Usage) -> UsageReport {

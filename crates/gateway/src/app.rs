@@ -1,6 +1,7 @@
 //! What does the door serve, and what do all its requests share?
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use content::{AnswerCache, ResponseStore};
@@ -13,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admit::LivingHolds;
+use crate::admit::{LivingHolds, now};
 use crate::breaker::Breaker;
 use crate::decisions::{DecisionBounds, Decisions};
 use crate::estimate::Estimates;
@@ -97,6 +98,9 @@ pub struct App {
     pub(crate) cut: CancellationToken,
 }
 
+/// How often responses that are kept are looked through.
+const CLEAN_UP_PAUSE: Duration = Duration::from_secs(60);
+
 impl App {
     /// Returns the door to these models, or which name is taken twice.
     pub fn new(
@@ -169,6 +173,15 @@ impl App {
     /// Returns the engines of our own, to be put into a supply.
     pub fn engines(&self) -> &[Arc<ServedModel>] {
         &self.models
+    }
+
+    /// Forgets responses whose time is over, and the oldest where there are too many; for ever, beside the server.
+    pub async fn keep_responses_bounded(&self) {
+        let Some(store) = &self.responses else { return };
+        loop {
+            tokio::time::sleep(CLEAN_UP_PAUSE).await;
+            while store.clean_up(now().millis()).await.is_ok_and(|gone| gone.expired + gone.crowded_out > 0) {}
+        }
     }
 
     /// Keeps the prices that choices are made by as fresh as the book's; for ever, beside the server.

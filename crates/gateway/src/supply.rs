@@ -260,6 +260,13 @@ impl Attempt {
         }
     }
 
+    /// Notes how far a streamed answer has come.
+    pub fn progressed(&mut self, output_tokens: u64) {
+        if let Some(ticket) = &mut self.ticket {
+            self.live.state.lock().progressed(ticket, output_tokens, self.clock.now());
+        }
+    }
+
     pub fn end(mut self, outcome: Outcome) {
         self.say(outcome);
     }

@@ -221,12 +221,15 @@ impl Process {
             tokio::spawn(gateway::replay_spooled(self.app.clone(), sweeping.clone().cancelled_owned()));
         let priced = self.app.clone();
         let prices = tokio::spawn(async move { priced.keep_prices_fresh().await });
+        let kept = self.app.clone();
+        let responses = tokio::spawn(async move { kept.keep_responses_bounded().await });
         let (watch, stop_watching) = (self.watch, sweeping.clone());
         let take_over = TakeOver { journal: self.journal.clone(), app: self.app.clone() };
         let watching =
             tokio::spawn(async move { watch.run(take_over, stop_watching.cancelled_owned()).await });
         let served = gateway::serve(self.listener, self.app, stop).await;
         prices.abort();
+        responses.abort();
         sweeping.cancel();
         watching.await?;
         sweep.await?;

@@ -248,6 +248,7 @@ impl RemoteReply {
             self.room_for(tokens).await?;
             self.purse.deliver(tokens);
             self.delivered += tokens;
+            self.attempt.progressed(self.delivered);
             self.note_pace(tokens);
         }
         if !self.passes {
