@@ -195,7 +195,7 @@ model_list:
         [
             "http://10.0.0.7:8000/v1",
             "https://set.example.com/v1",
-            "https://missing-base.invalid",
+            "https://missing-base.invalid/v1",
             "http://localhost:11434/v1",
             "https://api.groq.com/openai/v1"
         ]

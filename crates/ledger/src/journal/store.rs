@@ -364,6 +364,8 @@ impl Store {
         let add = add.bind(model).bind(change.valid_from.millis()).bind(change.sheet.to_text());
         let id = add.integer(self.speaker()).await?;
         self.memory.prices.remove(&change.model);
+        // A hold of the same model may come behind it in this transaction.
+        self.learn_prices(&change.model).await?;
         self.announce_change().await?;
         Ok(id)
     }

@@ -257,3 +257,27 @@ async fn the_integrity_check_finds_savings_that_were_made_into_spending_or_chang
         assert!(faults.iter().any(|fault| fault.contains(finding)), "{sql}: {faults:?}");
     }
 }
+
+/// Calls that wait are decided in one transaction, a new price among them.
+#[tokio::test]
+async fn a_price_may_change_among_requests_of_its_model() {
+    let Some(home) = Home::new() else { return };
+    let journal = home.open().await;
+    journal.set_prices(priced()).await.unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let journal = journal.clone();
+        calls.spawn(async move {
+            if number % 10 == 0 {
+                let price = format!("{}", number + 1).parse().unwrap();
+                let sheet = ledger::Sheet::per_token(price, price, price);
+                let change = PriceChange { model: "tiny".into(), sheet, valid_from: at(number as i64) };
+                journal.set_prices(vec![change]).await.unwrap();
+            } else {
+                booked(journal.save(saving(number, SavedBy::Cache)).await.unwrap());
+            }
+        });
+    }
+    calls.join_all().await;
+    assert_sound(&journal).await;
+}
