@@ -18,6 +18,9 @@ test:
 	cargo test --workspace --locked
 	tests/clients/run
 	tests/agents/run
+	tests/matrix/run
+	tests/matrix/run node
+	tests/matrix/run standins
 
 check:
 	cargo fmt --all --check
