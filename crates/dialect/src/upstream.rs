@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use domain::{AnswerEvent, Ask, EmbedAsk};
 
+use crate::openai::embeddings::Embeddings;
+
 /// One wire format, from the asking side.
 pub trait Upstream: Send + Sync {
     /// The dialect's name, as [`crate::Form::dialect`] has it.
@@ -24,6 +26,10 @@ pub trait Upstream: Send + Sync {
     /// Returns a request for embeddings, where the dialect has any.
     fn embed(&self, _: &EmbedAsk, _: &Target<'_>) -> Result<WireRequest, Untellable> {
         Err(Untellable { what: "embeddings".into(), why: format!("{} has none", self.name()) })
+    }
+    /// Reads the answer to a request for embeddings of so many inputs.
+    fn embedded(&self, body: &[u8], inputs: usize) -> Result<Embeddings, BadAnswer> {
+        Embeddings::read(body, inputs)
     }
 }
 

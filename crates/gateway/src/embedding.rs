@@ -179,7 +179,7 @@ impl Job {
         let wire = dialect.embed(&self.heard.ask, &Target { model, stream: false });
         let wire = wire.map_err(|untellable| Failure::Unsendable(untellable.to_string()))?;
         let body = provider.whole(&**dialect, wire, model, Embeddings::BYTES_MAX).await?;
-        Ok(Embeddings::read(&body, self.heard.ask.inputs.len())?)
+        Ok(dialect.embedded(&body, self.heard.ask.inputs.len())?)
     }
 
     fn booked_as(&self) -> RequestId {

@@ -202,7 +202,7 @@ impl Passage {
             let setback = match outcome {
                 Ok(started) => {
                     self.remember(&plan, &unit);
-                    self.tell_why(&plan, &unit, "answering", None, began);
+                    self.tell_why(&plan, &unit, "answered", None, began);
                     let tier = plan.need.service_tier;
                     self.ears.tee.iter_mut().for_each(|tee| tee.made_by(&unit, tier));
                     return self.reply(started, &unit, told).await;
@@ -367,7 +367,7 @@ impl Passage {
         let last = (!is_told).then(|| why::attempt(name, outcome, reason, began.elapsed()));
         self.tried.extend(last);
         let tried = self.tried.clone();
-        let chosen = (outcome == "answering").then_some(name);
+        let chosen = (outcome == "answered").then_some(name);
         let record = why::record(&self.visit.id, &self.caller, &self.ask.model, plan, tried, chosen);
         self.app.decisions.record(record);
     }

@@ -14,9 +14,10 @@ pub mod token;
 
 pub use embed::{Embedded, read_embeddings};
 
-use domain::{Ask, EmbedAsk};
+use domain::{Ask, EmbedAsk, Usage};
 
-use crate::{ErrorAnswer, Fault, Reader, Target, Untellable, Upstream, WireRequest};
+use crate::openai::embeddings::Embeddings;
+use crate::{BadAnswer, ErrorAnswer, Fault, Reader, Target, Untellable, Upstream, WireRequest};
 
 /// The dialect's name.
 pub const NAME: &str = "google.generate";
@@ -95,6 +96,14 @@ impl Upstream for Gemini {
         fault::read(answer)
     }
 
+    fn embedded(&self, body: &[u8], inputs: usize) -> Result<Embeddings, BadAnswer> {
+        let Embedded { vectors, input_tokens } = read_embeddings(body)?;
+        if vectors.len() != inputs {
+            return Err(BadAnswer::Malformed(format!("{} vectors for {inputs} inputs", vectors.len())));
+        }
+        let usage = input_tokens.map(|input_uncached| Usage { input_uncached, ..Usage::default() });
+        Ok(Embeddings::of(&vectors, usage))
+    }
     fn embed(&self, ask: &EmbedAsk, target: &Target<'_>) -> Result<WireRequest, Untellable> {
         let (verb, body) = embed::said(ask, target.model, self.home)?;
         let path = self.path(target.model, verb);

@@ -100,6 +100,15 @@ impl Embeddings {
     /// The largest answer that need be kept.
     pub const BYTES_MAX: usize = WHOLE_BYTES_MAX;
 
+    /// Returns the vectors of an upstream that speaks another dialect, in the order of the inputs.
+    pub fn of(vectors: &[Vec<f32>], usage: Option<Usage>) -> Self {
+        let numbers = |vector: &Vec<f32>| {
+            let text = serde_json::to_string(vector).expect("numbers are plain data");
+            Vector::Numbers(RawValue::from_string(text).expect("what was written as JSON is JSON"))
+        };
+        Self { model: None, vectors: vectors.iter().map(numbers).collect(), usage }
+    }
+
     /// Reads an upstream's answer to `inputs` inputs.
     pub fn read(body: &[u8], inputs: usize) -> Result<Self, BadAnswer> {
         let text = std::str::from_utf8(body).map_err(|_| malformed("it is not UTF-8"))?;

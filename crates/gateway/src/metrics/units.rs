@@ -42,7 +42,7 @@ impl UnitMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "baseload_unit_attempts",
-            "Calls to units, by what became of them: answering, failed, refused, cancelled, slower",
+            "Calls to units, by what became of them: answered, failed, refused, cancelled, slower",
             self.attempts.clone(),
         );
         registry.register(

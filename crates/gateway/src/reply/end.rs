@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{ModelName, UsageEnd};
+use domain::{ModelName, RequestId, UsageEnd};
 use fleet::{Fault, Outcome};
 use ledger::{Action, Measure, ReleaseReason, Standing};
 
@@ -45,6 +45,16 @@ impl End {
             _ => ReleaseReason::Failed,
         }
     }
+    /// Tells the log of decisions of an answer that began well and did not end so.
+    pub fn amend(&self, app: &App, request: &RequestId) {
+        if *self != Self::Complete {
+            let word = self.word().to_owned();
+            app.decisions.amend(request, |record| {
+                record.attempts.last_mut().into_iter().for_each(|last| last.outcome.clone_from(&word));
+            });
+        }
+    }
+
     /// Returns what it says of the unit that answered.
     pub fn outcome(&self, output_tokens: u64) -> Outcome {
         match self {

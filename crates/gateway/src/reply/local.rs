@@ -109,6 +109,7 @@ impl Reply {
         }
         let usage = self.take_stock(&end).await;
         self.measure(&end, &usage);
+        end.amend(&self.app, &self.visit.id);
         if end == End::Complete {
             let choices = self.choices.len().max(1) as u64;
             self.app.estimates.learn(

@@ -133,6 +133,7 @@ impl RemoteReply {
         self.drain(&end).await;
         let (usage, source) = self.usage();
         self.measure(&end, &usage);
+        end.amend(&self.app, &self.visit.id);
         let Self { app, visit, attempt, purse, mut listener, mut answer, passes, ears, head, .. } = self;
         attempt.end(end.outcome(usage.output));
         let hold = purse.close().await;
