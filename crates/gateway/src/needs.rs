@@ -104,6 +104,43 @@ pub fn input_tokens(ask: &Ask, bytes_per_token: f64) -> u64 {
     (bytes as f64 / bytes_per_token.max(0.5)).ceil() as u64 + media * MEDIA_TOKENS + 8
 }
 
+/// Returns which share of the prompt, from its beginning, the client has marked to be kept by its provider.
+pub fn marked_share(ask: &Ask) -> f64 {
+    let Input::Chat(chat) = &ask.input else { return 0.0 };
+    let (mut all, mut marked) = (0, 0);
+    for tool in &chat.tools {
+        all += tool.to_openai().to_string().len();
+        if matches!(tool, Tool::Function { cache: Some(_), .. }) {
+            marked = all;
+        }
+    }
+    for part in chat.messages.iter().flat_map(|message| &message.parts) {
+        let mark = match part {
+            Part::Text { text, cache } => {
+                all += text.len();
+                cache
+            }
+            Part::Media(media) => &media.cache,
+            Part::ToolCall(call) => {
+                all += call.arguments.len();
+                &None
+            }
+            Part::Refusal(text) | Part::SealedReasoning(text) => {
+                all += text.len();
+                &None
+            }
+            Part::Reasoning(reasoning) => {
+                all += reasoning.text.len();
+                &None
+            }
+        };
+        if mark.is_some() {
+            marked = all;
+        }
+    }
+    if all == 0 { 0.0 } else { marked as f64 / all as f64 }
+}
+
 /// Writes what a provider's prefix cache would see of the prompt, in its order: tools, then messages.
 pub fn write_prefix(ask: &Ask, hasher: &mut PrefixHasher) {
     let Input::Chat(chat) = &ask.input else { return };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dialect::BadRequest;
 use domain::{Ask, ModelName, ServiceTier};
-use fleet::{
+use fleet::{Caching, 
     Candidate, Capabilities, DataClass, Decision, Need, Prefix, PrefixHasher, Reason, Residency, UnitState,
 };
 
@@ -60,7 +60,7 @@ pub fn plan_for(
     let need = Need {
         capabilities: wanted.iter().map(|(capability, _)| *capability).collect(),
         input_tokens,
-        marked_tokens: input_tokens,
+        marked_tokens: (input_tokens as f64 * needs::marked_share(ask)) as u64,
         output_tokens: ask.max_output_tokens.map_or(expected, |max| expected.min(u64::from(max))),
         output_tokens_max: ask.max_output_tokens.map(u64::from),
         quality_min: rules.quality_min,
@@ -167,7 +167,11 @@ fn decide(app: &App, caller: &Caller, units: &[Arc<SupplyUnit>], need: &Need, pr
         Candidate {
             unit: &unit.facts,
             state,
-            warm_tokens: warm.warm_tokens(&unit.facts.id, prefix, need.input_tokens, now),
+            warm_tokens: {
+                let seen = warm.warm_tokens(&unit.facts.id, prefix, need.input_tokens, now);
+                // Who charges for writing keeps only what was marked.
+                if unit.facts.caching == Caching::Charged { seen.min(need.marked_tokens) } else { seen }
+            },
             in_key_scope: may_use(caller, unit, tier).is_ok(),
         }
     };
