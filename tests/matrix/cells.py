@@ -25,6 +25,10 @@ class NotOffered(Exception):
     """The upstream lacks it, and the door said so by name."""
 
 
+class NotPlayed(Exception):
+    """Nobody plays this upstream, so its streams cannot be broken on purpose."""
+
+
 class World:
     """One cell's surroundings."""
 
@@ -146,7 +150,7 @@ def reasoning(world):
 
 def error(world):
     errors = world.ingress.errors
-    model = f"e-{world.up.name}"
+    model = f"e-{world.ingress.name}-{world.up.name}"
     before = world.door.booked(model)
     if not world.up.standin:
         refused(errors.BadRequestError, lambda: world.ingress.whole(model, "many words " * 20_000))
@@ -225,7 +229,7 @@ HARMFUL = [
 def shapes(world):
     """However a provider cuts and wraps its stream, the answer and the bill are the same."""
     if not world.up.standin:
-        return
+        raise NotPlayed
     for ugly in HARMLESS:
         world.standins.behave(world.up.standin, ugly)
         before = world.door.booked(world.model)
@@ -240,8 +244,8 @@ def shapes(world):
 def damage(world):
     """A stream that broke never looks like one that ended well, and nothing stays held."""
     if not world.up.standin:
-        return
-    model = f"e-{world.up.name}"
+        raise NotPlayed
+    model = f"e-{world.ingress.name}-{world.up.name}"
     for ugly in HARMFUL:
         world.standins.behave(world.up.standin, ugly)
         before = world.door.booked(model)
