@@ -25,6 +25,10 @@ class NotOffered(Exception):
     """The upstream lacks it, and the door said so by name."""
 
 
+class NotPlayed(Exception):
+    """Nobody plays this upstream, so its streams cannot be broken on purpose."""
+
+
 class World:
     """One cell's surroundings."""
 
@@ -146,7 +150,7 @@ def reasoning(world):
 
 def error(world):
     errors = world.ingress.errors
-    model = f"e-{world.up.name}"
+    model = f"e-{world.ingress.name}-{world.up.name}"
     before = world.door.booked(model)
     if not world.up.standin:
         refused(errors.BadRequestError, lambda: world.ingress.whole(model, "many words " * 20_000))
@@ -212,7 +216,67 @@ def usage(world):
             assert tally["cache_read"] >= 1024, f"nothing was read from the cache: {tally}"
 
 
-CELLS = {cell.__name__: cell for cell in (text, stream, tools, tool_stream, structured, image, reasoning, error, cancel, usage)}
+HARMLESS = [
+    {"kind": "tiny_writes", "bytes": 1}, {"kind": "cut", "at_byte": 700}, {"kind": "carriage_returns"}, {"kind": "comments"},
+    {"kind": "packed"}, {"kind": "gzip"}, {"kind": "usage", "how": "twice"},
+]
+HARMFUL = [
+    {"kind": "end_early"}, {"kind": "end_early", "after_events": 4}, {"kind": "done_without_finish"}, {"kind": "error_after", "events": 4},
+    {"kind": "reset", "at_byte": 900, "how": "reset"}, {"kind": "reset", "at_byte": 900, "how": "close"},
+]
+
+
+def shapes(world):
+    """However a provider cuts and wraps its stream, the answer and the bill are the same."""
+    if not world.up.standin:
+        raise NotPlayed
+    for ugly in HARMLESS:
+        world.standins.behave(world.up.standin, ugly)
+        before = world.door.booked(world.model)
+        try:
+            got = world.ingress.stream(world.model, "Hello there")
+            assert (got.text, got.finish) == ("You said: Hello there", "stop"), f"{got.finish}: {got.text!r}"
+            world.agrees(got, world.model, before)
+        except Exception as failure:
+            raise AssertionError(f"{ugly}: {failure}") from failure
+
+
+def damage(world):
+    """A stream that broke never looks like one that ended well, and nothing stays held."""
+    if not world.up.standin:
+        raise NotPlayed
+    model = f"e-{world.ingress.name}-{world.up.name}"
+    for ugly in HARMFUL:
+        world.standins.behave(world.up.standin, ugly)
+        before = world.door.booked(model)
+        try:
+            got = world.ingress.stream(model, "count to 60")
+        except Exception:  # noqa: BLE001: any error will do; an answer will not
+            got = None
+        assert got is None or got.finish != "stop", f"{ugly}: it looks well: {got.text[-30:]!r}, {got.finish}"
+        for _ in range(50):
+            after = world.door.booked(model)
+            if after["open"] == before["open"]:
+                break
+            time.sleep(0.1)
+        assert after["open"] == before["open"], f"{ugly}: the hold is still open after five seconds"
+        world.standins.behave(world.up.standin)
+        settle_down(world, model)
+
+
+def settle_down(world, model):
+    """Waits until the unit is asked again after its failures."""
+    for _ in range(100):
+        try:
+            world.ingress.whole(model, "Hello")
+            return
+        except world.ingress.errors.APIStatusError as said:
+            last = said
+            time.sleep(0.3)
+    raise AssertionError(f"the unit is not asked again, half a minute after it recovered: {last}")
+
+
+CELLS = {cell.__name__: cell for cell in (text, stream, tools, tool_stream, structured, image, reasoning, error, cancel, usage, shapes, damage)}
 
 
 def judge(name, world):

@@ -3,6 +3,7 @@
 import dataclasses
 
 CHAT = {"chat", "tools", "images", "structured", "reasoning"}
+SURFACES = ["chat", "responses", "messages"]
 OWN = {"chat", "tools", "reasoning"}
 
 
@@ -50,15 +51,16 @@ UPSTREAMS = [
 
 
 def configuration(upstreams, standins, other, account):
-    """The file for the door: a model `m-NAME` for each upstream, `r-NAME` that thinks, and `e-NAME` whose failures are its own."""
+    """The file for the door: a model `m-NAME` for each upstream, `r-NAME` that thinks, and one whose failures are its own
+    for each surface: a breaker that one has opened shall not be in the way of the next."""
     lines = []
     for up in upstreams:
         if up.name == "embedded":
-            lines.append(f'[[model]]\nname = "m-embedded"\naliases = ["r-embedded", "e-embedded"]\npath = "bundled:small"\n{PRICE}\n')
+            lines.append(f'[[model]]\nname = "m-embedded"\naliases = ["r-embedded", "e-chat-embedded", "e-responses-embedded", "e-messages-embedded"]\npath = "bundled:small"\n{PRICE}\n')
             continue
         url = standins.url(up.standin) if up.standin else ""
         lines.append(f'[[provider]]\nname = "{up.name}"\n' + up.provider.format(url=url, other=other, account=account) + "\n")
         able = ", ".join(f'"{name}"' for name in sorted(up.capabilities))
-        for prefix, model in ("m", up.model), ("r", up.thinker), ("e", up.model):
+        for prefix, model in ("m", up.model), ("r", up.thinker), *((f"e-{surface}", up.model) for surface in SURFACES):
             lines.append(f'[[model]]\nname = "{prefix}-{up.name}"\nprovider = "{up.name}"\nid = "{model}"\ncapabilities = [{able}]\n{PRICE}\n')
     return "\n".join(lines)

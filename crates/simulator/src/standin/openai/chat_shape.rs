@@ -56,6 +56,9 @@ const MESSAGE: Shape = Tagged(
                 "name" ? Text,
                 "tool_calls" ? List(&TOOL_CALL),
                 "audio" ? Object(fields!["id" ! Text]),
+                // Clients send a message back as it came.
+                "annotations" ? List(&Any),
+                "function_call" ? Any,
             ],
         ),
         ("tool", fields!["content" ! TEXTS, "tool_call_id" ! Text]),
