@@ -180,7 +180,8 @@ impl App {
         let Some(store) = &self.responses else { return };
         loop {
             tokio::time::sleep(CLEAN_UP_PAUSE).await;
-            while store.clean_up(now().millis()).await.is_ok_and(|gone| gone.expired + gone.crowded_out > 0) {}
+            while store.clean_up(now().millis()).await.is_ok_and(|gone| gone.expired + gone.crowded_out > 0) {
+            }
         }
     }
 

@@ -85,7 +85,14 @@ impl Job {
             tried.push(why::attempt(name, outcome, reason, began.elapsed()));
             let chosen = asked.is_ok().then_some(name);
             let (request, asked_for) = (&self.visit.id, &self.ask.model);
-            self.app.decisions.record(why::record(request, &self.caller, asked_for, &plan, tried.clone(), chosen));
+            self.app.decisions.record(why::record(
+                request,
+                &self.caller,
+                asked_for,
+                &plan,
+                tried.clone(),
+                chosen,
+            ));
             let setback = match asked {
                 Ok(response) => return Ok(response),
                 Err(setback) => setback,
@@ -142,7 +149,13 @@ impl Job {
             Ok(vectors) => vectors,
             Err(failure) => {
                 let (request, unit_name) = (self.visit.id.as_str(), unit.facts.id.as_str());
-                events::UpstreamFailed { request, unit: unit_name, attempt: self.attempts, failure: &failure }.emit();
+                events::UpstreamFailed {
+                    request,
+                    unit: unit_name,
+                    attempt: self.attempts,
+                    failure: &failure,
+                }
+                .emit();
                 attempt.end(failure.outcome());
                 let _ = hold.release(ReleaseReason::Failed).await;
                 let is_worth_another = failure.is_worth_another();

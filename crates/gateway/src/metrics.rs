@@ -23,8 +23,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::pulse::Silence;
-pub use units::{UnitMetrics, Units};
 use crate::upstream::LocalUpstream;
+pub use units::{UnitMetrics, Units};
 
 /// The media type of what [`Metrics::print`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

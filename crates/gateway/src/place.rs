@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use dialect::BadRequest;
 use domain::{Ask, ModelName, ServiceTier};
-use fleet::{Caching, 
-    Candidate, Capabilities, DataClass, Decision, Need, Prefix, PrefixHasher, Reason, Residency, UnitState,
+use fleet::{
+    Caching, Candidate, Capabilities, DataClass, Decision, Need, Prefix, PrefixHasher, Reason, Residency,
+    UnitState,
 };
 
 use crate::admit;

@@ -139,7 +139,12 @@ impl Passage {
     }
 
     /// Returns the unit that shall be asked beside the first, when it is time to; never, where none shall.
-    async fn second_choice(&self, plan: &Plan, first: &SupplyUnit, sent: std::time::Duration) -> Arc<SupplyUnit> {
+    async fn second_choice(
+        &self,
+        plan: &Plan,
+        first: &SupplyUnit,
+        sent: std::time::Duration,
+    ) -> Arc<SupplyUnit> {
         let Some(after) = plan.rules.hedge_after else { return std::future::pending().await };
         loop {
             let now = self.app.clock.now();
@@ -294,13 +299,8 @@ impl Passage {
             }
             Err(failure) => {
                 let (request, unit_name) = (self.visit.id.as_str(), unit.facts.id.as_str());
-                events::UpstreamFailed {
-                    request,
-                    unit: unit_name,
-                    attempt: number,
-                    failure: &failure,
-                }
-                .emit();
+                events::UpstreamFailed { request, unit: unit_name, attempt: number, failure: &failure }
+                    .emit();
                 attempt.end(failure.outcome());
                 let _ = hold.release(ReleaseReason::Failed).await;
                 let is_worth_another = failure.is_worth_another();

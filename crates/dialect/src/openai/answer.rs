@@ -135,6 +135,10 @@ impl Understand for ObjectReader {
         Ok(())
     }
 
+    fn is_marked_done(&self) -> bool {
+        self.is_done
+    }
+
     fn is_over(&self) -> bool {
         !self.choices.is_empty() && self.choices.iter().all(|choice| choice.finish.is_some())
     }

@@ -18,6 +18,10 @@ pub(super) trait Understand: Send {
     fn end(&mut self, events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer>;
     /// Whether the answer has said its own end, so that a torn rest costs nothing.
     fn is_over(&self) -> bool;
+    /// Whether the last mark has come, with or without an end: nothing that follows is part of the answer.
+    fn is_marked_done(&self) -> bool {
+        false
+    }
 }
 
 /// An event larger than this is no part of an answer.
@@ -63,7 +67,7 @@ impl<U: Understand> BodyReader<U> {
 
 impl<U: Understand> Reader for BodyReader<U> {
     fn is_over(&self) -> bool {
-        self.understand.is_over()
+        self.understand.is_over() || self.understand.is_marked_done()
     }
 
     fn feed(&mut self, bytes: &[u8], events: &mut Vec<AnswerEvent>) -> Result<(), BadAnswer> {

@@ -86,7 +86,8 @@ impl Collector for Units {
             })
             .collect();
         let name = "baseload_unit_in_flight";
-        let mut metric = encoder.encode_descriptor(name, "Requests under way at a unit", None, MetricType::Gauge)?;
+        let mut metric =
+            encoder.encode_descriptor(name, "Requests under way at a unit", None, MetricType::Gauge)?;
         for (labels, in_flight, _) in &seen {
             ConstGauge::new(*in_flight).encode(metric.encode_family(labels)?)?;
         }

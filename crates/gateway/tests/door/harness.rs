@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use content::{AnswerCache, CacheOptions};
 use control::admin_api::{AdminRoute, Desk, contents};
 use domain::{ModelName, Price, Sampling};
+use gateway::decisions::{DecisionBounds, Decisions};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange, serve};
 use ledger::{Ending, How, Journal, KeyId, NewKey, PriceChange, ReleaseReason, RequestRow, Sheet, Timestamp};
 use reqwest::header::HeaderMap;
@@ -28,6 +30,8 @@ pub struct Door {
     pub address: SocketAddr,
     pub engine: Arc<ScriptedEngine>,
     pub journal: Journal,
+    pub app: Arc<App>,
+    pub decisions: Arc<Decisions>,
     /// The table of contents.
     pub declared: Vec<Route>,
     /// What axum says that its router has.
@@ -78,7 +82,10 @@ impl Door {
         };
         let mut limits = Limits::default();
         change(&mut limits);
+        let decisions = Arc::new(Decisions::in_memory(DecisionBounds::default()));
+        let kept = CacheOptions { memory_bytes_max: 8 << 20, redis: None };
         let app = App::new(vec![model], journal.clone(), keys, limits).unwrap();
+        let app = app.deciding_into(decisions.clone()).keeping_answers_in(AnswerCache::new(kept).unwrap());
         let desk = Desk::new(journal.clone()).telling(app.key_forgetter());
         let app = Arc::new(app.mounting(admin_routes(&desk)));
         let (declared, router) = (gateway::routes(&app), format!("{:?}", gateway::router(app.clone())));
@@ -86,9 +93,21 @@ impl Door {
         let address = listener.local_addr().unwrap();
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
-        let served = tokio::spawn(serve(listener, app, async move { stopped.notified().await }));
+        let served = tokio::spawn(serve(listener, app.clone(), async move { stopped.notified().await }));
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { address, engine, journal, declared, router, client, stop, served, _folder: folder }
+        Self {
+            address,
+            engine,
+            journal,
+            app,
+            decisions,
+            declared,
+            router,
+            client,
+            stop,
+            served,
+            _folder: folder,
+        }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -156,7 +175,7 @@ impl Door {
         self.listen("/v1/completions", completion(more)).await
     }
 
-    async fn listen(&self, path: &str, mut body: Value) -> Events {
+    pub async fn listen(&self, path: &str, mut body: Value) -> Events {
         body["stream"] = json!(true);
         let response = self.begin(path, body).await;
         assert_eq!(response.status(), 200);
@@ -168,6 +187,12 @@ impl Door {
     /// Begins to ask and returns as soon as the answer begins.
     pub async fn begin(&self, path: &str, body: Value) -> reqwest::Response {
         self.client.post(self.url(path)).body(body.to_string()).send().await.unwrap()
+    }
+
+    /// Asks with a header of one's own.
+    pub async fn post_with_header(&self, path: &str, (name, value): (&str, &str), body: Value) -> Heard {
+        let request = self.client.post(self.url(path)).header(name, value).body(body.to_string());
+        Heard::of(request.send().await.unwrap()).await
     }
 
     /// Begins a streamed chat, and returns when its first token has come.

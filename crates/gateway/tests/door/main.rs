@@ -7,6 +7,7 @@ mod words;
 mod admin;
 mod admissions;
 mod answers;
+mod away;
 mod book;
 mod departures;
 mod limits;
