@@ -186,7 +186,7 @@ class Play:
             "no clean end for a broken answer": not lies,
             "a named error for every other bad end": not cuts,
             "fallback where promised": not no_fallback,
-            "breakers opened, and closed again": opened and closed,
+            "breakers opened, and closed again (seen in /admin/decisions)": opened and closed,
             "the healthy route gave no wrong answer": not calm_wrong,
             "the healthy route's p99 is unharmed": not harmed,
         }
