@@ -62,7 +62,7 @@ async def read(response, answer, leave_after):
         text = await response.text()
         try:
             error = json.loads(text)["error"]
-            answer.verdict, answer.why = "refused", str(error.get("code") or error["message"])[:120]
+            answer.verdict, answer.why = "refused", f"{error.get('code')}: {error['message']}"[:400]
         except (ValueError, KeyError, TypeError):
             answer.verdict, answer.why = "nameless", f"status {response.status}: {text[:120]}"
         return

@@ -52,7 +52,7 @@ class Play:
         self.standins = {one["name"]: Standin(self.tools / "standins", one["name"], one["kind"]) for one in definition["standin"]}
         self.speed = {one["name"]: one["tokens_per_second"] for one in definition["standin"]}
         self.calm_port, self.calm = free_port(), None
-        self.deaths, self.breakers, self.recent, self.is_over = [], [], [], False
+        self.deaths, self.breakers, self.recent, self.refused, self.is_over = [], [], [], [], False
         self.door = Door(options.binary, folder, self.settings(), {"MOCK_KEY": "sk-mock"})
 
     def settings(self):
@@ -151,6 +151,11 @@ class Play:
             for standin in self.standins.values():
                 standin.collect()
             resting = set()
+            for answer in [answer for answer in self.recent[-60:] if answer.route == "storm" and answer.verdict == "refused"][-1:]:
+                try:
+                    self.refused.append(self.door.decision(answer.request))
+                except (OSError, ValueError):
+                    pass
             for answer in [answer for answer in self.recent[-40:] if answer.route == "storm" and answer.request][-4:]:
                 try:
                     candidates = self.door.decision(answer.request)["candidates"]
@@ -181,7 +186,7 @@ class Play:
             "no clean end for a broken answer": not lies,
             "a named error for every other bad end": not cuts,
             "fallback where promised": not no_fallback,
-            "breakers opened, and closed again": opened and closed,
+            "breakers opened, and closed again (seen in /admin/decisions)": opened and closed,
             "the healthy route gave no wrong answer": not calm_wrong,
             "the healthy route's p99 is unharmed": not harmed,
         }
@@ -203,6 +208,7 @@ class Play:
             "lies": lies,
             "cuts": cuts,
             "no_fallback": no_fallback,
+            "decisions_of_refused": self.refused[:40],
             "unexplained": unexplained,
             "calm": {name: phase["calm"] for name, phase in [("baseline", baseline), ("chaos", chaos), ("after", after)]},
             "breakers": self.breakers,

@@ -15,10 +15,13 @@ def bills(answers, booked, standins):
             if answer.verdict != "unreachable":
                 faults.append(f"[nonce {answer.nonce}] has no x-request-id ({answer.verdict}, {answer.why})")
             continue
-        entries = booked.get(answer.request, [])
-        if len(entries) > 1:
-            faults.append(f"{answer.request} is booked {len(entries)} times")
-        entry = entries[0] if entries else {}
+        # A retry elsewhere has a hold of its own: `NAME`, then `NAME.2`, `NAME.3`. Only the last may have cost anything.
+        names = [answer.request, *(f"{answer.request}.{number}" for number in range(2, 12))]
+        entries = [entry for name in names for entry in booked.get(name, [])]
+        charged = [entry for entry in entries if entry.get("output", 0) > 0]
+        if len(charged) > 1:
+            faults.append(f"{answer.request} is charged {len(charged)} times: {charged}")
+        entry = entries[-1] if entries else {}
         served = [request for standin in standins for request in standin.of(answer.nonce) if request["tally"]]
         if answer.verdict in ("refused", "nameless"):
             if entry.get("output", 0) > 0:
@@ -67,7 +70,9 @@ def unexplained(answers, standins, deaths):
             continue
         ugly = {kind for standin in standins for request in standin.of(answer.nonce) for kind in request["ugly"]} - HARMLESS
         died = any(began - 1 <= answer.began + answer.seconds and answer.began <= ended + 1 for _, began, ended in deaths)
-        if not ugly and not died:
+        # Whoever may go nowhere else hears at once that its only unit rests after failures.
+        rests = answer.route == "lonely" and answer.why.startswith("no_unit_available")
+        if not ugly and not died and not rests:
             found.append(f"[nonce {answer.nonce}] {answer.request} {answer.route} {answer.unit}: {answer.verdict}: {answer.why}")
     return found
 
