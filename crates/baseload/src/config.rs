@@ -117,6 +117,8 @@ pub struct LedgerSettings {
     pub unpriced: UnpricedSetting,
     /// What happens to requests while the book cannot be written.
     pub when_unavailable: UnavailableSetting,
+    /// What an entry survives once it is booked.
+    pub survives: SurvivesSetting,
     /// How far `spool` may go: MiB of file, and seconds until everything is booked.
     pub spool_mib: u64,
     pub spool_seconds: u64,
@@ -130,6 +132,7 @@ impl Default for LedgerSettings {
             url: None,
             unpriced: UnpricedSetting::default(),
             when_unavailable: UnavailableSetting::default(),
+            survives: SurvivesSetting::default(),
             spool_mib: 64,
             spool_seconds: 3600,
             keep_requests_days: None,
@@ -145,6 +148,16 @@ pub enum UnavailableSetting {
     Refuse,
     /// They are served without limits, written to a file, and booked later.
     Spool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SurvivesSetting {
+    /// A power cut. Each booking waits for the disk.
+    #[default]
+    PowerLoss,
+    /// The death of the process; a power cut may take the last moment with it. Bookings are faster by a turn of the disk.
+    ProcessLoss,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use ledger::{Journal, JournalOptions, LedgerError};
+use ledger::{Journal, JournalOptions, LedgerError, Survives};
 
 use crate::cli::Place;
-use crate::config::{Config, LedgerSettings, UnpricedSetting};
+use crate::config::{Config, LedgerSettings, SurvivesSetting, UnpricedSetting};
 
 /// Returns the configuration: the file that was named, or the defaults.
 pub fn config(place: &Place) -> anyhow::Result<Config> {
@@ -68,7 +68,11 @@ impl Ledger {
     /// Opens the ledger for the server that books in it.
     pub async fn open(&self, settings: &LedgerSettings) -> Result<Journal, LedgerError> {
         let is_unpriced_allowed = settings.unpriced == UnpricedSetting::Allow;
-        let options = JournalOptions { is_unpriced_allowed, ..JournalOptions::default() };
+        let survives = match settings.survives {
+            SurvivesSetting::PowerLoss => Survives::PowerLoss,
+            SurvivesSetting::ProcessLoss => Survives::ProcessLoss,
+        };
+        let options = JournalOptions { is_unpriced_allowed, survives, ..JournalOptions::default() };
         match self {
             Self::File(path) => Journal::open_with(path, options).await,
             Self::Url(url) => Journal::open_url(url, options).await,

@@ -32,7 +32,7 @@ pub use budget::{
     Window,
 };
 pub use error::LedgerError;
-pub use journal::{Integrity, Journal, JournalOptions, RequestPlace, TEND_PERIOD};
+pub use journal::{Integrity, Journal, JournalOptions, RequestPlace, Survives, TEND_PERIOD};
 pub use key::{FoundKey, Key, KeyId, KeyQuery, KeyRecord, KeyState, NewKey, Rotation, Secret};
 pub use price::{
     Bill, Circumstances, ContextTier, Cost, Multiplier, PriceChange, PriceId, PriceVersion, Provider, Quote,

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use domain::{Account, ModelName, Money, RequestId};
 
+use super::Survives;
 use super::codes;
 use super::database::{Bulk, Connection, Kind, Place, Speaker, Value, sql};
 use super::escrow::Escrow;
@@ -85,8 +86,9 @@ impl Store {
         place: &Place,
         patience: Duration,
         size_bytes_max: Option<u64>,
+        survives: Survives,
     ) -> Result<Self, StoreError> {
-        let connection = Connection::open(place, patience, size_bytes_max).await?;
+        let connection = Connection::open(place, patience, size_bytes_max, survives).await?;
         let (memory, batch) = (Memory::default(), Batch::default());
         let (escrow, is_unpriced_allowed) = (Escrow::default(), false);
         Ok(Self { connection, process: None, memory, batch, escrow, is_unpriced_allowed, numbers: 0..0 })

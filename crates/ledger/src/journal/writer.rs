@@ -219,7 +219,10 @@ impl Writer {
     async fn transact(&mut self, inputs: &[&Input]) -> Result<Vec<Result<Output, LedgerError>>, StoreError> {
         let mut store = match self.store.take() {
             Some(store) => store,
-            None => Store::connect(&self.place, self.options.busy(), self.options.size_bytes_max).await?,
+            None => {
+                let JournalOptions { size_bytes_max, survives, .. } = self.options;
+                Store::connect(&self.place, self.options.busy(), size_bytes_max, survives).await?
+            },
         };
         store.set_process(*self.process.borrow());
         store.allow_unpriced(self.options.is_unpriced_allowed);

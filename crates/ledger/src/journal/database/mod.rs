@@ -17,6 +17,8 @@ use std::time::Duration;
 use domain::RequestId;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqliteConnection, SqlitePool};
 
+use super::Survives;
+
 pub use self::bulk::{Bulk, Kind};
 pub use self::failure::StoreError;
 pub use self::place::Place;
@@ -64,10 +66,11 @@ impl Connection {
         place: &Place,
         patience: Duration,
         size_bytes_max: Option<u64>,
+        survives: Survives,
     ) -> Result<Connection, StoreError> {
         match place {
-            Place::File(path) => Ok(Self::Sqlite(sqlite::connect(path, patience, size_bytes_max).await?)),
-            Place::Server(options) => Ok(Self::Postgres(postgres::connect(options, patience).await?)),
+            Place::File(path) => Ok(Self::Sqlite(sqlite::connect(path, patience, size_bytes_max, survives).await?)),
+            Place::Server(options) => Ok(Self::Postgres(postgres::connect(options, patience, survives).await?)),
         }
     }
 

@@ -9,11 +9,21 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres};
 use tokio::time::timeout;
 
 use super::{Kind, StoreError, Value};
+use crate::journal::Survives;
 use crate::LedgerError;
 use crate::journal::codes::StoredRequest;
 
-pub async fn connect(options: &PgConnectOptions, patience: Duration) -> Result<PgConnection, StoreError> {
-    let options = patient(options.clone(), patience);
+pub async fn connect(
+    options: &PgConnectOptions,
+    patience: Duration,
+    survives: Survives,
+) -> Result<PgConnection, StoreError> {
+    // Whatever the database's configuration says of others.
+    let commits = match survives {
+        Survives::PowerLoss => "on",
+        Survives::ProcessLoss => "off",
+    };
+    let options = patient(options.clone(), patience).options([("synchronous_commit", commits)]);
     match timeout(patience, PgConnection::connect_with(&options)).await {
         Ok(connected) => Ok(connected?),
         Err(_) => Err(StoreError::Told(LedgerError::Unavailable {
@@ -39,8 +49,6 @@ fn patient(options: PgConnectOptions, patience: Duration) -> PgConnectOptions {
         ("statement_timeout", patience.as_str()),
         ("lock_timeout", patience.as_str()),
         ("idle_in_transaction_session_timeout", patience.as_str()),
-        // An acknowledged entry survives a crash of the server, whatever its configuration says of others.
-        ("synchronous_commit", "on"),
         ("client_min_messages", "warning"),
     ])
 }

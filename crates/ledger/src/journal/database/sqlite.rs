@@ -10,14 +10,22 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, Connection, Sqlite, SqliteConnection, SqlitePool};
 
 use super::{StoreError, Value};
+use crate::journal::Survives;
 use crate::journal::codes::StoredRequest;
 
 pub async fn connect(
     path: &Path,
     patience: Duration,
     size_bytes_max: Option<u64>,
+    survives: Survives,
 ) -> Result<SqliteConnection, StoreError> {
-    let options = options(path, patience).create_if_missing(true);
+    let synchronous = match survives {
+        // A commit returns when the disk has it: an acknowledged entry survives a power cut.
+        Survives::PowerLoss => SqliteSynchronous::Full,
+        // It returns when the system has it, which outlives the process.
+        Survives::ProcessLoss => SqliteSynchronous::Normal,
+    };
+    let options = options(path, patience).synchronous(synchronous).create_if_missing(true);
     let mut connection = SqliteConnection::connect_with(&options).await?;
     if let Some(bytes) = size_bytes_max {
         let page_bytes: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut connection).await?;
@@ -39,8 +47,6 @@ fn options(path: &Path, patience: Duration) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
-        // A commit returns when the disk has it: an acknowledged entry survives a power cut.
-        .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         // A lock that somebody else has on the file is waited for this long.
         .busy_timeout(patience)
