@@ -37,7 +37,10 @@ pub struct Ask {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "nearly every ask is a chat, and there is one for each request")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every ask is a chat, and there is one for each request"
+)]
 pub enum Input {
     Chat(Chat),
     Completion(Vec<Prompt>),

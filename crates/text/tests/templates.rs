@@ -116,7 +116,11 @@ fn a_folder_brings_its_template_and_its_stop_tokens() {
     let model =
         TextModel::from_folder(&folder("named", &[("tokenizer_config.json", named.to_string())])).unwrap();
     assert_eq!(model.prompts(&chat(Vec::new()), 0).unwrap()[0].text, "usual");
-    assert_eq!(model.prompts(&chat(vec![Tool::Native { dialect: "openai.chat", tool: json!({}) }]), 0).unwrap()[0].text, "with tools");
+    assert_eq!(
+        model.prompts(&chat(vec![Tool::Native { dialect: "openai.chat", tool: json!({}) }]), 0).unwrap()[0]
+            .text,
+        "with tools"
+    );
 
     let files =
         [("tokenizer_config.json", named.to_string()), ("chat_template.jinja", "own file".to_owned())];

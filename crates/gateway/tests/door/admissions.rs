@@ -63,15 +63,7 @@ async fn nothing_is_reachable_that_is_not_declared() {
     let declared: BTreeSet<_> = declared(&door).into_iter().map(|(method, path, _)| (method, path)).collect();
     assert_eq!(real(&door.router), declared, "left: the router, right: its table of contents");
     assert!(declared.len() > 20);
-    for path in [
-        "/v1",
-        "/v1/conversations",
-        "/v1/files",
-        "/admin",
-        "/admin/v1",
-        "/debug",
-        "/metrics/",
-    ] {
+    for path in ["/v1", "/v1/conversations", "/v1/files", "/admin", "/admin/v1", "/debug", "/metrics/"] {
         assert_eq!(door.get(path).await.status, 404, "{path}");
         assert_eq!(door.post(path, json!({})).await.status, 404, "{path}");
     }

@@ -222,7 +222,7 @@ impl Writer {
             None => {
                 let JournalOptions { size_bytes_max, survives, .. } = self.options;
                 Store::connect(&self.place, self.options.busy(), size_bytes_max, survives).await?
-            },
+            }
         };
         store.set_process(*self.process.borrow());
         store.allow_unpriced(self.options.is_unpriced_allowed);

@@ -69,8 +69,12 @@ impl Connection {
         survives: Survives,
     ) -> Result<Connection, StoreError> {
         match place {
-            Place::File(path) => Ok(Self::Sqlite(sqlite::connect(path, patience, size_bytes_max, survives).await?)),
-            Place::Server(options) => Ok(Self::Postgres(postgres::connect(options, patience, survives).await?)),
+            Place::File(path) => {
+                Ok(Self::Sqlite(sqlite::connect(path, patience, size_bytes_max, survives).await?))
+            }
+            Place::Server(options) => {
+                Ok(Self::Postgres(postgres::connect(options, patience, survives).await?))
+            }
         }
     }
 

@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres};
 use tokio::time::timeout;
 
 use super::{Kind, StoreError, Value};
-use crate::journal::Survives;
 use crate::LedgerError;
+use crate::journal::Survives;
 use crate::journal::codes::StoredRequest;
 
 pub async fn connect(
