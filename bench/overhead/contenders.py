@@ -184,6 +184,7 @@ class Litellm(Nginx):
 class Baseload(Nginx):
     settings = "a key looked up for each request, a hold and its settlement in SQLite (durable), a route that picks the unit, prices; no embedded model"
     model = "door"
+    more = ""
 
     def start(self):
         self.port = free_port()
@@ -207,7 +208,7 @@ price = {{ input = "1", output = "2" }}
 [[route]]
 name = "door"
 models = ["mock"]
-""")
+{self.more}""")
         self.binary = self.place.options.binary
         self.admin("accounts", "create", "bench/load", "--parents")
         self.secret = re.search(r"\bbl-[0-9a-f]+", self.admin("keys", "create", "--name", "bench", "--account", "bench/load")).group()
@@ -239,4 +240,9 @@ models = ["mock"]
         return subprocess.run([self.binary, "--version"], capture_output=True, text=True).stdout.strip()
 
 
-KINDS = {"direct": Direct, "nginx": Nginx, "baseload": Baseload, "portkey": Portkey, "litellm": Litellm}
+class BaseloadSwift(Baseload):
+    settings = Baseload.settings.replace("(durable)", "(that survive the process, and not a power cut)")
+    more = '\n[ledger]\nsurvives = "process_loss"\n'
+
+
+KINDS = {"direct": Direct, "nginx": Nginx, "baseload": Baseload, "baseload-swift": BaseloadSwift, "portkey": Portkey, "litellm": Litellm}

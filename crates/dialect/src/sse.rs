@@ -67,9 +67,7 @@ impl Splitter {
 fn end_of_event(bytes: &[u8], begin: usize, from: usize) -> Option<usize> {
     let mut place = from;
     while place < bytes.len() {
-        let Some(found) = bytes[place..].iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
-            return None;
-        };
+        let found = bytes[place..].iter().position(|byte| matches!(byte, b'\n' | b'\r'))?;
         let first = place + found;
         let second = first + line_end(&bytes[first..])?;
         // An empty line at the very beginning ends nothing, but is passed on with what follows.

@@ -134,7 +134,7 @@ impl Plan {
         });
         let is_too_long =
             |reason: &&Reason| matches!(reason, Reason::Context { .. } | Reason::OutputLimit { .. });
-        if !reasons.is_empty() && reasons.iter().all(|reason| is_too_long(reason)) {
+        if !reasons.is_empty() && reasons.iter().all(is_too_long) {
             return BadRequest::new(format!(
                 "no unit for {:?} takes this request: {why}",
                 ask.model.as_str()
@@ -149,7 +149,7 @@ impl Plan {
         }
         let rests = |reason: &&Reason| matches!(reason, Reason::Resting { .. } | Reason::QuotaUsed { .. });
         let is_rate = reasons.iter().any(rests)
-            && reasons.iter().all(|reason| rests(&reason) || matches!(reason, Reason::Tried));
+            && reasons.iter().all(|reason| rests(reason) || matches!(reason, Reason::Tried));
         let wait = self
             .decision
             .retry_at_us()

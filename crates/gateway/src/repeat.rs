@@ -28,6 +28,7 @@ pub struct Repeats {
 }
 
 /// What came of asking whether an answer is there.
+#[expect(clippy::large_enum_variant, reason = "there is one for each request, taken apart where it is made")]
 pub enum Found {
     /// It was kept.
     Kept(Arc<CachedAnswer>),

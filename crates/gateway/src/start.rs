@@ -180,7 +180,6 @@ impl Passage {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one of two ways, with all that the choice was made of")]
     async fn start_here(
         &self,
         number: usize,

@@ -14,7 +14,7 @@ use crate::read::Fields;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     Text(String),
-    Chat { chat: Chat, add_generation_prompt: bool },
+    Chat { chat: Box<Chat>, add_generation_prompt: bool },
 }
 
 /// `POST /tokenize`.
@@ -78,7 +78,7 @@ fn take_chat_source(fields: &mut Fields) -> Result<Source, BadRequest> {
             .code("missing_required_parameter"));
     }
     let add_generation_prompt = fields.optional_flag("add_generation_prompt")?.unwrap_or(true);
-    Ok(Source::Chat { chat: take_chat(fields)?, add_generation_prompt })
+    Ok(Source::Chat { chat: Box::new(take_chat(fields)?), add_generation_prompt })
 }
 
 impl TokenizeReply {
@@ -111,11 +111,11 @@ mod tests {
         let chat = br#"{"messages":[{"role":"user","content":"hi"}],"add_generation_prompt":false}"#;
         let request = TokenizeRequest::read(chat).unwrap();
         assert!(!request.add_special_tokens, "the template writes special tokens itself");
-        let Source::Chat { chat: Chat { messages, .. }, add_generation_prompt: false } = request.source
+        let Source::Chat { chat, add_generation_prompt: false } = request.source
         else {
             panic!("{:?}", request.source);
         };
-        assert_eq!(messages[0].role, Role::User);
+        assert_eq!(chat.messages[0].role, Role::User);
     }
 
     #[test]
