@@ -435,7 +435,7 @@ fn price(
         }
     }
     let has = |field: &str| price.iter().any(|(name, _)| *name == field);
-    if !price.is_empty() && !(has("input") && has("output")) {
+    if !(price.is_empty() || has("input") && has("output")) {
         remarks.left_out(&format!("{title}: its prices"), "a price needs input and output");
         price.clear();
     }

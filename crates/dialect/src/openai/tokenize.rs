@@ -111,8 +111,7 @@ mod tests {
         let chat = br#"{"messages":[{"role":"user","content":"hi"}],"add_generation_prompt":false}"#;
         let request = TokenizeRequest::read(chat).unwrap();
         assert!(!request.add_special_tokens, "the template writes special tokens itself");
-        let Source::Chat { chat, add_generation_prompt: false } = request.source
-        else {
+        let Source::Chat { chat, add_generation_prompt: false } = request.source else {
             panic!("{:?}", request.source);
         };
         assert_eq!(chat.messages[0].role, Role::User);
