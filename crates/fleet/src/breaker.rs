@@ -57,7 +57,8 @@ const COUNTED_MIN: f64 = 10.0;
 const COUNT_HALF_LIFE: Duration = Duration::from_secs(10);
 /// The first pause; each failed probe doubles it.
 const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A probe every quarter of a minute costs a sick unit nothing, and a route that has no other unit is not kept from it for longer.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// A probe that nobody has heard of for so long is given up, and another may go: whoever sent it has died.
 const PROBE_PATIENCE: Duration = Duration::from_secs(120);
 /// How many may be in flight right after the probe; each answer allows one more, so the share doubles with each round.

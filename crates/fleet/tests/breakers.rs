@@ -216,7 +216,7 @@ proptest! {
             let after = breaker(&member, now);
             if let BreakerState::Open { until_us } = after {
                 prop_assert!(failed, "only a failure opens it");
-                prop_assert!(until_us <= now * 1000 + 60_000_000, "no pause is longer than a minute");
+                prop_assert!(until_us <= now * 1000 + 15_000_000, "no pause is longer than a quarter of a minute");
             }
             if let BreakerState::Recovering { .. } = after {
                 prop_assert!(!matches!(before, BreakerState::Open { .. } | BreakerState::Closed), "from {before:?}");
