@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use crate::cpu::dots::{self, Dots, DotsOperation, DotsPath};
 use crate::cpu::lanes::{LANES, Lanes, Operation, dispatch};
+use crate::cpu::matmul::pairs;
 use crate::memory::Arena;
-use crate::{Pool, Precision};
+use crate::{Isa, Pool, Precision};
 
 /// Returns the bytes a second that all threads of a pool together read from memory: the best of a few passes over more than
 /// most caches hold. Takes a few tenths of a second; this is the roof over products of one row.
@@ -63,24 +64,54 @@ impl Operation for Sum<'_> {
 pub fn multiply_peak(pool: &Pool, precision: Precision) -> f64 {
     const ROUNDS: usize = 1 << 20;
     const PASSES: usize = 5;
+    let (path, inputs) = match precision {
+        Precision::Int8 | Precision::Int4 => (Some(DotsPath::of(pool.isa())), 4),
+        Precision::Bf16 => match pairs(pool.isa(), pool.numerics()) {
+            Some(path) => (Some(path), 2),
+            None => (None, 1),
+        },
+        Precision::F16 | Precision::F32 => (None, 1),
+    };
     let threads = pool.threads();
     let pass = || {
         let start = Instant::now();
-        pool.run(threads, &|_| {
-            // SAFETY: the pool holds only paths that this machine has.
-            unsafe {
-                match precision {
-                    Precision::Int8 | Precision::Int4 => {
-                        dots::dispatch(DotsPath::of(pool.isa()), WholeNumbers { rounds: ROUNDS });
-                    }
-                    _ => dispatch(pool.isa(), Floats { rounds: ROUNDS }),
-                }
-            }
-        });
-        let inputs = if matches!(precision, Precision::Int8 | Precision::Int4) { 4 } else { 1 };
+        // SAFETY: the pool holds only paths that this machine has.
+        pool.run(threads, &|_| unsafe { multiply(pool.isa(), path, ROUNDS) });
         (2 * inputs * LANES * CHAINS * ROUNDS * threads) as f64 / start.elapsed().as_secs_f64()
     };
     (0..PASSES).map(|_| pass()).fold(0.0, f64::max)
+}
+
+/// Whether an instruction for pairs of bf16 does clearly more in its time than one for floats: it must also pay for rounding
+/// activations. Takes about a millisecond.
+pub(crate) fn pairs_pay(isa: Isa) -> bool {
+    const ROUNDS: usize = 1 << 12;
+    const PASSES: usize = 8;
+    const CLEARLY: f64 = 1.25;
+    let seconds = |path| {
+        let pass = |_| {
+            let start = Instant::now();
+            // SAFETY: callers ask for paths of this machine.
+            unsafe { multiply(isa, path, ROUNDS) };
+            start.elapsed().as_secs_f64()
+        };
+        (0..PASSES).map(pass).fold(f64::INFINITY, f64::min)
+    };
+    DotsPath::of_pairs(isa).is_some_and(|pairs| 2.0 * seconds(None) > CLEARLY * seconds(Some(pairs)))
+}
+
+/// Multiplies words on a path, or floats.
+///
+/// # Safety
+/// This machine must have the paths.
+unsafe fn multiply(isa: Isa, path: Option<DotsPath>, rounds: usize) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match path {
+            Some(path) => dots::dispatch(path, Words { rounds }),
+            None => dispatch(isa, Floats { rounds }),
+        }
+    }
 }
 
 /// Sums that do not wait for each other: more than the latency of an addition takes.
@@ -109,14 +140,14 @@ impl Operation for Floats {
     }
 }
 
-struct WholeNumbers {
+struct Words {
     rounds: usize,
 }
 
-impl DotsOperation for WholeNumbers {
+impl DotsOperation for Words {
     #[inline(always)]
     unsafe fn run<D: Dots>(self) {
-        let (x, weights) = (black_box([1_i8; 4]), black_box([3_u8; 64]));
+        let (x, weights) = (black_box([1_u8; 4]), black_box([3_u8; 64]));
         // SAFETY: four activations and one line of weights are there; the caller answers for the instructions.
         unsafe {
             let weights = D::bytes(weights.as_ptr());
@@ -145,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_peaks_are_what_registers_could_do() {
-        for precision in [Precision::F32, Precision::Int8] {
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
             let peak = multiply_peak(&Pool::new(1), precision);
             assert!((1e7..1e14).contains(&peak), "{precision:?}: {peak:e} operations a second");
         }
