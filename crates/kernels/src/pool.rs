@@ -36,10 +36,10 @@ pub struct PoolOptions {
 /// What a row's result may depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Numerics {
-    /// Take the fastest path for the number of rows. Products of many rows may round activations to bf16 on AMX.
+    /// Take the fastest path for the number of rows. Products of many rows with bf16 weights may round activations to bf16.
     #[default]
     Fast,
-    /// A row gives the same bits whatever rows stand beside it, so AMX is never used.
+    /// A row gives the same bits whatever rows stand beside it, so neither AMX nor pairs of bf16 are used.
     BatchInvariant,
 }
 

@@ -62,6 +62,16 @@ pub(crate) trait Lanes: Copy {
         }
     }
 
+    /// Writes whole numbers from -128 to 127 as bytes; of anything else some byte.
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        // SAFETY: the caller promises room for sixteen bytes, and the instructions.
+        unsafe {
+            let array = self.to_array();
+            to.cast::<[i8; LANES]>().write_unaligned(array.map(|value| value as i32 as i8));
+        }
+    }
+
     #[inline(always)]
     unsafe fn to_array(self) -> [f32; LANES] {
         let mut array = [0.0; LANES];

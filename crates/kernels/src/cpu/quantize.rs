@@ -76,17 +76,21 @@ impl<'a> Activations<'a> {
         /// A thread is not worth waking for fewer values than this.
         const VALUES_LEAST: usize = 16 << 10;
         debug_assert_eq!(x.len(), form.rows * form.inputs);
+        debug_assert!(form.kind == Kind::Bf16 || form.group <= GROUP_MOST);
         let facts = form.rows * form.groups() * size_of::<GroupFacts>();
         let mut memory = pool.scratch(form.bytes() + facts);
         let start = memory.start_mut();
         // SAFETY: the scratch holds the bytes, and then the facts.
         let (to, facts) = unsafe { (Shared::new(start), Shared::new(start.add(form.bytes()).cast())) };
-        pool.run_ranges(form.rows, (VALUES_LEAST / form.inputs.max(1)).max(1), &|rows| {
-            // SAFETY: the pool holds only paths that this machine has; ranges of rows have places of their own in the scratch.
+        // A group of a block of rows at a time: what is written stays in the nearest cache until its lines are full.
+        let items = form.rows.div_ceil(form.block_rows) * form.groups();
+        let item_values = form.group.min(form.padded) * form.block_rows.min(form.rows);
+        pool.run_ranges(items, (VALUES_LEAST / item_values.max(1)).max(1), &|items| {
+            // SAFETY: the pool holds only paths that this machine has; items have places of their own in the scratch.
             unsafe {
                 match form.kind {
-                    Kind::Int8 => dispatch(pool.isa(), Quantize { x, form, rows, to, facts }),
-                    Kind::Bf16 => dispatch(pool.isa(), Halve { x, form, rows, to, facts }),
+                    Kind::Int8 => dispatch(pool.isa(), Quantize(Part { x, form, items, to, facts })),
+                    Kind::Bf16 => dispatch(pool.isa(), Halve(Part { x, form, items, to, facts })),
                 }
             }
         });
@@ -110,102 +114,121 @@ impl<'a> Activations<'a> {
     }
 }
 
-struct Quantize<'a> {
+/// Some groups of some blocks of rows.
+struct Part<'a> {
     x: &'a [f32],
     form: Form,
-    rows: Range<usize>,
+    items: Range<usize>,
     to: Shared<u8>,
     facts: Shared<GroupFacts>,
 }
 
+/// One group of one row.
+struct Place<'a> {
+    /// Those that exist; the rest is zeros.
+    values: &'a [f32],
+    /// How many there are with the zeros.
+    padded: usize,
+    /// Where its first word goes; the next are `stride` words apart.
+    words: *mut u32,
+    stride: usize,
+    facts: *mut GroupFacts,
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        let form = self.form;
+        let groups = form.groups();
+        let rows = move |item: usize| {
+            let first = item / groups * form.block_rows;
+            (first..form.rows.min(first + form.block_rows)).map(move |row| (row, item % groups))
+        };
+        self.items.clone().flat_map(rows).map(move |(row, group)| {
+            let first = group * form.group;
+            let values = &self.x[row * form.inputs..][..form.inputs];
+            let values = values.get(first..).unwrap_or_default();
+            let (start, stride) = form.block(row);
+            let word = first * form.row_bytes() / form.padded / 4;
+            let at = start + (word * stride + row % form.block_rows) * 4;
+            Place {
+                values: &values[..values.len().min(form.group)],
+                padded: form.group.min(form.padded - first),
+                words: self.to.get().wrapping_add(at).cast(),
+                stride,
+                facts: self.facts.get().wrapping_add(row * groups + group),
+            }
+        })
+    }
+}
+
+/// Rounds to whole numbers.
+struct Quantize<'a>(Part<'a>);
+
 impl Operation for Quantize<'_> {
     /// # Safety
-    /// `to` and `facts` must have room for all rows, and nobody else may touch those in `rows`.
+    /// `to` and `facts` must have room for all rows, and nobody else may touch those of these items.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Self { x, form, rows, to, facts } = self;
-        for row in rows {
-            let values = &x[row * form.inputs..][..form.inputs];
-            let (start, block_rows) = form.block(row);
-            for group in 0..form.groups() {
-                let first = group * form.group;
-                let padded = form.group.min(form.padded - first);
-                let values = values.get(first..).unwrap_or_default();
-                let values = &values[..values.len().min(form.group)];
-                let scaling = Scaling::of(values);
-                let mut sum = 0;
-                for (chunk, from) in (first..first + padded).step_by(LANES).enumerate() {
-                    let mut sixteen = [0.0; LANES];
-                    let values = values.get(chunk * LANES..).unwrap_or_default();
-                    match values.first_chunk() {
-                        Some(whole) => sixteen = *whole,
-                        None => sixteen[..values.len()].copy_from_slice(values),
-                    }
-                    let bytes = scaling.round(&sixteen);
-                    sum += bytes.iter().map(|byte| i32::from(*byte)).sum::<i32>();
-                    let quads: [[i8; 4]; LANES / 4] = bytemuck::cast(bytes);
-                    for quad in 0..quads.len().min((first + padded - from) / 4) {
-                        let at = start + ((from / 4 + quad) * block_rows + row % form.block_rows) * 4;
-                        // SAFETY: these four inputs of this row have a place of their own inside the scratch.
-                        unsafe { to.get().add(at).cast::<[i8; 4]>().write(quads[quad]) };
-                    }
-                }
-                // SAFETY: each row has its facts, one for each group.
-                unsafe {
-                    facts
-                        .get()
-                        .add(row * form.groups() + group)
-                        .write(GroupFacts { scale: scaling.scale, sum });
-                }
+        for Place { values, padded, words: to, stride, facts } in self.0.places() {
+            let mut words = [0; GROUP_MOST / 4];
+            // SAFETY: the words have room for a group; a place has room for its words and facts.
+            unsafe {
+                let scaling = Scaling::of::<V>(values);
+                let sum = scaling.round::<V>(values, words.as_mut_ptr().cast());
+                facts.write(GroupFacts { scale: scaling.scale, sum });
+                interleave(&words[..padded / 4], to, stride);
             }
         }
     }
 }
 
-/// Rounds some rows to bf16.
-struct Halve<'a> {
-    x: &'a [f32],
-    form: Form,
-    rows: Range<usize>,
-    to: Shared<u8>,
-    facts: Shared<GroupFacts>,
-}
+/// Rounds to bf16.
+struct Halve<'a>(Part<'a>);
 
 impl Operation for Halve<'_> {
     /// # Safety
     /// As for `Quantize`.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Self { x, form, rows, to, facts } = self;
-        for row in rows {
-            let values = &x[row * form.inputs..][..form.inputs];
-            let (start, block_rows) = form.block(row);
-            for first in (0..form.padded).step_by(LANES) {
-                let mut sixteen = [0.0; LANES];
+        const AT_ONCE: usize = 256;
+        for Place { values, padded, words: to, stride, facts } in self.0.places() {
+            for first in (0..padded).step_by(AT_ONCE) {
                 let values = values.get(first..).unwrap_or_default();
-                match values.first_chunk() {
-                    Some(whole) => sixteen = *whole,
-                    None => sixteen[..values.len()].copy_from_slice(values),
+                let (whole, rest) = values[..values.len().min(AT_ONCE)].as_chunks::<LANES>();
+                let mut halves = [[0; LANES]; AT_ONCE / LANES];
+                for (halves, values) in halves.iter_mut().zip(whole) {
+                    for lane in 0..LANES {
+                        halves[lane] = bf16_bits(values[lane]);
+                    }
                 }
-                let mut halves = [0; LANES];
-                for lane in 0..LANES {
-                    halves[lane] = bf16_bits(sixteen[lane]);
+                for (i, value) in rest.iter().enumerate() {
+                    halves[whole.len()][i] = bf16_bits(*value);
                 }
-                let pairs: [[u16; 2]; LANES / 2] = bytemuck::cast(halves);
-                for pair in 0..pairs.len() {
-                    let at = start + ((first / 2 + pair) * block_rows + row % form.block_rows) * 4;
-                    // SAFETY: these two inputs of this row have a place of their own inside the scratch, aligned for words.
-                    unsafe { to.get().add(at).cast::<[u16; 2]>().write(pairs[pair]) };
-                }
-            }
-            for group in 0..form.groups() {
-                // SAFETY: each row has its facts, one for each group.
+                let words: [u32; AT_ONCE / 2] = bytemuck::cast(halves);
+                // SAFETY: a place has room for its words.
                 unsafe {
-                    let at = facts.get().add(row * form.groups() + group);
-                    at.write(GroupFacts { scale: 1.0, sum: 0 });
+                    interleave(&words[..AT_ONCE.min(padded - first) / 2], to.add(first / 2 * stride), stride);
                 }
             }
+            // SAFETY: a place has room for its facts.
+            unsafe { facts.write(GroupFacts { scale: 1.0, sum: 0 }) };
         }
+    }
+}
+
+/// Inputs of the largest group of whole numbers.
+const GROUP_MOST: usize = 512;
+
+/// Writes words `stride` words apart.
+///
+/// # Safety
+/// There must be room, aligned for words, which nobody else touches.
+#[inline(always)]
+unsafe fn interleave(words: &[u32], to: *mut u32, stride: usize) {
+    for (i, word) in words.iter().enumerate() {
+        // SAFETY: as the caller promises.
+        unsafe { to.add(i * stride).write(*word) };
     }
 }
 
@@ -217,35 +240,56 @@ pub(crate) struct Scaling {
 }
 
 impl Scaling {
-    /// The largest value becomes 127. A NaN becomes the scale, and so reaches every output of its row.
+    /// The largest value becomes 127. Where a value is no number, or infinite, the scale is NaN, and so is every output of the row.
+    ///
+    /// # Safety
+    /// The caller answers for the instructions.
     #[inline(always)]
-    pub fn of(values: &[f32]) -> Self {
+    pub unsafe fn of<V: Lanes>(values: &[f32]) -> Self {
         const LARGEST: f32 = 127.0;
         /// Below this a scale has no inverse; what is that small is zero.
         const LEAST: f32 = 1e-30;
-        // As bits, a NaN is larger than all numbers, so no comparison loses it.
-        let magnitude = |value: f32| value.to_bits() & 0x7fff_ffff;
         let (whole, rest) = values.as_chunks::<LANES>();
-        let mut largest = [0; LANES];
-        for values in whole {
-            for lane in 0..LANES {
-                largest[lane] = largest[lane].max(magnitude(values[lane]));
+        let mut last = [0.0; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        // SAFETY: arrays of sixteen.
+        let (largest, nothing) = unsafe {
+            let zero = V::splat(0.0);
+            let (mut largest, mut nothing) = (zero, zero);
+            for values in whole.iter().chain([&last]) {
+                let values = V::load(values.as_ptr());
+                largest = largest.max(values).max(zero.sub(values));
+                nothing = nothing.add(values.sub(values));
             }
-        }
-        let rest = rest.iter().map(|value| magnitude(*value)).max().unwrap_or(0);
-        let largest = f32::from_bits(largest.into_iter().fold(rest, u32::max));
+            (largest.largest(), nothing.sum())
+        };
         let inverse = if largest >= LEAST { LARGEST / largest } else { 0.0 };
-        Self { scale: largest / LARGEST, inverse }
+        // Nothing is zero, unless it is NaN.
+        Self { scale: largest / LARGEST + nothing, inverse }
     }
 
-    /// The nearest whole numbers, ties to even: adding 1.5 · 2^23 leaves them in the lowest bits.
+    /// Writes the nearest whole numbers, ties to even, and returns their sum.
+    ///
+    /// # Safety
+    /// `to` must have room for as many bytes as there are values, rounded up to sixteen; the caller answers for the instructions.
     #[inline(always)]
-    pub fn round(self, values: &[f32; LANES]) -> [i8; LANES] {
+    pub unsafe fn round<V: Lanes>(self, values: &[f32], to: *mut i8) -> i32 {
+        /// Adding and subtracting 1.5 · 2^23 rounds to the nearest whole number.
         const ROUNDER: f32 = 12_582_912.0;
-        let mut bytes = [0; LANES];
-        for lane in 0..LANES {
-            bytes[lane] = (values[lane] * self.inverse + ROUNDER).to_bits() as i8;
+        let (whole, rest) = values.as_chunks::<LANES>();
+        let mut last = [0.0; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        // SAFETY: arrays of sixteen; bytes stay inside the room that the caller promises.
+        unsafe {
+            let (inverse, rounder) = (V::splat(self.inverse), V::splat(ROUNDER));
+            // Floats count exactly to 2^24; a group sums up to 2^16.
+            let mut sum = V::splat(0.0);
+            for (i, values) in whole.iter().chain((!rest.is_empty()).then_some(&last)).enumerate() {
+                let rounded = V::load(values.as_ptr()).mul(inverse).add(rounder).sub(rounder);
+                rounded.store_bytes(to.add(i * LANES));
+                sum = sum.add(rounded);
+            }
+            sum.sum() as i32
         }
-        bytes
     }
 }

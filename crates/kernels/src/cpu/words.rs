@@ -31,11 +31,11 @@ const AHEAD_BYTES: usize = 2048;
 
 /// With more rows than one block: what stays in a second-level cache of a megabyte while all blocks of rows meet it, beside the
 /// rows that stream through and what is being fetched for later. With few rows less, so that there soon is something to fetch for.
-const PIECE_BYTES_MOST: usize = 256 << 10;
+const PIECE_BYTES_MOST: usize = 128 << 10;
 const PIECE_BYTES_PER_BLOCK: usize = 32 << 10;
 
 /// Activations of one row in a piece: those of one block of rows then stay in the nearest cache while panels pass.
-const PIECE_ROW_BYTES: usize = 2048;
+const PIECE_ROW_BYTES: usize = 1024;
 
 /// `out = rounded(x) · weightᵀ`, on a path of this machine that fits the weight. Lengths have been checked by the caller.
 pub(crate) fn matmul(path: DotsPath, pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {

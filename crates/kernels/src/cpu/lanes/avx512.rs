@@ -92,6 +92,11 @@ impl Lanes for F32x16 {
         }
     }
     #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        // SAFETY: AVX-512F; room for sixteen bytes.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))) }
+    }
+    #[inline(always)]
     unsafe fn exp2_whole(self) -> Self {
         // SAFETY: AVX-512F.
         unsafe {
