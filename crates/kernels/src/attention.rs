@@ -70,6 +70,24 @@ impl KvCache {
         self.halves.bytes()
     }
 
+    /// Copies a block's keys and values of all layers, `block_bytes` long, as they lie in memory: for whoever keeps blocks
+    /// elsewhere and brings them back with `import_block`, to any block of a cache of the same kind.
+    pub fn export_block(&self, block: usize, to: &mut [u8]) {
+        let layer_bytes = self.check_block(block, to.len());
+        for (layer, to) in to.chunks_exact_mut(layer_bytes.max(1)).enumerate() {
+            to.copy_from_slice(&self.halves.as_slice()[self.block_start(layer, block)..][..layer_bytes]);
+        }
+    }
+
+    /// Puts back what `export_block` gave.
+    pub fn import_block(&mut self, block: usize, from: &[u8]) {
+        let layer_bytes = self.check_block(block, from.len());
+        for (layer, from) in from.chunks_exact(layer_bytes.max(1)).enumerate() {
+            let start = self.block_start(layer, block);
+            self.halves.as_mut_slice()[start..][..layer_bytes].copy_from_slice(from);
+        }
+    }
+
     /// Writes the keys and values of a batch's rows to their places. `keys` and `values` start at the first row's first
     /// kv head; rows lie `stride` apart (so that both can be slices of one fused QKV product).
     pub fn append(
@@ -201,6 +219,19 @@ impl KvCache {
             }
         }
         tiles
+    }
+
+    /// Returns the bytes that one layer of a block takes.
+    fn check_block(&self, block: usize, bytes: usize) -> usize {
+        assert!(block < self.blocks, "block {block} of a cache with {}", self.blocks);
+        let block_bytes = Self::block_bytes(self.layers, self.kv_heads, self.head_dim);
+        assert_eq!(bytes, block_bytes, "a block is exported to and imported from {block_bytes} bytes");
+        block_bytes / self.layers.max(1)
+    }
+
+    /// Where a block's keys and values of one layer begin, in bytes.
+    fn block_start(&self, layer: usize, block: usize) -> usize {
+        self.head_start(layer, block, 0) * size_of::<u16>()
     }
 
     /// Where the keys of a head begin, in halves.

@@ -268,6 +268,28 @@ fn blocks_are_counted_in_bytes_that_are_really_there() {
 }
 
 #[test]
+fn a_block_that_went_away_and_came_back_elsewhere_reads_the_same() {
+    let shape = Shape { heads: 4, kv_heads: 2, head_dim: 24, window: None };
+    let mut world = World::new(shape, &[70], 4);
+    let pool = &pools(Numerics::Fast)[0];
+    let mut cache = world.cache();
+    let before = world.step(pool, &mut cache, &[Chunk { sequence: 0, start: 0, rows: 70 }]);
+    let bytes = cache.resident_bytes() / cache.blocks();
+    let mut saved = vec![vec![0; bytes]; 3];
+    for (block, bytes) in world.blocks[0].iter().zip(&mut saved) {
+        cache.export_block(*block as usize, bytes);
+    }
+    // Another cache, and other places in it.
+    let mut cache = world.cache();
+    world.blocks[0].rotate_left(1);
+    for (block, bytes) in world.blocks[0].iter().zip(&saved) {
+        cache.import_block(*block as usize, bytes);
+    }
+    let last = world.step(pool, &mut cache, &[Chunk { sequence: 0, start: 69, rows: 1 }]);
+    assert_eq!(bits(&last), bits(&before[69 * 4 * 24..]));
+}
+
+#[test]
 fn a_batch_that_reaches_outside_is_refused_with_a_reason() {
     let refused = |first_row: usize, rows: usize, first_position: usize, blocks: &[u32]| -> String {
         let span = AttentionSpan { first_row, rows, first_position, blocks };
