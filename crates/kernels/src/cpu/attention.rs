@@ -16,6 +16,7 @@ use crate::memory::Shared;
 pub(crate) mod form;
 mod panels;
 
+use form::Scores;
 pub(crate) use form::{Exact, Form, Pairs, Shorts};
 use panels::{BLOCKS, Panels};
 
@@ -451,7 +452,8 @@ impl<F: Form> One<'_, F> {
     /// Turns scores into weights: `2^(t − largest)`, zero where the query must not look.
     #[inline(always)]
     unsafe fn weigh<V: Lanes>(&self, state: &State, group: &Group) {
-        let blocks = group.blocks.len();
+        // `group` sees some block, and no more than a chunk's: said for whoever unrolls what follows.
+        let blocks = group.blocks.len().clamp(1, BLOCKS);
         let tokens = blocks * BLOCK_TOKENS;
         let start = group.blocks.start * BLOCK_TOKENS;
         // SAFETY: each query of the group has scores of a chunk and its words of weights; each has sixteen totals.
@@ -469,27 +471,25 @@ impl<F: Form> One<'_, F> {
                 let from = first_read(self.reader.window, position).saturating_sub(start).min(tokens);
                 let to = (position + 1).saturating_sub(start).min(tokens);
                 let scores = state.scores.add(i * CHUNK_TOKENS);
-                let factor = V::splat(*state.factors.add(query));
-                let mut highest = V::splat(HIDDEN);
-                for j in 0..2 * blocks {
-                    let at = scores.add(j * LANES);
-                    let mut score = V::load(at).mul(factor);
-                    if from > j * LANES || to < (j + 1) * LANES {
-                        score = seen(score, j * LANES, from, to);
+                let mut factor = V::splat(*state.factors.add(query));
+                if from > 0 || to < tokens {
+                    for j in 0..2 * blocks {
+                        let at = scores.add(j * LANES);
+                        seen(V::load(at).mul(factor), j * LANES, from, to).store(at);
                     }
-                    score.store(at);
-                    highest = highest.max(score);
+                    factor = V::splat(1.0);
                 }
-                let (carry, largest) = raise::<V, F>(state.segment.largest.add(query), highest);
+                let mut highest = V::load(scores);
+                for j in 1..2 * blocks {
+                    highest = highest.max(V::load(scores.add(j * LANES)));
+                }
+                let (carry, largest) = raise::<V, F>(state.segment.largest.add(query), highest.mul(factor));
                 *state.carry.add(i) = carry;
-                for j in 0..2 * blocks {
-                    let at = scores.add(j * LANES);
-                    exp2(V::load(at).sub(largest), F::TERMS).store(at);
-                }
                 let total = state.segment.total.add(query * LANES);
                 let words = state.weights.add(i * (CHUNK_TOKENS / F::INPUTS * F::WORDS));
                 let before = V::load(total).mul(V::splat(carry));
-                let (after, factor) = F::weights::<V>(scores, blocks, &scales, words, before);
+                let scores = Scores { scores, blocks, factor, largest, scales: &scales };
+                let (after, factor) = F::weights::<V>(scores, words, before);
                 after.store(total);
                 *state.weight_factors.add(i) = factor;
             }

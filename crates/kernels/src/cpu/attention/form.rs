@@ -1,6 +1,6 @@
 //! In which form do queries and weights meet the numbers of the cache?
 
-use crate::cpu::lanes::{Dots, FINE, LANES, Lanes, ROUGH, Terms};
+use crate::cpu::lanes::{Dots, FINE, LANES, Lanes, ROUGH, Terms, exp2};
 
 /// Keys and values lie in lines of 64 bytes: a word of four bytes for each of sixteen outputs. A line meets one operand: the
 /// query's (or the weights') numbers for the inputs in a word.
@@ -38,20 +38,39 @@ pub(crate) trait Form: Copy {
     /// Words for all of the query must be writable.
     unsafe fn query<V: Lanes>(query: &[f32], to: *mut u32) -> f32;
 
-    /// Writes weights as operands, pairs of sixteens. Adds them to `total` as they are written. Returns what a product with
-    /// them is to be multiplied by.
-    ///
-    /// `weights[i] · scales(i)` is what meets the values, if there are scales.
+    /// Writes the weights of scores as operands. Adds them to `total` as they are written. Returns what a product with them
+    /// is to be multiplied by.
     ///
     /// # Safety
-    /// `weights` must hold `count` pairs of sixteens and may be overwritten; words for all of them must be writable.
-    unsafe fn weights<V: Lanes>(
-        weights: *mut f32,
-        count: usize,
-        scales: &[*const u16],
-        to: *mut u32,
-        total: V,
-    ) -> (V, f32);
+    /// As `Scores` says; words for all of the weights must be writable.
+    unsafe fn weights<V: Lanes>(scores: Scores<'_, V>, to: *mut u32, total: V) -> (V, f32);
+}
+
+/// The scores of one query with the tokens of some blocks.
+pub(crate) struct Scores<'a, V> {
+    /// Two sixteens for each block; may be overwritten.
+    pub scores: *mut f32,
+    pub blocks: usize,
+    pub factor: V,
+    /// The largest score, in units of ln 2.
+    pub largest: V,
+    /// Of the values of each block, if there are any: what meets the values is a weight times a scale.
+    pub scales: &'a [*const u16],
+}
+
+impl<V: Lanes> Scores<'_, V> {
+    /// `2^(score · factor − largest)` of some sixteen tokens.
+    ///
+    /// # Safety
+    /// As for `Lanes`; `i` must be below twice the number of blocks.
+    #[inline(always)]
+    unsafe fn weight(&self, i: usize, terms: Terms) -> V {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let below = V::splat(0.0).sub(self.largest);
+            exp2(V::load(self.scores.add(i * LANES)).mul_add(self.factor, below), terms)
+        }
+    }
 }
 
 /// bf16 numbers against f32 operands, by fused multiply-adds: any processor, and nothing is rounded on the way.
@@ -97,18 +116,11 @@ impl Form for Exact {
         1.0
     }
     #[inline(always)]
-    unsafe fn weights<V: Lanes>(
-        weights: *mut f32,
-        count: usize,
-        _scales: &[*const u16],
-        to: *mut u32,
-        mut total: V,
-    ) -> (V, f32) {
-        for i in 0..count {
+    unsafe fn weights<V: Lanes>(scores: Scores<'_, V>, to: *mut u32, mut total: V) -> (V, f32) {
+        for i in 0..scores.blocks {
             // SAFETY: as the caller promises.
             unsafe {
-                let (low, high) =
-                    (V::load(weights.add(2 * i * LANES)), V::load(weights.add((2 * i + 1) * LANES)));
+                let (low, high) = (scores.weight(2 * i, Self::TERMS), scores.weight(2 * i + 1, Self::TERMS));
                 low.store(to.add(2 * i * LANES).cast());
                 high.store(to.add((2 * i + 1) * LANES).cast());
                 total = total.add(low.add(high));
@@ -156,35 +168,24 @@ impl Form for Pairs {
     #[inline(always)]
     unsafe fn query<V: Lanes>(query: &[f32], to: *mut u32) -> f32 {
         for (i, sixteen) in query.as_chunks::<LANES>().0.iter().enumerate() {
-            // SAFETY: as the caller promises. Half of what is written is overwritten by the next sixteen; the last goes
-            // through a buffer.
+            // SAFETY: as the caller promises; sixteen halves are eight words.
             unsafe {
-                let mut words = [0; LANES];
-                V::store_bf16(V::load(sixteen.as_ptr()), V::splat(0.0), words.as_mut_ptr());
-                std::ptr::copy_nonoverlapping(words.as_ptr(), to.add(i * LANES / 2), LANES / 2);
+                let words = V::pairs_bf16(V::load(sixteen.as_ptr()), V::splat(0.0)).to_array();
+                std::ptr::copy_nonoverlapping(words.as_ptr().cast(), to.add(i * LANES / 2), LANES / 2);
             }
         }
         1.0
     }
     /// The total is that of the rounded weights, so that they are shares of one whole.
     #[inline(always)]
-    unsafe fn weights<V: Lanes>(
-        weights: *mut f32,
-        count: usize,
-        _scales: &[*const u16],
-        to: *mut u32,
-        mut total: V,
-    ) -> (V, f32) {
-        for i in 0..count {
+    unsafe fn weights<V: Lanes>(scores: Scores<'_, V>, to: *mut u32, mut total: V) -> (V, f32) {
+        for i in 0..scores.blocks {
             // SAFETY: as the caller promises.
             unsafe {
-                let to = to.add(i * LANES);
-                V::store_bf16(
-                    V::load(weights.add(2 * i * LANES)),
-                    V::load(weights.add((2 * i + 1) * LANES)),
-                    to,
-                );
-                total = total.dot_bf16(V::load(to.cast()), &ONES);
+                let (low, high) = (scores.weight(2 * i, Self::TERMS), scores.weight(2 * i + 1, Self::TERMS));
+                let pairs = V::pairs_bf16(low, high);
+                pairs.store(to.add(i * LANES).cast());
+                total = total.dot_bf16(pairs, &ONES);
             }
         }
         (total, 1.0)
@@ -260,30 +261,24 @@ impl Form for Shorts {
         }
     }
     #[inline(always)]
-    unsafe fn weights<V: Lanes>(
-        weights: *mut f32,
-        count: usize,
-        scales: &[*const u16],
-        to: *mut u32,
-        mut total: V,
-    ) -> (V, f32) {
+    unsafe fn weights<V: Lanes>(scores: Scores<'_, V>, to: *mut u32, mut total: V) -> (V, f32) {
         // SAFETY: as the caller promises; each pair of sixteens has 32 scales.
         unsafe {
             let (mut largest, mut sum) = (V::splat(0.0), V::splat(0.0));
-            for i in 0..2 * count {
-                let weight = V::load(weights.add(i * LANES));
+            for i in 0..2 * scores.blocks {
+                let weight = scores.weight(i, Self::TERMS);
                 total = total.add(weight);
-                let scaled = weight.mul(V::load_bf16(scales[i / 2].add(i % 2 * LANES)));
+                let scaled = weight.mul(V::load_bf16(scores.scales[i / 2].add(i % 2 * LANES)));
                 // A token that is not seen may have any scale, even one that is not a number.
                 let scaled = V::select_less(weight, V::splat(f32::MIN_POSITIVE), weight, scaled);
-                scaled.store(weights.add(i * LANES));
+                scaled.store(scores.scores.add(i * LANES));
                 largest = largest.max(scaled);
                 sum = sum.add(scaled);
             }
             let (factor, inverse) = scale(largest.largest(), sum.sum(), Self::LARGEST);
             let inverse = V::splat(inverse);
-            for i in 0..2 * count {
-                V::load(weights.add(i * LANES)).mul(inverse).store_i16(to.add(i * LANES / 2));
+            for i in 0..2 * scores.blocks {
+                V::load(scores.scores.add(i * LANES)).mul(inverse).store_i16(to.add(i * LANES / 2));
             }
             (total, factor)
         }

@@ -15,8 +15,8 @@ pub(crate) trait Dots: Copy {
     unsafe fn open_bf16(line: *const u8) -> [Self; 2];
     /// `self + a · x + b · y` in each lane, for the pairs `(a, b)` of a line, kept as they are, and one pair `(x, y)`.
     unsafe fn dot_bf16(self, line: Self, pair: *const u32) -> Self;
-    /// Rounds 32 values to bf16, in order.
-    unsafe fn store_bf16(low: Self, high: Self, to: *mut u32);
+    /// Rounds 32 values to bf16, in order: sixteen pairs, as `dot_bf16` takes them.
+    unsafe fn pairs_bf16(low: Self, high: Self) -> Self;
     /// Widens sixteen bf16 in order.
     unsafe fn load_bf16(from: *const u16) -> Self;
 
@@ -96,16 +96,18 @@ unsafe fn two_products<V: Lanes>(sum: V, [first, second]: [V; 2], pair: *const u
 }
 
 /// # Safety
-/// The processor must have `V`'s instructions; sixteen words must be writable.
+/// The processor must have `V`'s instructions.
 #[inline(always)]
-unsafe fn store_halves<V: Lanes>(low: V, high: V, to: *mut u32) {
-    // SAFETY: the caller answers for the pointer and the instructions.
+unsafe fn pairs<V: Lanes>(low: V, high: V) -> V {
+    // SAFETY: the caller answers for the instructions.
     unsafe {
         let both = [low.to_array(), high.to_array()];
-        for (i, pair) in both.as_flattened().as_chunks::<2>().0.iter().enumerate() {
+        let mut words = [0.0; LANES];
+        for (word, pair) in words.iter_mut().zip(both.as_flattened().as_chunks::<2>().0) {
             let [first, second] = pair.map(|value| u32::from(crate::matrix::bf16_bits(value)));
-            to.add(i).write_unaligned(first | second << 16);
+            *word = f32::from_bits(first | second << 16);
         }
+        V::load(words.as_ptr())
     }
 }
 
@@ -145,9 +147,9 @@ impl Dots for super::portable::F32x16 {
         }
     }
     #[inline(always)]
-    unsafe fn store_bf16(low: Self, high: Self, to: *mut u32) {
-        // SAFETY: as the caller promises.
-        unsafe { store_halves(low, high, to) }
+    unsafe fn pairs_bf16(low: Self, high: Self) -> Self {
+        // SAFETY: no instructions are needed.
+        unsafe { pairs(low, high) }
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
@@ -206,7 +208,7 @@ mod avx2 {
     use std::arch::x86_64::*;
 
     use super::super::avx2::{F32x16, even, odd};
-    use super::{Dots, nearest, store_halves, store_shorts, times_power, two_products};
+    use super::{Dots, nearest, pairs, store_shorts, times_power, two_products};
 
     // Every block below relies on the trait's promise: the processor has AVX2, FMA and F16C, and pointers are valid.
     impl Dots for F32x16 {
@@ -229,9 +231,9 @@ mod avx2 {
             }
         }
         #[inline(always)]
-        unsafe fn store_bf16(low: Self, high: Self, to: *mut u32) {
-            // SAFETY: as the caller promises.
-            unsafe { store_halves(low, high, to) }
+        unsafe fn pairs_bf16(low: Self, high: Self) -> Self {
+            // SAFETY: AVX2.
+            unsafe { pairs(low, high) }
         }
         #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
@@ -321,14 +323,13 @@ mod avx512 {
             }
         }
         #[inline(always)]
-        unsafe fn store_bf16(low: Self, high: Self, to: *mut u32) {
-            // SAFETY: AVX-512F, and BF16 where `DOTS` says so; 64 writable bytes.
+        unsafe fn pairs_bf16(low: Self, high: Self) -> Self {
+            // SAFETY: AVX-512F, and BF16 where `DOTS` says so; the forms of 32 halves are the same 64 bytes.
             unsafe {
                 if DOTS {
-                    let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high.0, low.0));
-                    _mm512_storeu_si512(to.cast(), halves);
+                    Self(std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high.0, low.0)))
                 } else {
-                    super::store_halves(low, high, to);
+                    super::pairs(low, high)
                 }
             }
         }
