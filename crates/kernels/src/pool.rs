@@ -37,6 +37,7 @@ pub struct PoolOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Numerics {
     /// Take the fastest path for the number of rows. Products of many rows with bf16 weights may round activations to bf16.
+    /// Attention rounds queries and weights to bf16 where the processor multiplies pairs of them.
     #[default]
     Fast,
     /// A row gives the same bits whatever rows stand beside it, so neither AMX nor pairs of bf16 are used.
