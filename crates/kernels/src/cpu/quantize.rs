@@ -10,14 +10,16 @@ use std::ops::Range;
 use std::sync::MutexGuard;
 
 use super::lanes::{LANES, Lanes, Operation, dispatch};
-use crate::Pool;
 use crate::memory::{Arena, Shared};
+use crate::{Isa, Pool};
 
 /// Rows of int8 activations in blocks of at most `block_rows`: `[inputs/4][rows of the block][4]`, so that what one step of a
 /// product needs lies together. Inputs are padded with zeros.
 pub(crate) struct Activations<'a> {
     form: Form,
-    memory: MutexGuard<'a, Arena>,
+    start: Shared<u8>,
+    /// Kept for as long as these are read, where they have the pool's memory for themselves.
+    _memory: Option<MutexGuard<'a, Arena>>,
 }
 
 /// How activations are laid out.
@@ -47,6 +49,10 @@ impl Form {
     fn bytes(&self) -> usize {
         (self.rows * self.padded).next_multiple_of(64)
     }
+    /// Bytes of the whole numbers and of what is known of their groups.
+    pub fn all_bytes(&self) -> usize {
+        self.bytes() + (self.rows * self.groups() * size_of::<GroupFacts>()).next_multiple_of(64)
+    }
     /// Where the whole numbers of the block with this row begin, and how many rows it has.
     pub fn block(&self, row: usize) -> (usize, usize) {
         let first = row / self.block_rows * self.block_rows;
@@ -60,16 +66,36 @@ impl<'a> Activations<'a> {
         /// A thread is not worth waking for fewer values than this.
         const VALUES_LEAST: usize = 16 << 10;
         debug_assert_eq!(x.len(), form.rows * form.inputs);
-        let facts = form.rows * form.groups() * size_of::<GroupFacts>();
-        let mut memory = pool.scratch(form.bytes() + facts);
-        let start = memory.start_mut();
+        let mut memory = pool.scratch(form.all_bytes());
+        let start = Shared::new(memory.start_mut());
         // SAFETY: the scratch holds the bytes, and then the facts.
-        let (to, facts) = unsafe { (Shared::new(start), Shared::new(start.add(form.bytes()).cast())) };
+        let activations = unsafe { Self::at(form, start) };
         pool.run_ranges(form.rows, (VALUES_LEAST / form.inputs.max(1)).max(1), &|rows| {
             // SAFETY: the pool holds only paths that this machine has; ranges of rows have places of their own in the scratch.
-            unsafe { dispatch(pool.isa(), Quantize { x, form, rows, to, facts }) };
+            unsafe { activations.fill(pool.isa(), x, None, rows) };
         });
-        Self { form, memory }
+        Self { _memory: Some(memory), ..activations }
+    }
+
+    /// Returns rows that live at `start`, in memory of somebody else's.
+    ///
+    /// # Safety
+    /// `start` must be aligned to a cache line and stay valid for `form.all_bytes()` as long as these rows are used.
+    pub unsafe fn at(form: Form, start: Shared<u8>) -> Self {
+        Self { form, start, _memory: None }
+    }
+
+    /// Rounds some rows, on one thread; row `i` is row `order[i]` of `x`, or `i` itself.
+    ///
+    /// # Safety
+    /// The machine must have the path, and nobody else may touch these rows.
+    pub unsafe fn fill(&self, isa: Isa, x: &[f32], order: Option<&[u32]>, rows: Range<usize>) {
+        let to = self.start;
+        // SAFETY: the facts lie behind the bytes; the caller answers for the rest.
+        unsafe {
+            let facts = Shared::new(to.get().add(self.form.bytes()).cast());
+            dispatch(isa, Quantize { x, order, form: self.form, rows, to, facts });
+        }
     }
 
     pub fn form(&self) -> Form {
@@ -77,20 +103,19 @@ impl<'a> Activations<'a> {
     }
     /// The whole numbers of all blocks.
     pub fn start(&self) -> *const i8 {
-        self.memory.start().cast()
+        self.start.get().cast_const().cast()
     }
     /// The facts of all groups of a row, which those of the next row follow.
     pub fn facts(&self, row: usize) -> *const GroupFacts {
         debug_assert!(row < self.form.rows);
         // SAFETY: the scratch holds the facts of all rows behind the bytes.
-        unsafe {
-            self.memory.start().add(self.form.bytes()).cast::<GroupFacts>().add(row * self.form.groups())
-        }
+        unsafe { self.start().add(self.form.bytes()).cast::<GroupFacts>().add(row * self.form.groups()) }
     }
 }
 
 struct Quantize<'a> {
     x: &'a [f32],
+    order: Option<&'a [u32]>,
     form: Form,
     rows: Range<usize>,
     to: Shared<u8>,
@@ -102,9 +127,10 @@ impl Operation for Quantize<'_> {
     /// `to` and `facts` must have room for all rows, and nobody else may touch those in `rows`.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Self { x, form, rows, to, facts } = self;
+        let Self { x, order, form, rows, to, facts } = self;
         for row in rows {
-            let values = &x[row * form.inputs..][..form.inputs];
+            let from = order.map_or(row, |order| order[row] as usize);
+            let values = &x[from * form.inputs..][..form.inputs];
             let (start, block_rows) = form.block(row);
             for group in 0..form.groups() {
                 let first = group * form.group;
