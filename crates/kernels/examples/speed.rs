@@ -1,14 +1,11 @@
-//! How fast are products, experts, attention and packing on this machine? Checks the answers first; a wrong one has no time.
+//! How fast are products, attention and packing on this machine? Checks the answers first; a wrong one has no time.
 //!
-//! `cargo run --release -p kernels --example speed [products|experts|attention|packing [precision [shape]]]`
+//! `cargo run --release -p kernels --example speed [products|attention|packing [precision [shape]]]`
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use kernels::{
-    AttentionSpan, ExpertBuffers, Experts, ExpertsShape, Isa, KvCache, Matrix, Pool, PoolOptions, Precision,
-    Routes, matmul, reference,
-};
+use kernels::{AttentionSpan, Isa, KvCache, Matrix, Pool, PoolOptions, Precision, matmul, reference};
 
 /// The products of one layer of Llama-3.2-1B and of Qwen3-0.6B, and their vocabularies: name, outputs, inputs.
 const SHAPES: [(&str, usize, usize); 10] = [
@@ -36,9 +33,6 @@ fn main() {
                 products(precision, bandwidth, &|shape| wants(2, shape));
             }
         }
-    }
-    if wants(0, "experts") {
-        experts(&pool, bandwidth);
     }
     if wants(0, "attention") {
         attention(&pool, bandwidth);
@@ -142,48 +136,6 @@ fn median(mut run: impl FnMut()) -> f64 {
     }
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
-}
-
-/// The experts of one layer of Qwen3-30B-A3B: what is read counts once for each expert that any row chose. Each run has other rows
-/// and so other experts, out of more bytes than caches hold.
-fn experts(pool: &Pool, bandwidth: f64) {
-    let shape = ExpertsShape { count: 128, hidden: 2048, width: 768 };
-    let chosen = 8;
-    for precision in [Precision::Bf16, Precision::Int8, Precision::Int4] {
-        let experts = Experts::pack_with(pool, precision, shape, &|part, expert, row, values| {
-            fill(row + 10_000 * expert + part as usize, values);
-            values.iter_mut().for_each(|value| *value *= 0.03);
-        });
-        let bytes_of_one = experts.resident_bytes() / shape.count;
-        print!("experts {precision:?}, {}:", experts.path(pool));
-        let (mut routes, mut buffers) = (Routes::default(), ExpertBuffers::default());
-        for rows in [1, 8, 32, 512] {
-            let (mut x, mut scores) = (vec![0.0; rows * shape.hidden], vec![0.0; rows * shape.count]);
-            fill(7, &mut x);
-            let mut out = vec![0.0; x.len()];
-            let (mut seed, mut read) = (0, Vec::new());
-            let seconds = median(|| {
-                seed += 1;
-                scores
-                    .chunks_exact_mut(shape.count)
-                    .enumerate()
-                    .for_each(|(row, s)| fill(seed * 7919 + row * 31, s));
-                routes.choose(pool, &scores, shape.count, chosen, true);
-                read.push(routes.experts_met() * bytes_of_one);
-                experts.run(pool, &x, &routes, &mut buffers, black_box(&mut out));
-            });
-            let bytes = read.iter().sum::<usize>() as f64 / read.len() as f64 / seconds;
-            let work = (2 * 3 * shape.hidden * shape.width * rows * chosen) as f64 / seconds;
-            let share = 100.0 * bytes / bandwidth;
-            print!(
-                "  {rows}: {:.0} µs, {:.1} GB/s ({share:.0} %), {:.0} GOP/s",
-                seconds * 1e6,
-                bytes / 1e9,
-                work / 1e9
-            );
-        }
-        println!();
-    }
 }
 
 /// Attention as in Qwen3-0.6B: 16 query heads on 8 kv heads of 128, many layers so that the cache is read from memory.
