@@ -6,6 +6,7 @@
 mod attention;
 mod cpu;
 mod elementwise;
+mod experts;
 mod isa;
 mod matrix;
 mod memory;
@@ -16,6 +17,7 @@ pub mod reference;
 
 pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache, KvPrecision};
 pub use elementwise::{add, rms_norm, rope, silu_mul};
+pub use experts::{ExpertBuffers, ExpertPart, Experts, ExpertsShape, Routes};
 pub use isa::{Isa, describe};
 pub use matrix::{FillInt4, INT4_GROUP, Int4Group, Matrix, Precision, matmul};
 pub use memory::{Mapping, Storage, StorageError};

@@ -43,7 +43,23 @@ pub struct ModelConfig {
     pub qk_norm: bool,
     /// How far back each layer looks; `None` is all the way. One entry a layer.
     pub windows: Vec<Option<usize>>,
+    /// The layers whose feed-forward part is a mixture of experts; the others, if any, are dense.
+    pub experts: Option<ExpertsConfig>,
     pub names: &'static Names,
+}
+
+/// How rows choose among several feed-forward parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpertsConfig {
+    pub count: usize,
+    /// Experts that each row goes to.
+    pub chosen: usize,
+    /// Values between the two products of one expert.
+    pub width: usize,
+    /// The weights of a row's chosen experts are made to add up to one.
+    pub renormalised: bool,
+    /// Whether each layer has experts. One entry a layer.
+    pub layers: Vec<bool>,
 }
 
 /// Where a family keeps its tensors. Layer parts follow `{layers}.{number}.` and end in `.weight` or `.bias`.
@@ -64,6 +80,12 @@ pub struct Names {
     pub gate: &'static str,
     pub up: &'static str,
     pub down: &'static str,
+    pub router: &'static str,
+    /// Experts follow `{experts}.{number}.`.
+    pub experts: &'static str,
+    pub expert_gate: &'static str,
+    pub expert_up: &'static str,
+    pub expert_down: &'static str,
 }
 
 /// How positions turn queries and keys.
@@ -139,6 +161,11 @@ impl ModelConfig {
         self.windows.len()
     }
 
+    /// Whether the feed-forward part of a layer is a mixture of experts.
+    pub fn has_experts(&self, layer: usize) -> bool {
+        self.experts.as_ref().is_some_and(|experts| experts.layers[layer])
+    }
+
     /// Widths of one row's queries, keys and values together.
     pub fn qkv_width(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim
@@ -172,6 +199,7 @@ impl ModelConfig {
             mlp_bias: false,
             qk_norm: false,
             windows: vec![None; layers],
+            experts: None,
             names: &families::LLAMA_NAMES,
         })
     }
@@ -366,6 +394,15 @@ impl<'a> Fields<'a> {
             Some(0) => Ok(Some(0)),
             _ => self.optional_count(field),
         }
+    }
+
+    /// Returns a list of whole numbers that may be zero.
+    pub(crate) fn indices(&self, field: &str) -> Result<Option<Vec<usize>>, ConfigError> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let index =
+            |value: &Value| value.as_u64().filter(|index| *index <= COUNT_MAX).map(|index| index as usize);
+        let indices = value.as_array().and_then(|values| values.iter().map(index).collect());
+        indices.map(Some).ok_or_else(|| self.unsupported(field, "a list of whole numbers".into()))
     }
 
     pub(crate) fn number(&self, field: &str) -> Result<Option<f64>, ConfigError> {

@@ -79,13 +79,18 @@ impl Model {
     fn grow(&mut self, rows: usize) {
         let (config, buffers) = (&self.config, &mut self.buffers);
         let half = self.rotary.rotary_dim() / 2;
+        let experts = config.experts.as_ref().map_or(0, |experts| experts.count);
+        // Where all layers have experts, nobody is as wide as a dense part would be.
+        let is_dense = (0..config.layers()).any(|layer| !config.has_experts(layer));
+        let dense = if is_dense { config.intermediate } else { 0 };
         for (buffer, width) in [
             (&mut buffers.hidden, config.hidden),
             (&mut buffers.normed, config.hidden),
             (&mut buffers.qkv, config.qkv_width()),
             (&mut buffers.attended, config.heads * config.head_dim),
-            (&mut buffers.gate_up, 2 * config.intermediate),
-            (&mut buffers.gated, config.intermediate),
+            (&mut buffers.gate_up, 2 * dense),
+            (&mut buffers.gated, dense),
+            (&mut buffers.scores, experts),
             (&mut buffers.cos, half),
             (&mut buffers.sin, half),
         ] {

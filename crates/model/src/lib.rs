@@ -11,7 +11,7 @@ mod load;
 pub mod weights;
 
 pub use batch::{Batch, BlockId, Forward, ForwardError, Shape, Span};
-pub use config::{ConfigError, ModelConfig, Names, Rope, RopeScaling};
+pub use config::{ConfigError, ExpertsConfig, ModelConfig, Names, Rope, RopeScaling};
 pub use forward::Model;
 /// How weights are kept, and how their products are computed.
 pub use kernels::{Isa, KvPrecision, Numerics, Precision};

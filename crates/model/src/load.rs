@@ -8,8 +8,10 @@ use kernels::{BLOCK_TOKENS, Isa, KvCache, KvPrecision, Matrix, Numerics, Pool, P
 use crate::batch::Shape;
 use crate::config::{ConfigError, DIVISORS, ModelConfig, RopeScaling};
 use crate::forward::Model;
-use crate::layers::{Attention, Buffers, HeadNorms, Layer, Linear, Mlp, Rotary};
+use crate::layers::{Attention, Buffers, FeedForward, HeadNorms, Layer, Linear, Mlp, Rotary};
 use crate::weights::{Checkpoint, Encoding, Tensor, WeightsError};
+
+mod experts;
 
 /// How a model shall be kept and run.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,8 @@ pub struct LoadProgress<'a> {
 pub struct LoadReport {
     /// Numbers that the model learned; a tied embedding counts once.
     pub parameters: u64,
+    /// Those that one token meets: fewer where it passes only some of many experts.
+    pub active_parameters: u64,
     /// Bytes of weights in memory, scales and padding included.
     pub resident_bytes: u64,
     pub bits_per_weight: f64,
@@ -92,6 +96,7 @@ impl Model {
             done_bytes: 0,
             total_bytes: bytes_to_read(checkpoint, &config),
             parameters: 0,
+            idle_parameters: 0,
             resident_bytes: 0,
             progress,
         };
@@ -143,6 +148,8 @@ struct Loader<'a> {
     done_bytes: u64,
     total_bytes: u64,
     parameters: u64,
+    /// Those of experts that one token does not meet.
+    idle_parameters: u64,
     resident_bytes: u64,
     progress: &'a mut dyn FnMut(LoadProgress<'_>),
 }
@@ -173,8 +180,13 @@ impl<'a> Loader<'a> {
             rotary_dim: config.rope.rotary_dim,
             window: config.windows[number],
         };
+        let norm = self.vector(&weight(&part(names.mlp_norm)), config.hidden)?;
+        if let Some(experts) = config.experts.as_ref().filter(|_| config.has_experts(number)) {
+            let moe = self.moe(&part, norm, experts)?;
+            return Ok(Layer { attention, feed_forward: FeedForward::Experts(moe) });
+        }
         let mlp = Mlp {
-            norm: self.vector(&weight(&part(names.mlp_norm)), config.hidden)?,
+            norm,
             gate_up: self.linear(
                 &[(part(names.gate), config.intermediate), (part(names.up), config.intermediate)],
                 config.hidden,
@@ -182,7 +194,7 @@ impl<'a> Loader<'a> {
             )?,
             down: self.linear(&[(part(names.down), config.hidden)], config.intermediate, config.mlp_bias)?,
         };
-        Ok(Layer { attention, mlp })
+        Ok(Layer { attention, feed_forward: FeedForward::Dense(mlp) })
     }
 
     /// Reads maps of the same inputs into one: their outputs follow one another.
@@ -274,19 +286,31 @@ impl<'a> Loader<'a> {
 
     fn report(&self, layers: &[Layer], head: &Matrix, block_bytes: usize) -> LoadReport {
         let first = &layers[0];
-        let products = [
-            ("query, key, value", &first.attention.qkv.matrix),
-            ("attention output", &first.attention.output.matrix),
-            ("gate, up", &first.mlp.gate_up.matrix),
-            ("down", &first.mlp.down.matrix),
-            ("output projection", head),
+        let path = |matrix: &Matrix| self.pool.path(matrix.precision());
+        let mut paths = vec![
+            ("query, key, value", path(&first.attention.qkv.matrix)),
+            ("attention output", path(&first.attention.output.matrix)),
         ];
+        let dense = layers.iter().find_map(|layer| match &layer.feed_forward {
+            FeedForward::Dense(mlp) => Some(mlp),
+            FeedForward::Experts(_) => None,
+        });
+        let experts = layers.iter().find_map(|layer| match &layer.feed_forward {
+            FeedForward::Experts(moe) => Some(&moe.experts),
+            FeedForward::Dense(_) => None,
+        });
+        if let Some(mlp) = dense {
+            paths.extend([("gate, up", path(&mlp.gate_up.matrix)), ("down", path(&mlp.down.matrix))]);
+        }
+        paths.extend(experts.map(|experts| ("experts", experts.path(self.pool))));
+        paths.push(("output projection", path(head)));
         LoadReport {
             parameters: self.parameters,
+            active_parameters: self.parameters - self.idle_parameters,
             resident_bytes: self.resident_bytes,
             bits_per_weight: self.resident_bytes as f64 * 8.0 / self.parameters as f64,
             precision: first.attention.qkv.matrix.precision(),
-            paths: products.map(|(what, matrix)| (what, self.pool.path(matrix.precision()))).to_vec(),
+            paths,
             kv_bytes_per_token: block_bytes / BLOCK_TOKENS,
             context_tokens: self.config.context_tokens,
         }

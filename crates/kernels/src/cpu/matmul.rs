@@ -46,7 +46,8 @@ fn run<W: Packed + Sync>(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, o
     let out = Shared::new(out.as_mut_ptr());
     let least = (RANGE_BYTES_LEAST / (weight.panel_bytes() * rows).max(1)).max(1);
     pool.run_ranges(weight.panels(), least, &|panels| {
-        let part = Part::<W> { x, rows, weight, panels, out, form: PhantomData };
+        let stride = weight.outputs();
+        let part = Part::<W> { x, rows, weight, panels, out, first_panel: 0, stride, form: PhantomData };
         // SAFETY: the pool holds only paths this machine has; the ranges do not overlap, so neither do the outputs.
         unsafe { dispatch(pool.isa(), part) };
     });
@@ -58,8 +59,46 @@ struct Part<'a, W> {
     rows: usize,
     weight: &'a Matrix,
     panels: Range<usize>,
+    /// The place of the first row's outputs of `first_panel`; rows are `stride` values apart.
     out: Shared<f32>,
+    first_panel: usize,
+    stride: usize,
     form: PhantomData<W>,
+}
+
+/// The outputs of a range of panels of float weights, for all rows of `x`, on one thread.
+///
+/// # Safety
+/// The machine must have the path; `out` is the place of the first row's outputs of `first_panel`, must have room for all rows,
+/// `stride` values apart, and nobody else may touch the outputs of these panels.
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn part(
+    isa: Isa,
+    x: &[f32],
+    rows: usize,
+    weight: &Matrix,
+    panels: Range<usize>,
+    out: Shared<f32>,
+    first_panel: usize,
+    stride: usize,
+) {
+    macro_rules! run {
+        ($form:ident) => {
+            dispatch(
+                isa,
+                Part::<$form> { x, rows, weight, panels, out, first_panel, stride, form: PhantomData },
+            )
+        };
+    }
+    // SAFETY: as the caller promises.
+    unsafe {
+        match weight.precision() {
+            Precision::F32 => run!(F32),
+            Precision::F16 => run!(F16),
+            Precision::Bf16 => run!(Bf16),
+            Precision::Int8 | Precision::Int4 => unreachable!("whole numbers have products of their own"),
+        }
+    }
 }
 
 impl<W: Packed> Operation for Part<'_, W> {
@@ -72,8 +111,8 @@ impl<W: Packed> Operation for Part<'_, W> {
         // SAFETY: whole panels have sixteen outputs each, all inside the rows of `out`.
         unsafe {
             if !whole.is_empty() {
-                let out = self.out.get().add(whole.start * LANES);
-                self.product(whole, out, outputs, 0, self.rows).run::<V>();
+                let out = self.out.get().add((whole.start - self.first_panel) * LANES);
+                self.product(whole, out, self.stride, 0, self.rows).run::<V>();
             }
             if self.panels.end > outputs / LANES {
                 self.last_panel::<V>();
@@ -128,7 +167,7 @@ impl<W: Packed> Part<'_, W> {
             unsafe {
                 self.product(panel..panel + 1, buffer.as_mut_ptr(), LANES, row, rows).run::<V>();
                 for i in 0..rows {
-                    let to = self.out.get().add((row + i) * outputs + first);
+                    let to = self.out.get().add((row + i) * self.stride + first - self.first_panel * LANES);
                     std::ptr::copy_nonoverlapping(buffer.as_ptr().add(i * LANES), to, outputs - first);
                 }
             }

@@ -10,15 +10,17 @@ use std::ops::Range;
 use std::sync::MutexGuard;
 
 use super::lanes::{LANES, Lanes, Operation, dispatch};
-use crate::Pool;
 use crate::memory::{Arena, Shared};
 use crate::packing::bf16_bits;
+use crate::{Isa, Pool};
 
 /// Rows of activations in blocks of at most `block_rows`: `[words of inputs][rows of the block][4 bytes]`, so that what one step
 /// of a product needs lies together. Inputs are padded with zeros.
 pub(crate) struct Activations<'a> {
     form: Form,
-    memory: MutexGuard<'a, Arena>,
+    start: Shared<u8>,
+    /// Kept for as long as these are read, where they have the pool's memory for themselves.
+    _memory: Option<MutexGuard<'a, Arena>>,
 }
 
 /// How activations are laid out.
@@ -63,6 +65,10 @@ impl Form {
     fn bytes(&self) -> usize {
         (self.rows * self.row_bytes()).next_multiple_of(64)
     }
+    /// Bytes of the words and of what is known of their groups.
+    pub fn all_bytes(&self) -> usize {
+        self.bytes() + (self.rows * self.groups() * size_of::<GroupFacts>()).next_multiple_of(64)
+    }
     /// Where the words of the block with this row begin, and how many rows it has.
     pub fn block(&self, row: usize) -> (usize, usize) {
         let first = row / self.block_rows * self.block_rows;
@@ -77,24 +83,63 @@ impl<'a> Activations<'a> {
         const VALUES_LEAST: usize = 16 << 10;
         debug_assert_eq!(x.len(), form.rows * form.inputs);
         debug_assert!(form.kind == Kind::Bf16 || form.group <= GROUP_MOST);
-        let facts = form.rows * form.groups() * size_of::<GroupFacts>();
-        let mut memory = pool.scratch(form.bytes() + facts);
-        let start = memory.start_mut();
-        // SAFETY: the scratch holds the bytes, and then the facts.
-        let (to, facts) = unsafe { (Shared::new(start), Shared::new(start.add(form.bytes()).cast())) };
+        let mut memory = pool.scratch(form.all_bytes());
+        let start = Shared::new(memory.start_mut());
+        // SAFETY: the scratch holds the words, and then the facts.
+        let activations = unsafe { Self::at(form, start) };
         // A group of a block of rows at a time: what is written stays in the nearest cache until its lines are full.
-        let items = form.rows.div_ceil(form.block_rows) * form.groups();
+        let groups = form.groups();
+        let items = form.rows.div_ceil(form.block_rows) * groups;
         let item_values = form.group.min(form.padded) * form.block_rows.min(form.rows);
         pool.run_ranges(items, (VALUES_LEAST / item_values.max(1)).max(1), &|items| {
-            // SAFETY: the pool holds only paths that this machine has; items have places of their own in the scratch.
-            unsafe {
-                match form.kind {
-                    Kind::Int8 => dispatch(pool.isa(), Quantize(Part { x, form, items, to, facts })),
-                    Kind::Bf16 => dispatch(pool.isa(), Halve(Part { x, form, items, to, facts })),
-                }
+            for item in items {
+                let first = item / groups * form.block_rows;
+                let rows = first..form.rows.min(first + form.block_rows);
+                let group = item % groups;
+                // SAFETY: the pool holds only paths that this machine has; items have places of their own in the scratch.
+                unsafe { activations.fill_groups(pool.isa(), x, None, rows, group..group + 1) };
             }
         });
-        Self { form, memory }
+        Self { _memory: Some(memory), ..activations }
+    }
+
+    /// Returns rows that live at `start`, in memory of somebody else's.
+    ///
+    /// # Safety
+    /// `start` must be aligned to a cache line and stay valid for `form.all_bytes()` as long as these rows are used.
+    pub unsafe fn at(form: Form, start: Shared<u8>) -> Self {
+        Self { form, start, _memory: None }
+    }
+
+    /// Rounds some rows, on one thread; row `i` is row `order[i]` of `x`, or `i` itself.
+    ///
+    /// # Safety
+    /// The machine must have the path, and nobody else may touch these rows.
+    pub unsafe fn fill(&self, isa: Isa, x: &[f32], order: Option<&[u32]>, rows: Range<usize>) {
+        // SAFETY: as the caller promises.
+        unsafe { self.fill_groups(isa, x, order, rows, 0..self.form.groups()) };
+    }
+
+    /// # Safety
+    /// As for `fill`, of these groups of these rows.
+    unsafe fn fill_groups(
+        &self,
+        isa: Isa,
+        x: &[f32],
+        order: Option<&[u32]>,
+        rows: Range<usize>,
+        groups: Range<usize>,
+    ) {
+        let to = self.start;
+        // SAFETY: the facts lie behind the words; the caller answers for the rest.
+        unsafe {
+            let facts = Shared::new(to.get().add(self.form.bytes()).cast());
+            let part = Part { x, order, form: self.form, rows, groups, to, facts };
+            match self.form.kind {
+                Kind::Int8 => dispatch(isa, Quantize(part)),
+                Kind::Bf16 => dispatch(isa, Halve(part)),
+            }
+        }
     }
 
     pub fn form(&self) -> Form {
@@ -102,23 +147,23 @@ impl<'a> Activations<'a> {
     }
     /// The words of all blocks.
     pub fn start(&self) -> *const u8 {
-        self.memory.start()
+        self.start.get().cast_const()
     }
     /// The facts of all groups of a row, which those of the next row follow.
     pub fn facts(&self, row: usize) -> *const GroupFacts {
         debug_assert!(row < self.form.rows);
         // SAFETY: the scratch holds the facts of all rows behind the bytes.
-        unsafe {
-            self.memory.start().add(self.form.bytes()).cast::<GroupFacts>().add(row * self.form.groups())
-        }
+        unsafe { self.start().add(self.form.bytes()).cast::<GroupFacts>().add(row * self.form.groups()) }
     }
 }
 
-/// Some groups of some blocks of rows.
+/// Some groups of some rows.
 struct Part<'a> {
     x: &'a [f32],
+    order: Option<&'a [u32]>,
     form: Form,
-    items: Range<usize>,
+    rows: Range<usize>,
+    groups: Range<usize>,
     to: Shared<u8>,
     facts: Shared<GroupFacts>,
 }
@@ -139,14 +184,12 @@ impl Part<'_> {
     #[inline(always)]
     fn places(&self) -> impl Iterator<Item = Place<'_>> {
         let form = self.form;
-        let groups = form.groups();
-        let rows = move |item: usize| {
-            let first = item / groups * form.block_rows;
-            (first..form.rows.min(first + form.block_rows)).map(move |row| (row, item % groups))
-        };
-        self.items.clone().flat_map(rows).map(move |(row, group)| {
+        // Group by group: the rows of a block share lines, which stay in the nearest cache until they are full.
+        let all = self.groups.clone().flat_map(|group| self.rows.clone().map(move |row| (row, group)));
+        all.map(move |(row, group)| {
+            let from = self.order.map_or(row, |order| order[row] as usize);
             let first = group * form.group;
-            let values = &self.x[row * form.inputs..][..form.inputs];
+            let values = &self.x[from * form.inputs..][..form.inputs];
             let values = values.get(first..).unwrap_or_default();
             let (start, stride) = form.block(row);
             let word = first * form.row_bytes() / form.padded / 4;
@@ -156,7 +199,7 @@ impl Part<'_> {
                 padded: form.group.min(form.padded - first),
                 words: self.to.get().wrapping_add(at).cast(),
                 stride,
-                facts: self.facts.get().wrapping_add(row * groups + group),
+                facts: self.facts.get().wrapping_add(row * form.groups() + group),
             }
         })
     }
@@ -167,7 +210,7 @@ struct Quantize<'a>(Part<'a>);
 
 impl Operation for Quantize<'_> {
     /// # Safety
-    /// `to` and `facts` must have room for all rows, and nobody else may touch those of these items.
+    /// `to` and `facts` must have room for all rows, and nobody else may touch those of this part.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         for Place { values, padded, words: to, stride, facts } in self.0.places() {

@@ -44,19 +44,15 @@ pub(crate) fn matmul(path: DotsPath, pool: &Pool, x: &[f32], rows: usize, weight
     let out = Shared::new(out.as_mut_ptr());
     let least = (RANGE_BYTES_LEAST / (weight.panel_bytes() * rows).max(1)).max(1);
     pool.run_ranges(weight.panels(), least, &|panels| {
-        let part = Part { activations: &activations, weight, panels, out };
+        let part =
+            Part { activations: &activations, weight, panels, out, first_panel: 0, stride: weight.outputs() };
         // SAFETY: the pool holds only paths this machine has; the ranges do not overlap, so neither do the outputs.
-        unsafe {
-            match weight.precision() {
-                Precision::Int4 => dispatch(path, PartOf::<Steps>(part, PhantomData)),
-                Precision::Int8 => dispatch(path, PartOf::<Bytes>(part, PhantomData)),
-                _ => dispatch(path, PartOf::<Pairs>(part, PhantomData)),
-            }
-        }
+        unsafe { part.run(path) };
     });
 }
 
-fn form(path: DotsPath, rows: usize, weight: &Matrix) -> Form {
+/// How rows are laid out to be multiplied by this weight.
+pub(crate) fn form(path: DotsPath, rows: usize, weight: &Matrix) -> Form {
     let (precision, inputs) = (weight.precision(), weight.inputs());
     let (kind, group) = match precision {
         Precision::Int4 => (Kind::Int8, INT4_GROUP),
@@ -68,11 +64,29 @@ fn form(path: DotsPath, rows: usize, weight: &Matrix) -> Form {
 
 /// The outputs of a range of panels, for all rows.
 #[derive(Clone)]
-struct Part<'a> {
-    activations: &'a Activations<'a>,
-    weight: &'a Matrix,
-    panels: Range<usize>,
-    out: Shared<f32>,
+pub(crate) struct Part<'a> {
+    pub activations: &'a Activations<'a>,
+    pub weight: &'a Matrix,
+    pub panels: Range<usize>,
+    /// The place of the first row's outputs of `first_panel`; rows are `stride` values apart.
+    pub out: Shared<f32>,
+    pub first_panel: usize,
+    pub stride: usize,
+}
+
+impl Part<'_> {
+    /// # Safety
+    /// The machine must have the path; `out` must have room for all rows, and nobody else may touch the outputs of these panels.
+    pub unsafe fn run(self, path: DotsPath) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match self.weight.precision() {
+                Precision::Int4 => dispatch(path, PartOf::<Steps>(self, PhantomData)),
+                Precision::Int8 => dispatch(path, PartOf::<Bytes>(self, PhantomData)),
+                _ => dispatch(path, PartOf::<Pairs>(self, PhantomData)),
+            }
+        }
+    }
 }
 
 struct PartOf<'a, W>(Part<'a>, PhantomData<W>);
@@ -88,8 +102,8 @@ impl<W: Weights> DotsOperation for PartOf<'_, W> {
         // SAFETY: whole panels have sixteen outputs each, all inside the rows of `out`; the one behind them goes through a buffer.
         unsafe {
             if form.rows <= D::ROWS {
-                let out = part.out.get().add(whole.start * LANES);
-                part.block::<D, W>(0, whole.clone(), 0..form.groups(), out, outputs, None);
+                let out = part.out.get().add((whole.start - part.first_panel) * LANES);
+                part.block::<D, W>(0, whole.clone(), 0..form.groups(), out, part.stride, None);
             } else {
                 part.pieces::<D, W>(whole.clone());
             }
@@ -123,7 +137,7 @@ impl Part<'_> {
     /// arithmetic are busy at the same time.
     #[inline(always)]
     unsafe fn pieces<D: Dots, W: Weights>(&self, panels: Range<usize>) {
-        let (form, outputs) = (self.activations.form(), self.weight.outputs());
+        let (form, stride) = (self.activations.form(), self.stride);
         let blocks = form.rows.div_ceil(D::ROWS);
         let groups_at_once = (PIECE_ROW_BYTES / W::activation_bytes(form.group)).max(1);
         let panel_bytes = W::bytes(form.group * groups_at_once.min(form.groups()));
@@ -150,8 +164,9 @@ impl Part<'_> {
                 let fetch = if is_near || block > 0 { next.map(share) } else { None };
                 // SAFETY: whole panels have sixteen outputs each, all inside the rows of `out`.
                 unsafe {
-                    let out = self.out.get().add(row * outputs + piece.panels.start * LANES);
-                    self.block::<D, W>(row, piece.panels.clone(), piece.groups.clone(), out, outputs, fetch);
+                    let first = (piece.panels.start - self.first_panel) * LANES;
+                    let out = self.out.get().add(row * stride + first);
+                    self.block::<D, W>(row, piece.panels.clone(), piece.groups.clone(), out, stride, fetch);
                 }
             }
             is_near = true;
@@ -171,7 +186,7 @@ impl Part<'_> {
                 let groups = 0..form.groups();
                 self.block::<D, W>(row, panel..panel + 1, groups, buffer.as_mut_ptr(), LANES, None);
                 for i in 0..(form.rows - row).min(D::ROWS) {
-                    let to = self.out.get().add((row + i) * outputs + panel * LANES);
+                    let to = self.out.get().add((row + i) * self.stride + (panel - self.first_panel) * LANES);
                     std::ptr::copy_nonoverlapping(buffer.as_ptr().add(i * LANES), to, left);
                 }
             }

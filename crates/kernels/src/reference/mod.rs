@@ -3,6 +3,7 @@
 //! Sums are kept in f64, so that the reference's own rounding is far below any bound a test states.
 
 pub mod attention;
+pub mod experts;
 pub mod gate;
 pub mod matmul;
 pub mod norm;

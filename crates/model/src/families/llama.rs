@@ -23,6 +23,11 @@ pub(crate) const NAMES: Names = Names {
     gate: "mlp.gate_proj",
     up: "mlp.up_proj",
     down: "mlp.down_proj",
+    router: "mlp.gate",
+    experts: "mlp.experts",
+    expert_gate: "gate_proj",
+    expert_up: "up_proj",
+    expert_down: "down_proj",
 };
 
 fn refine(fields: &Fields<'_>, model: &mut ModelConfig) -> Result<(), ConfigError> {

@@ -2,12 +2,14 @@
 
 mod llama;
 mod mistral;
+mod mixtral;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 
 pub(crate) use llama::NAMES as LLAMA_NAMES;
 
-use crate::config::{ConfigError, Fields, ModelConfig};
+use crate::config::{ConfigError, ExpertsConfig, Fields, ModelConfig};
 
 /// What a family says about itself.
 pub(crate) struct Family {
@@ -21,7 +23,11 @@ pub(crate) struct Family {
     pub refine: fn(&Fields<'_>, &mut ModelConfig) -> Result<(), ConfigError>,
 }
 
-const FAMILIES: [&Family; 4] = [&llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY];
+const FAMILIES: [&Family; 6] =
+    [&llama::FAMILY, &mistral::FAMILY, &mixtral::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY, &qwen3_moe::FAMILY];
+
+/// Larger counts are a damaged file: the most that is known is 512.
+const EXPERTS_MAX: usize = 4096;
 
 /// Finds the family of a checkpoint: by `architectures` where it is said, else by `model_type`.
 pub(crate) fn find(fields: &Fields<'_>) -> Result<&'static Family, ConfigError> {
@@ -62,6 +68,25 @@ fn window_from_layer(fields: &Fields<'_>, model: &mut ModelConfig) -> Result<(),
         model.windows.iter_mut().skip(full).for_each(|layer| *layer = Some(window));
     }
     Ok(())
+}
+
+/// How many experts there are, and how many of them each row goes to; all layers have them.
+fn read_experts(
+    fields: &Fields<'_>,
+    model: &ModelConfig,
+    width: usize,
+    renormalised: bool,
+) -> Result<ExpertsConfig, ConfigError> {
+    // Transformers 5 writes the second name for all families.
+    let field = if fields.get("num_experts").is_some() { "num_experts" } else { "num_local_experts" };
+    let (count, chosen) = (fields.count(field)?, fields.count("num_experts_per_tok")?);
+    if count > EXPERTS_MAX {
+        return Err(fields.unsupported(field, format!("at most {EXPERTS_MAX} experts")));
+    }
+    if chosen > count {
+        return Err(fields.unsupported("num_experts_per_tok", format!("at most {field} ({count})")));
+    }
+    Ok(ExpertsConfig { count, chosen, width, renormalised, layers: vec![true; model.layers()] })
 }
 
 fn windows_by_type(

@@ -3,19 +3,27 @@
 mod attention;
 mod linear;
 mod mlp;
+mod moe;
 mod rotary;
 
 pub(crate) use attention::{Attention, HeadNorms};
 pub(crate) use linear::Linear;
 pub(crate) use mlp::Mlp;
+pub(crate) use moe::Moe;
 pub(crate) use rotary::Rotary;
 
-use kernels::{AttentionSpan, KvCache, Pool};
+use kernels::{AttentionSpan, ExpertBuffers, KvCache, Pool, Routes};
 
 /// One decoder layer.
 pub(crate) struct Layer {
     pub(crate) attention: Attention,
-    pub(crate) mlp: Mlp,
+    pub(crate) feed_forward: FeedForward,
+}
+
+/// The second part of a layer.
+pub(crate) enum FeedForward {
+    Dense(Mlp),
+    Experts(Moe),
 }
 
 /// What the rows of one step share.
@@ -42,6 +50,10 @@ pub(crate) struct Buffers {
     pub(crate) gate_up: Vec<f32>,
     /// `[rows][intermediate]`.
     pub(crate) gated: Vec<f32>,
+    /// `[rows][experts]`.
+    pub(crate) scores: Vec<f32>,
+    pub(crate) routes: Routes,
+    pub(crate) experts: ExpertBuffers,
     /// `[rows][rotary_dim / 2]`.
     pub(crate) cos: Vec<f32>,
     pub(crate) sin: Vec<f32>,
@@ -51,6 +63,9 @@ impl Layer {
     /// Adds the layer's two parts to the residual stream.
     pub(crate) fn run(&self, number: usize, step: &Step<'_>, cache: &mut KvCache, buffers: &mut Buffers) {
         self.attention.run(number, step, cache, buffers);
-        self.mlp.run(step, buffers);
+        match &self.feed_forward {
+            FeedForward::Dense(mlp) => mlp.run(step, buffers),
+            FeedForward::Experts(moe) => moe.run(step, buffers),
+        }
     }
 }

@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub const FAMILIES: [&str; 10] = [
+pub const FAMILIES: [&str; 13] = [
     "llama2",
     "llama3",
     "llama-linear",
@@ -19,6 +19,9 @@ pub const FAMILIES: [&str; 10] = [
     "qwen2-yarn",
     "qwen3",
     "qwen3-window",
+    "qwen3-moe",
+    "qwen3-moe-fused",
+    "mixtral",
 ];
 
 /// Blocks in a test's arena.

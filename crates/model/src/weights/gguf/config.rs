@@ -8,7 +8,10 @@ use super::value::Metadata;
 use crate::weights::WeightsError;
 use crate::weights::tensor::Entry;
 
-pub(crate) const SUPPORTED: &str = "llama (Mistral included), qwen2 and qwen3 are";
+/// More layers are a damaged file, which is refused later; here they must not fill memory.
+const LAYERS_MOST: u64 = 1 << 16;
+
+pub(crate) const SUPPORTED: &str = "llama (Mistral and Mixtral included), qwen2, qwen3 and qwen3moe are";
 
 /// The keys of one architecture, `llama.block_count` and so on.
 struct Keys<'a> {
@@ -53,11 +56,9 @@ pub(crate) fn config(
     tensors: &BTreeMap<String, Entry>,
 ) -> Result<Json, WeightsError> {
     let keys = Keys { metadata, architecture };
-    if keys.count("expert_count")?.is_some_and(|experts| experts > 0) {
-        return Err(keys.unsupported("a mixture of experts".into(), "use a dense model"));
-    }
+    let experts = keys.count("expert_count")?.filter(|experts| *experts > 0);
     let window = keys.count("attention.sliding_window")?.filter(|window| *window > 0);
-    let (model_type, class) = family(&keys, window)?;
+    let (model_type, class) = family(&keys, window, experts.is_some())?;
     let heads = keys.required("attention.head_count")?;
     let hidden = keys.required("embedding_length")?;
     let head_dim = keys.count("attention.key_length")?.unwrap_or(hidden / heads);
@@ -96,6 +97,19 @@ pub(crate) fn config(
         set("attention_bias", json!(tensors.contains_key("model.layers.0.self_attn.q_proj.bias")));
         set("mlp_bias", json!(tensors.contains_key("model.layers.0.mlp.up_proj.bias")));
     }
+    if let Some(experts) = experts {
+        set("num_local_experts", json!(experts));
+        set("num_experts_per_tok", json!(keys.required("expert_used_count")?));
+        if architecture == "qwen3moe" {
+            set("moe_intermediate_size", json!(keys.required("expert_feed_forward_length")?));
+            // Files of this architecture do not say it; all of its models do it.
+            set("norm_topk_prob", json!(true));
+            let is_dense =
+                |layer: &u64| !tensors.contains_key(&format!("model.layers.{layer}.mlp.gate.weight"));
+            let layers = keys.required("block_count")?.min(LAYERS_MOST);
+            set("mlp_only_layers", json!((0..layers).filter(is_dense).collect::<Vec<_>>()));
+        }
+    }
     special_tokens(metadata, &mut set)?;
     Ok(Json::Object(config))
 }
@@ -133,14 +147,23 @@ fn special_tokens(
     Ok(())
 }
 
-/// GGUF calls Mistral `llama`; what sets it apart is the sliding window.
-fn family(keys: &Keys<'_>, window: Option<u64>) -> Result<(&'static str, &'static str), WeightsError> {
-    match (keys.architecture, window) {
-        ("llama", None) => Ok(("llama", "LlamaForCausalLM")),
-        ("llama", Some(_)) => Ok(("mistral", "MistralForCausalLM")),
-        ("qwen2", _) => Ok(("qwen2", "Qwen2ForCausalLM")),
-        ("qwen3", _) => Ok(("qwen3", "Qwen3ForCausalLM")),
-        (other, _) => Err(keys.unsupported(format!("architecture {other:?}"), SUPPORTED)),
+/// GGUF calls Mistral and Mixtral `llama`; what sets them apart is the sliding window, and the experts.
+fn family(
+    keys: &Keys<'_>,
+    window: Option<u64>,
+    has_experts: bool,
+) -> Result<(&'static str, &'static str), WeightsError> {
+    match (keys.architecture, window, has_experts) {
+        ("llama", None, false) => Ok(("llama", "LlamaForCausalLM")),
+        ("llama", Some(_), false) => Ok(("mistral", "MistralForCausalLM")),
+        ("llama", _, true) => Ok(("mixtral", "MixtralForCausalLM")),
+        ("qwen2", _, false) => Ok(("qwen2", "Qwen2ForCausalLM")),
+        ("qwen3", _, false) => Ok(("qwen3", "Qwen3ForCausalLM")),
+        ("qwen3moe", _, true) => Ok(("qwen3_moe", "Qwen3MoeForCausalLM")),
+        ("qwen2" | "qwen3", _, true) => {
+            Err(keys.unsupported(format!("a mixture of experts in {:?}", keys.architecture), SUPPORTED))
+        }
+        (other, _, _) => Err(keys.unsupported(format!("architecture {other:?}"), SUPPORTED)),
     }
 }
 
@@ -311,7 +334,7 @@ mod tests {
     #[test]
     fn what_cannot_be_served_is_refused_by_name() {
         let rows = [
-            ("llama.expert_count", Value::Integer(8), "mixture of experts"),
+            ("llama.expert_count", Value::Integer(8), "llama.expert_used_count"),
             (
                 "llama.block_count",
                 Value::Bool(false),
