@@ -158,6 +158,9 @@ pub struct Loading {
     /// Memory for keys and values of each model, in MiB
     #[arg(long, value_name = "MIB")]
     pub kv_mib: Option<usize>,
+    /// Room on disk for keys and values of each model that memory has no room for, in MiB [default: none]
+    #[arg(long, value_name = "MIB")]
+    pub kv_disk_mib: Option<usize>,
     /// The longest that other prompts may hold back a running stream's next token, in milliseconds
     #[arg(long, value_name = "MS")]
     pub step_target_ms: Option<u64>,

@@ -28,6 +28,19 @@ pub struct Blocks {
     free: usize,
     /// How many of the free ones can still be found.
     cached: usize,
+    /// How many were reused while they could be found here and nowhere else.
+    lost: u64,
+}
+
+/// Whether a findable block is also in the tier below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Below {
+    #[default]
+    Not,
+    /// It is, or is on its way there.
+    There,
+    /// It is, and this is its copy, which nobody has used yet.
+    CameBack,
 }
 
 /// The list lives inside the blocks: taking one out of its middle, when it is found again, costs nothing.
@@ -35,6 +48,7 @@ pub struct Blocks {
 struct Block {
     holders: u32,
     name: Option<ChainHash>,
+    below: Below,
     before: Link,
     after: Link,
 }
@@ -55,6 +69,7 @@ impl Blocks {
             back: None,
             free: 0,
             cached: 0,
+            lost: 0,
         };
         for index in 0..total {
             blocks.push_back(BlockId(index as u32));
@@ -73,6 +88,10 @@ impl Blocks {
     pub fn cached(&self) -> usize {
         self.cached
     }
+    /// Returns how many blocks can be found, held or not.
+    pub(super) fn findable(&self) -> usize {
+        self.named.len()
+    }
     pub fn in_use(&self) -> usize {
         self.total() - self.free
     }
@@ -86,11 +105,18 @@ impl Blocks {
 
     /// Takes the block that is least worth keeping. Its old content can no longer be found.
     pub fn allocate(&mut self) -> Option<BlockId> {
+        self.take().map(|(id, _)| id)
+    }
+
+    /// The same, and says by which name its old content was found.
+    pub(super) fn take(&mut self) -> Option<(BlockId, Option<ChainHash>)> {
         let id = self.front?;
         self.unlink(id);
+        let Block { name, below, .. } = *self.block(id);
+        self.lost += u64::from(name.is_some() && below == Below::Not);
         self.forget(id);
         self.block_mut(id).holders = 1;
-        Some(id)
+        Some((id, name))
     }
 
     /// Adds a holder to a block that was found.
@@ -129,9 +155,48 @@ impl Blocks {
     pub fn forget(&mut self, id: BlockId) {
         if let Some(name) = self.block_mut(id).name.take() {
             self.named.remove(&name);
+            self.block_mut(id).below = Below::Not;
             self.cached -= usize::from(self.is_linked(id));
         }
     }
+
+    /// Moves blocks that were found to the back of the list, heads last of all, as if they had just been used.
+    pub(super) fn touch(&mut self, found: &[BlockId]) {
+        found.iter().for_each(|&id| self.hold(id));
+        self.release(found.iter().copied());
+    }
+
+    // === what the tier below needs to know ===
+
+    /// Returns how many blocks were reused that could be found nowhere else.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Returns the first of the next `limit` blocks to be reused whose content is here and nowhere else.
+    pub(super) fn first_unsaved(&self, limit: usize) -> Option<(BlockId, ChainHash)> {
+        let next = std::iter::successors(self.front, |id| self.block(*id).after);
+        next.take(limit).find_map(|id| {
+            let block = self.block(id);
+            block.name.filter(|_| block.below == Below::Not).map(|name| (id, name))
+        })
+    }
+
+    /// Takes note of what the tier below has of a findable block.
+    pub(super) fn mark(&mut self, id: BlockId, below: Below) {
+        self.block_mut(id).below = below;
+    }
+
+    /// Whether a found block came back from below and is used for the first time since.
+    pub(crate) fn is_first_use(&mut self, id: BlockId) -> bool {
+        let first = self.block(id).below == Below::CameBack;
+        if first {
+            self.mark(id, Below::There);
+        }
+        first
+    }
+
+    // === proof ===
 
     /// Returns what does not add up, given the blocks of every sequence: free + cached + in use = total, each block held
     /// exactly as often as sequences hold it, and each name pointing at the block that bears it.
