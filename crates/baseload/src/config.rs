@@ -201,6 +201,15 @@ pub enum PrecisionSetting {
     Int8,
 }
 
+/// How keys and values are kept in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KvPrecisionSetting {
+    #[default]
+    Bf16,
+    Int8,
+}
+
 /// What was agreed with a provider.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -231,6 +240,8 @@ pub struct EngineSettings {
     pub threads: usize,
     /// Memory for keys and values, in MiB, for each model.
     pub kv_mib: usize,
+    /// How they are kept: as bf16, or as int8 in half the memory.
+    pub kv_precision: KvPrecisionSetting,
     /// The most that keys and values of each model take on disk when memory has no more room, in MiB; 0 keeps none there.
     pub kv_disk_mib: usize,
     /// The folder of their files; without it, `kv` in the data folder.
@@ -260,6 +271,7 @@ impl Default for EngineSettings {
         Self {
             threads: 0,
             kv_mib: 1024,
+            kv_precision: KvPrecisionSetting::Bf16,
             kv_disk_mib: 0,
             kv_disk_path: None,
             kv_disk_keep: false,

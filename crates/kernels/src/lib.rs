@@ -13,7 +13,7 @@ mod pool;
 mod probe;
 pub mod reference;
 
-pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache};
+pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache, KvPrecision};
 pub use elementwise::{add, rms_norm, rope, silu_mul};
 pub use isa::{Isa, describe};
 pub use matrix::{Matrix, Precision, matmul};

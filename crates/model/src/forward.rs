@@ -154,7 +154,8 @@ impl Forward for Model {
             return refuse(bytes, error.to_string());
         }
         let config = &self.config;
-        self.cache = KvCache::new(config.layers(), blocks, config.kv_heads, config.head_dim);
+        self.cache =
+            KvCache::new(self.cache.precision(), config.layers(), blocks, config.kv_heads, config.head_dim);
         Ok(())
     }
 
