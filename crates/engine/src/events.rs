@@ -170,6 +170,9 @@ pub(crate) struct DiskDamaged {
 
 impl DiskDamaged {
     pub(crate) fn emit(self) {
-        tracing::warn!(slot = self.slot, "a block on disk has a wrong checksum; it is dropped and computed again");
+        tracing::warn!(
+            slot = self.slot,
+            "a block on disk has a wrong checksum; it is dropped and computed again"
+        );
     }
 }

@@ -150,7 +150,10 @@ impl EngineCore {
         if plan.spans.is_empty() {
             let waiting = self.scheduler.queue.len();
             let disk = self.waits_for_disk();
-            assert!(waiting == 0 || disk, "{waiting} sequences wait, and nothing runs that they could wait for");
+            assert!(
+                waiting == 0 || disk,
+                "{waiting} sequences wait, and nothing runs that they could wait for"
+            );
             return;
         }
         let (verdicts, sound) = self.compute(&plan);

@@ -376,16 +376,24 @@ const ENGINE_COUNTERS: [Reading<u64>; 15] = [
     ("baseload_kv_disk_hit_tokens", "Prompt tokens that were found because they came back from disk", |s| {
         s.disk.hit_tokens
     }),
-    ("baseload_kv_disk_lost_blocks", "Key-value blocks reused in memory before they were written to disk", |s| {
-        // Without a disk nothing could have been written.
-        if s.disk.bytes_max == 0 { 0 } else { s.disk.lost }
-    }),
-    ("baseload_kv_disk_not_worth_blocks", "Key-value blocks that were computed because reading takes longer", |s| {
-        s.disk.not_worth
-    }),
+    (
+        "baseload_kv_disk_lost_blocks",
+        "Key-value blocks reused in memory before they were written to disk",
+        |s| {
+            // Without a disk nothing could have been written.
+            if s.disk.bytes_max == 0 { 0 } else { s.disk.lost }
+        },
+    ),
+    (
+        "baseload_kv_disk_not_worth_blocks",
+        "Key-value blocks that were computed because reading takes longer",
+        |s| s.disk.not_worth,
+    ),
     ("baseload_kv_disk_damaged_blocks", "Key-value blocks on disk with a wrong checksum", |s| s.disk.damaged),
     ("baseload_kv_disk_errors", "Times that the disk of key-value blocks failed", |s| s.disk.errors),
-    ("baseload_kv_disk_late", "Times that the disk of key-value blocks was given up as too slow", |s| s.disk.late),
+    ("baseload_kv_disk_late", "Times that the disk of key-value blocks was given up as too slow", |s| {
+        s.disk.late
+    }),
 ];
 
 const ENGINE_GAUGES: [Reading<f64>; 13] = [
@@ -402,9 +410,11 @@ const ENGINE_GAUGES: [Reading<f64>; 13] = [
     ("baseload_kv_bytes", "Memory of all key-value blocks", |s| s.kv_bytes as f64),
     ("baseload_kv_disk_bytes", "Size of the file of key-value blocks on disk", |s| s.disk.bytes_max as f64),
     ("baseload_kv_disk_bytes_used", "The part of that file that holds blocks", |s| s.disk.bytes_used as f64),
-    ("baseload_kv_disk_resting", "1 while the disk of key-value blocks is left alone because it failed", |s| {
-        f64::from(u8::from(s.disk.resting))
-    }),
+    (
+        "baseload_kv_disk_resting",
+        "1 while the disk of key-value blocks is left alone because it failed",
+        |s| f64::from(u8::from(s.disk.resting)),
+    ),
     ("baseload_step_seconds", "How long the last step took", |s| s.step_seconds),
     ("baseload_step_predicted_seconds", "How long the scheduler thought the last step would take", |s| {
         s.step_predicted_seconds

@@ -119,7 +119,8 @@ fn one_at_a_time() -> EngineConfig {
 fn holds_for(precision: Precision) {
     let alone = Run::of(precision, one_at_a_time()).ask("", &in_order(), 0);
 
-    let together = Run::of(precision, EngineConfig { prefix_cache: false, ..config(400) }).ask("", &in_order(), 0);
+    let together =
+        Run::of(precision, EngineConfig { prefix_cache: false, ..config(400) }).ask("", &in_order(), 0);
     assert_eq!(together, alone, "32 at once");
 
     for seed in 0..2 {

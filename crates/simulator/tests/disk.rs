@@ -249,7 +249,8 @@ fn a_file_that_was_removed_is_given_up() {
 #[test]
 fn a_place_that_cannot_be_used_costs_the_tier_and_nothing_else() {
     let nowhere = DiskPlace::Kept("/proc/nowhere/blocks".into());
-    let tiny = DiskConfig { bytes: 10, place: DiskPlace::Given(Arc::new(FakeDisk::default())), identity: [1; 32] };
+    let tiny =
+        DiskConfig { bytes: 10, place: DiskPlace::Given(Arc::new(FakeDisk::default())), identity: [1; 32] };
     for disk_config in [DiskConfig { bytes: 1 << 20, place: nowhere, identity: [1; 32] }, tiny] {
         let mut world = open(EngineConfig { disk: Some(disk_config), ..config(24) });
         assert_eq!(rounds(&mut world, 1), 0);
@@ -307,7 +308,8 @@ fn a_higher_class_does_not_wait_while_it_displaces_others() {
     let mut world = open(on_disk(&fake, 200));
     rounds(&mut world, 1);
     for number in 0..2 {
-        let batch = Work { priority: Priority::Batch, max_output_tokens: 200, ..work("", tokens(60 + number, 300)) };
+        let batch =
+            Work { priority: Priority::Batch, max_output_tokens: 200, ..work("", tokens(60 + number, 300)) };
         world.submit(Work { key: key(&format!("batch {number}")), ..batch });
     }
     (0..5).for_each(|_| world.step());
@@ -323,7 +325,8 @@ fn what_a_failed_sequence_used_is_not_found_on_disk_either() {
     let fake = FakeDisk::default();
     let fault = Fault { token: 59, kind: FaultKind::NotANumber, times: 0 };
     let toy = ToySettings { faults: vec![fault], vocabulary: 61, ..ToySettings::default() };
-    let clean = |seed| -> Vec<TokenId> { tokens(seed, PROMPT).into_iter().map(|token| token.min(58)).collect() };
+    let clean =
+        |seed| -> Vec<TokenId> { tokens(seed, PROMPT).into_iter().map(|token| token.min(58)).collect() };
     let mut world = open_toy(toy.clone(), on_disk(&fake, 200));
     let ask = |world: &mut World, name: &str, prompt: Vec<TokenId>| {
         world.submit(Work { max_output_tokens: 1, ..work(name, prompt) });
@@ -351,7 +354,10 @@ fn random_crowds_get_the_same_answers_with_a_disk_that_comes_and_goes() {
         let fake = FakeDisk::default();
         let blocks = random.between(16, 40);
         let slots = random.between(1, 100) as u64;
-        let mut world = World::new(toy.clone(), EngineConfig { max_running: 4, kv: config(blocks).kv, ..on_disk(&fake, slots) });
+        let mut world = World::new(
+            toy.clone(),
+            EngineConfig { max_running: 4, kv: config(blocks).kv, ..on_disk(&fake, slots) },
+        );
         let mut prompts = Vec::new();
         for number in 0..60 {
             let agent = random.between(1, 8) as u64;

@@ -70,7 +70,8 @@ fn check_numbers(config: &Config, mistakes: &mut Mistakes) {
     }
     if config.engine.kv_disk_mib > 0 && !config.engine.prefix_cache {
         let at = At::section("engine").key("kv_disk_mib");
-        mistakes.add(at, "what is on disk is found by the prefix cache: set engine.prefix_cache = true as well");
+        mistakes
+            .add(at, "what is on disk is found by the prefix cache: set engine.prefix_cache = true as well");
     }
 }
 

@@ -24,7 +24,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Loading, Place, ServeArgs};
-use crate::config::{AlertSettings, Config, EngineSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting};
+use crate::config::{
+    AlertSettings, Config, EngineSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting,
+};
 use crate::models::{self, LoadedModel};
 use crate::reload::{Apply, Watch};
 use crate::roles::decisions::Kept;

@@ -30,6 +30,8 @@ pub struct Blocks {
     cached: usize,
     /// How many were reused while they could be found here and nowhere else.
     lost: u64,
+    /// Whether free blocks may have come to be that are here and nowhere else, since all were looked at.
+    may_be_unsaved: bool,
 }
 
 /// Whether a findable block is also in the tier below.
@@ -70,6 +72,7 @@ impl Blocks {
             free: 0,
             cached: 0,
             lost: 0,
+            may_be_unsaved: false,
         };
         for index in 0..total {
             blocks.push_back(BlockId(index as u32));
@@ -116,6 +119,8 @@ impl Blocks {
         self.lost += u64::from(name.is_some() && below == Below::Not);
         self.forget(id);
         self.block_mut(id).holders = 1;
+        // Blocks behind it have moved up.
+        self.may_be_unsaved = true;
         Some((id, name))
     }
 
@@ -130,6 +135,7 @@ impl Blocks {
     /// Takes a holder away from each block of a sequence. Tails come free first, so that what many share goes last; blocks
     /// that cannot be found go to the front of the list, for they are worth nothing.
     pub fn release(&mut self, sequence: impl DoubleEndedIterator<Item = BlockId>) {
+        self.may_be_unsaved = true;
         for id in sequence.rev() {
             let block = self.block_mut(id);
             assert!(block.holders > 0, "block {} is released more often than it was held", id.0);
@@ -174,17 +180,24 @@ impl Blocks {
     }
 
     /// Returns the first of the next `limit` blocks to be reused whose content is here and nowhere else.
-    pub(super) fn first_unsaved(&self, limit: usize) -> Option<(BlockId, ChainHash)> {
+    pub(super) fn first_unsaved(&mut self, limit: usize) -> Option<(BlockId, ChainHash)> {
+        // Most steps change nothing, and the list may be long.
+        if !self.may_be_unsaved {
+            return None;
+        }
         let next = std::iter::successors(self.front, |id| self.block(*id).after);
-        next.take(limit).find_map(|id| {
+        let first = next.take(limit).find_map(|id| {
             let block = self.block(id);
             block.name.filter(|_| block.below == Below::Not).map(|name| (id, name))
-        })
+        });
+        self.may_be_unsaved = first.is_some();
+        first
     }
 
     /// Takes note of what the tier below has of a findable block.
     pub(super) fn mark(&mut self, id: BlockId, below: Below) {
         self.block_mut(id).below = below;
+        self.may_be_unsaved = true;
     }
 
     /// Whether a found block came back from below and is used for the first time since.

@@ -58,7 +58,9 @@ impl fmt::Debug for DiskPlace {
 impl PartialEq for DiskPlace {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (DiskPlace::Nameless(a), DiskPlace::Nameless(b)) | (DiskPlace::Kept(a), DiskPlace::Kept(b)) => a == b,
+            (DiskPlace::Nameless(a), DiskPlace::Nameless(b)) | (DiskPlace::Kept(a), DiskPlace::Kept(b)) => {
+                a == b
+            }
             (DiskPlace::Given(a), DiskPlace::Given(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
@@ -124,5 +126,79 @@ impl BlockFile for RealFile {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that is gone at the end of the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            let unique = RandomState::new().hash_one("folder");
+            Self(std::env::temp_dir().join(format!("blocks-test-{unique:016x}")).join("kv"))
+        }
+        fn names(&self) -> Vec<String> {
+            let entries = std::fs::read_dir(&self.0).expect("the folder was made");
+            entries.map(|entry| entry.expect("it can be listed").file_name().into_string().unwrap()).collect()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(self.0.parent().expect("it has one"));
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().expect("it is there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_nameless_file_serves_and_nobody_finds_it() {
+        let folder = Folder::new();
+        let file = DiskPlace::Nameless(folder.0.clone()).open().unwrap();
+        file.set_len(10_000).unwrap();
+        file.write_at(b"block", 9_000).unwrap();
+        let mut read = [0; 5];
+        file.read_at(&mut read, 9_000).unwrap();
+        assert_eq!((&read, folder.names().len()), (b"block", 0));
+        assert!(file.check_name().is_ok(), "it never had one to lose");
+        assert_eq!(mode(&folder.0), 0o700);
+    }
+
+    #[test]
+    fn a_kept_file_is_its_owners_alone_and_one_process_at_a_time() {
+        let folder = Folder::new();
+        let path = folder.0.join("model.blocks");
+        let place = DiskPlace::Kept(path.clone());
+        let file = place.open().unwrap();
+        file.set_len(100).unwrap();
+        file.write_at(b"block", 0).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert!(place.open().is_err(), "a second would write over the first");
+        drop(file);
+        let mut read = [0; 5];
+        place.open().unwrap().read_at(&mut read, 0).unwrap();
+        assert_eq!(&read, b"block");
+    }
+
+    #[test]
+    fn a_kept_file_that_was_removed_says_so() {
+        let folder = Folder::new();
+        let path = folder.0.join("model.blocks");
+        let file = DiskPlace::Kept(path.clone()).open().unwrap();
+        assert!(file.check_name().is_ok());
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(file.check_name().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_folder_that_may_not_be_written_is_an_error() {
+        assert!(DiskPlace::Nameless("/proc/blocks".into()).open().is_err());
+        assert!(DiskPlace::Kept("/proc/blocks/file".into()).open().is_err());
     }
 }

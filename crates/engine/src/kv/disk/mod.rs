@@ -49,9 +49,6 @@ const BUFFERS: std::ops::RangeInclusive<usize> = 2..=64;
 const SAVE_SHARE: f64 = 0.02;
 /// Time for copying is not saved up beyond this: after a quiet hour, no step shall be held up by more.
 const SAVE_CREDIT_MAX: f64 = 0.01;
-/// The part of memory's blocks, next in the order of reuse, that is kept saved. Half: a burst of prompts of that size loses
-/// nothing, and work that fits in the other half is never written.
-const AHEAD_SHARE: f64 = 0.5;
 /// What a disk is believed to read in a second before it was measured: a modest SSD.
 const BYTES_PER_SECOND: f64 = 500e6;
 /// The weight of the newest measurement.
@@ -113,11 +110,11 @@ impl DiskTier {
     pub(crate) fn new(config: DiskConfig, shape: &Shape, memory_blocks: usize) -> Self {
         let format = Format { identity: config.identity, block_bytes: shape.block_bytes };
         let slots = format.slots_in(config.bytes);
-        let ahead = if config.place.is_kept() { 1.0 } else { AHEAD_SHARE };
         let mut tier = Self {
             // More than there are slots could never all be saved, and would push each other out for ever.
-            ahead: ((ahead * memory_blocks as f64).ceil() as usize).min(slots),
-            buffers_max: (STAGING_BYTES / 2 / shape.block_bytes.max(1)).clamp(*BUFFERS.start(), *BUFFERS.end()),
+            ahead: memory_blocks.min(slots),
+            buffers_max: (STAGING_BYTES / 2 / shape.block_bytes.max(1))
+                .clamp(*BUFFERS.start(), *BUFFERS.end()),
             block_seconds: shape.block_bytes as f64 / BYTES_PER_SECOND,
             counts: DiskStatus { bytes_max: format.file_bytes(slots), ..DiskStatus::default() },
             slots: Blocks::new(slots),
@@ -257,7 +254,13 @@ impl DiskTier {
     // === down: ahead of need ===
 
     /// Saves cold blocks for a small share of the time that a step took.
-    pub(crate) fn save_some(&mut self, took: Duration, memory: &mut Blocks, forward: &dyn Forward, clock: &Clock) {
+    pub(crate) fn save_some(
+        &mut self,
+        took: Duration,
+        memory: &mut Blocks,
+        forward: &dyn Forward,
+        clock: &Clock,
+    ) {
         self.save_credit = (self.save_credit + SAVE_SHARE * took.as_secs_f64()).min(SAVE_CREDIT_MAX);
         while self.save_credit > 0.0 {
             let start = clock();
@@ -371,8 +374,14 @@ impl DiskTier {
             self.slots.seal(slot, header.name);
             self.slots.release([slot].into_iter());
         }
-        events::DiskOpened { place: &self.config.place, bytes_max: self.counts.bytes_max, blocks, emptied, unread }
-            .emit();
+        events::DiskOpened {
+            place: &self.config.place,
+            bytes_max: self.counts.bytes_max,
+            blocks,
+            emptied,
+            unread,
+        }
+        .emit();
     }
 
     fn put_back(&mut self, name: ChainHash, bytes: &[u8], memory: &mut Blocks, forward: &mut dyn Forward) {

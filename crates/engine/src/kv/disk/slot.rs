@@ -90,7 +90,8 @@ impl Format {
         let mut blank = [0; HEADER_BYTES];
         blank.copy_from_slice(head);
         blank[88..96].fill(0);
-        matches!(self.read(head), Found::Ours(header) if header.name == name) && checksum(&blank, block) == said
+        matches!(self.read(head), Found::Ours(header) if header.name == name)
+            && checksum(&blank, block) == said
     }
 }
 
@@ -103,9 +104,8 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 /// a checksum, too, whatever its kind.
 fn checksum(head: &[u8], block: &[u8]) -> u64 {
     const PRIMES: [u64; 2] = [0x9E37_79B1_85EB_CA87, 0xC2B2_AE3D_27D4_EB4F];
-    let mix = |lane: u64, word: u64| {
-        (lane ^ word.wrapping_mul(PRIMES[1])).rotate_left(31).wrapping_mul(PRIMES[0])
-    };
+    let mix =
+        |lane: u64, word: u64| (lane ^ word.wrapping_mul(PRIMES[1])).rotate_left(31).wrapping_mul(PRIMES[0]);
     let mut lanes = [1u64, 2, 3, 4];
     let mut length = 0u64;
     for part in [head, block] {

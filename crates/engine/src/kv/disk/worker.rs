@@ -153,7 +153,8 @@ impl Desk {
                 Done::Written { slot, name: header.name, bytes, result }
             }
             Job::Erase(slots) => {
-                let erase = |slot: BlockId| self.file.write_at(&[0; HEADER_BYTES], self.format.place_of(slot.0));
+                let erase =
+                    |slot: BlockId| self.file.write_at(&[0; HEADER_BYTES], self.format.place_of(slot.0));
                 Done::Erased(slots.into_iter().try_for_each(erase))
             }
         }
