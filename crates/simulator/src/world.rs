@@ -16,8 +16,10 @@ pub struct World {
     clock: VirtualClock,
     rows_computed: Arc<AtomicU64>,
     watch: Watch,
+    has_disk: bool,
 }
 
+const DISK_MOMENT: Duration = Duration::from_micros(100);
 const DISK_TURN: Duration = Duration::from_millis(1);
 /// Longer than anything here takes on however busy a machine.
 const DISK_PATIENCE: Duration = Duration::from_secs(20);
@@ -29,10 +31,11 @@ impl World {
         let clock = VirtualClock::default();
         toy.pace = Pace::Virtual(clock.clone());
         let rows_computed = toy.rows_computed.clone();
+        let has_disk = config.disk.is_some();
         let time = clock.clone();
         let core = EngineCore::new(Box::new(Toy::new(toy)), config, Box::new(move || time.now()))
             .expect("the scenario's settings are sound");
-        Self { core, clock, rows_computed, watch: Watch::default() }
+        Self { core, clock, rows_computed, watch: Watch::default(), has_disk }
     }
 
     pub fn submit(&mut self, work: Work) {
@@ -48,6 +51,10 @@ impl World {
         let events = self.core.take_events();
         self.watch.note(events, self.clock.now());
         self.core.check_integrity();
+        if self.has_disk {
+            // A step takes no real time, and the disk's thread needs some.
+            std::thread::sleep(DISK_MOMENT);
+        }
         if self.core.waits_for_disk() {
             // The disk is as real as its thread. While only it is at work, virtual time passes as if it took this long.
             self.core.wait_for_disk(DISK_TURN);
