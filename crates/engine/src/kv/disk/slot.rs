@@ -165,7 +165,8 @@ mod tests {
         FORMAT.seal(Header { name, age: 4 }, &mut old);
         for at in 1..new.len() {
             let torn = [&new[..at], &old[at..]].concat();
-            assert!(!FORMAT.is_whole(name, &torn), "torn at {at}");
+            // Where both begin alike, nothing of the new one was written yet.
+            assert!(torn == old || !FORMAT.is_whole(name, &torn), "torn at {at}");
         }
     }
 
