@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::{EngineStatus, Sampling, TokenId, Work};
+use domain::{EngineStatus, Priority, Sampling, TokenId, Work};
 use engine::{DiskConfig, DiskPlace, EngineConfig, EngineCore};
 use model::{LoadOptions, Model, Numerics, Precision, weights};
 use simulator::disk::FakeDisk;
@@ -77,7 +77,10 @@ impl Run {
         let works = crowd();
         let named = |index: usize| key(&format!("w{index} {round}"));
         for &index in order {
-            self.core.submit(Work { key: named(index), ..works[index].clone() });
+            // Later ones of a higher class take the blocks of earlier ones.
+            let priority =
+                if round == "classes" && index % 2 == 1 { Priority::High } else { Priority::Batch };
+            self.core.submit(Work { key: named(index), priority, ..works[index].clone() });
             (0..steps_apart).for_each(|_| self.step());
         }
         while !self.core.is_idle() {
@@ -154,7 +157,7 @@ fn holds_for(precision: Precision, compared: Compared) {
     assert!(hits.status().prefix_hits > before + 1000, "{} tokens", hits.status().prefix_hits - before);
 
     let mut tight = Run::of(precision, compared, config(24));
-    assert_eq!(tight.ask("", &in_order(), 0), alone, "preempted and resumed");
+    assert_eq!(tight.ask("classes", &in_order(), 1), alone, "preempted and resumed");
     assert!(tight.status().preemptions > 0, "nobody was preempted");
 
     // One at a time in six blocks, so that each finds what it left on disk and not in memory.

@@ -393,5 +393,5 @@ fn random_crowds_get_the_same_answers_with_a_disk_that_comes_and_goes() {
         }
         hits += disk(&world).hit_tokens;
     }
-    assert!(hits > 1000, "a disk that never serves shows nothing: {hits} tokens");
+    assert!(hits > 100, "a disk that never serves shows nothing: {hits} tokens");
 }
