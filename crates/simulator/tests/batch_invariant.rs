@@ -172,7 +172,7 @@ fn holds_for(precision: Precision, compared: Compared) {
         assert_eq!(said, alone, "with a disk, {round}");
     }
     let status = tiers.status().disk;
-    assert!(status.hit_tokens > 500 && status.damaged + status.errors == 0, "{status:?}");
+    assert!(status.hit_tokens > 300 && status.damaged + status.errors == 0, "{status:?}");
 }
 
 #[test]
