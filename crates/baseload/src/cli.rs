@@ -161,6 +161,9 @@ pub struct Loading {
     /// How keys and values are kept in memory: int8 takes half of what bf16 does
     #[arg(long, value_enum)]
     pub kv_precision: Option<KvPrecisionSetting>,
+    /// Room on disk for keys and values of each model that memory has no room for, in MiB [default: none]
+    #[arg(long, value_name = "MIB")]
+    pub kv_disk_mib: Option<usize>,
     /// The longest that other prompts may hold back a running stream's next token, in milliseconds
     #[arg(long, value_name = "MS")]
     pub step_target_ms: Option<u64>,

@@ -242,6 +242,12 @@ pub struct EngineSettings {
     pub kv_mib: usize,
     /// How they are kept: as bf16, or as int8 in half the memory.
     pub kv_precision: KvPrecisionSetting,
+    /// The most that keys and values of each model take on disk when memory has no more room, in MiB; 0 keeps none there.
+    pub kv_disk_mib: usize,
+    /// The folder of their files; without it, `kv` in the data folder.
+    pub kv_disk_path: Option<PathBuf>,
+    /// Whether they are found again after a restart. Else nothing of them outlives the process.
+    pub kv_disk_keep: bool,
     /// Sequences that run at once.
     pub max_running: usize,
     /// Sequences that may wait; one more is refused with 429.
@@ -266,6 +272,9 @@ impl Default for EngineSettings {
             threads: 0,
             kv_mib: 1024,
             kv_precision: KvPrecisionSetting::Bf16,
+            kv_disk_mib: 0,
+            kv_disk_path: None,
+            kv_disk_keep: false,
             max_running: 64,
             max_waiting: 512,
             step_target_ms: 100,

@@ -9,6 +9,7 @@ use kernels::{KvPrecision, Numerics, Precision};
 use model::weights::hub::{self, HubId, HubOptions, HubProgress};
 use model::weights::{self, Checkpoint, TokenizerSource};
 use model::{LoadOptions, Model};
+use sha2::{Digest, Sha256};
 
 use crate::bundled::BUNDLED;
 use crate::config::{
@@ -126,6 +127,8 @@ pub struct LoadedModel {
     pub text: text::TextModel,
     pub sampling_defaults: Sampling,
     pub file_bytes: u64,
+    /// Stands for what keys and values depend on besides tokens, where they are to go to disk.
+    pub kv_identity: Option<[u8; 32]>,
 }
 
 /// Loads weights and tokenizer, with a progress bar.
@@ -153,7 +156,15 @@ pub fn load(
     let text =
         text_model(&checkpoint).with_context(|| format!("the tokenizer of {name} in {}", path.display()))?;
     let sampling_defaults = sampling_defaults(&checkpoint);
-    Ok(LoadedModel { name, model, text, sampling_defaults, file_bytes: checkpoint.file_bytes })
+    let kv_identity = (engine.kv_disk_mib > 0).then(|| kv_identity(&checkpoint, &options));
+    Ok(LoadedModel { name, model, text, sampling_defaults, file_bytes: checkpoint.file_bytes, kv_identity })
+}
+
+/// Of the options, some only change the last bits; keys and values of one answer shall not have several kinds of them.
+fn kv_identity(checkpoint: &Checkpoint, options: &LoadOptions) -> [u8; 32] {
+    let build = env!("CARGO_PKG_VERSION");
+    let digest = Sha256::new().chain_update(checkpoint.fingerprint());
+    digest.chain_update(format!("{build} {options:?}")).finalize().into()
 }
 
 fn load_options(wanted: &ModelConfig, engine: &EngineSettings) -> LoadOptions {

@@ -23,7 +23,7 @@ pub use ask::{
 };
 pub use id::{Account, ModelName, Provider, Region, RequestId, Tenant, TokenId};
 pub use money::{Money, Price, PriceParseError};
-pub use port::{EnginePort, EngineStatus, SubmitError};
+pub use port::{DiskStatus, EnginePort, EngineStatus, SubmitError};
 pub use sampling::{Sampling, SamplingWish};
 pub use tier::{ServiceTier, UnknownTier};
 pub use usage::{Usage, UsageEnd, UsageSource};

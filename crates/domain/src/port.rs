@@ -53,6 +53,31 @@ pub struct EngineStatus {
     pub batch_rows: u64,
     /// Times that an idle integrity check ran; it panics in tests and fails the engine otherwise if a block is lost.
     pub integrity_checks: u64,
+    pub disk: DiskStatus,
     /// Why the engine will never take another step; nothing while it lives.
     pub dead: Option<String>,
+}
+
+/// What an engine says of the tier of key-value blocks below its memory; all zero where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskStatus {
+    /// The file's size, and the part of it that holds blocks.
+    pub bytes_max: u64,
+    pub bytes_used: u64,
+    /// Blocks written, and blocks brought back.
+    pub spilled: u64,
+    pub restored: u64,
+    /// Prompt tokens that were found because they came back.
+    pub hit_tokens: u64,
+    /// Blocks reused in memory before they were written.
+    pub lost: u64,
+    /// Blocks that would have taken longer to read than to compute.
+    pub not_worth: u64,
+    /// Blocks whose checksum was wrong; they were computed again.
+    pub damaged: u64,
+    /// Times that the disk failed, and times that it was given up as too slow.
+    pub errors: u64,
+    pub late: u64,
+    /// Whether the tier is left alone, because the disk failed or was late.
+    pub resting: bool,
 }

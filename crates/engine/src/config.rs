@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use model::{ForwardError, Shape};
 
+use crate::kv::DiskConfig;
+
 /// How much memory keys and values may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvBudget {
@@ -36,6 +38,9 @@ pub struct EngineConfig {
     pub chunk_tokens_max: usize,
     /// Whether computed prompts may be found again by their tenant.
     pub prefix_cache: bool,
+    /// Where computed prompts go that memory has no room for. Nowhere by default: what was computed from prompts is written
+    /// to a disk only where somebody asked for it, and disks wear.
+    pub disk: Option<DiskConfig>,
     /// What works without a seed of their own draw from. Random in every process by default.
     pub entropy: u64,
 }
@@ -51,6 +56,7 @@ impl Default for EngineConfig {
             chunk_tokens_min: 32,
             chunk_tokens_max: 512,
             prefix_cache: true,
+            disk: None,
             entropy: RandomState::new().hash_one("entropy"),
         }
     }

@@ -3,9 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use domain::{EnginePort, EngineStatus, StepEvent, SubmitError, Work, WorkKey};
 use model::Forward;
@@ -16,6 +18,14 @@ use crate::events;
 use crate::kv::{ChainHash, prompt_hashes};
 use crate::promises::Promises;
 use crate::step::{EngineCore, panic_text};
+
+/// While everybody waits for the disk, the inbox is looked at this often at least: as long as a command may lie there.
+const DISK_WAIT: Duration = Duration::from_millis(1);
+/// While blocks go to disk and nothing else is to be done, the worker's answers are looked at this often: as many blocks as
+/// there are buffers for go down in each pause.
+const TIDY_PAUSE: Duration = Duration::from_millis(5);
+/// What the end of an engine may take longer so that a next start finds more. Drains are bounded, and so is this.
+const DISK_CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// Receives one message a step, on the engine's thread: it must be quick and must not call back into `stop`.
 pub type Outbox = Box<dyn FnMut(Vec<StepEvent>) + Send>;
@@ -215,7 +225,7 @@ impl Worker {
         loop {
             if self.core.is_idle() {
                 self.rest();
-                match self.inbox.recv() {
+                match self.next_command() {
                     Ok(Command::Stop) | Err(_) => return self.leave(),
                     Ok(command) => self.obey(command),
                 }
@@ -230,7 +240,23 @@ impl Worker {
             }
             self.core.step();
             self.report();
+            if self.core.waits_for_disk() {
+                self.core.wait_for_disk(DISK_WAIT);
+            }
         }
+    }
+
+    /// Parks until there is a command, after bringing to disk what is to be brought there.
+    fn next_command(&mut self) -> Result<Command, RecvError> {
+        while self.core.tidy() {
+            match self.inbox.recv_timeout(TIDY_PAUSE) {
+                Ok(command) => return Ok(command),
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+            }
+        }
+        *self.board.status.lock() = self.core.status();
+        self.inbox.recv()
     }
 
     fn obey(&mut self, command: Command) {
@@ -270,6 +296,7 @@ impl Worker {
         }
         self.core.cancel_all();
         self.report();
+        self.core.close_disk(DISK_CLOSE_MAX);
     }
 
     /// The other end: nothing of the core can be trusted, and still every work gets its one end.

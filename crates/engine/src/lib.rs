@@ -23,4 +23,5 @@ mod step;
 
 pub use config::{EngineConfig, KvBudget, StartError};
 pub use engine::{Engine, EngineHandle, Outbox};
+pub use kv::{BlockFile, DiskConfig, DiskPlace};
 pub use step::{Clock, EngineCore};

@@ -13,7 +13,7 @@ use model::{BlockId, Shape};
 use crate::config::EngineConfig;
 use crate::cost::{CostModel, StepSize};
 use crate::events;
-use crate::kv::{Blocks, ChainHash};
+use crate::kv::{Blocks, ChainHash, DiskTier, DiskWait, Prefix};
 use crate::queue::{Candidate, Queue};
 use crate::sequence::Sequence;
 
@@ -45,13 +45,13 @@ pub(crate) struct PlannedSpan {
 }
 
 /// Everything the scheduler decides over.
-#[derive(Debug)]
 pub(crate) struct Scheduler {
     limits: Limits,
     pub(crate) queue: Queue,
     /// In the order of admission.
     pub(crate) running: Vec<Sequence>,
     pub(crate) blocks: Blocks,
+    pub(crate) disk: Option<DiskTier>,
     pub(crate) cost: CostModel,
     pub(crate) counters: Counters,
     admissions: u64,
@@ -82,6 +82,8 @@ pub(crate) struct Counters {
     pub(crate) preemptions: u64,
     pub(crate) prefix_queries: u64,
     pub(crate) prefix_hits: u64,
+    /// Those of the hits that came back from disk.
+    pub(crate) disk_hits: u64,
 }
 
 impl Scheduler {
@@ -102,6 +104,12 @@ impl Scheduler {
             queue: Queue::default(),
             running: Vec::new(),
             blocks: Blocks::new(blocks),
+            // Without names nothing could be found there.
+            disk: config
+                .disk
+                .clone()
+                .filter(|_| config.prefix_cache)
+                .map(|disk| DiskTier::new(disk, shape, blocks)),
             cost: CostModel::default(),
             counters: Counters::default(),
             admissions: 0,
@@ -181,7 +189,9 @@ impl Scheduler {
         }
         let block_tokens = self.limits.block_tokens;
         let mut computing = self.names_being_computed();
-        while let Some(candidate) = self.next_ready(&computing, now) {
+        // Whoever displaces others starts at once: they would only come back while it waits for the disk.
+        let mut displaces = false;
+        while let Some(candidate) = self.next_ready(&computing, now, displaces) {
             if !self.has_room(&candidate) {
                 // Work of a lower class gives way, if that helps.
                 let class = self.queue.get(&candidate).priority();
@@ -189,8 +199,10 @@ impl Scheduler {
                     Some(victim) if self.has_room_without_lower_classes(&candidate) => self.preempt(victim),
                     _ => break,
                 }
+                displaces = true;
                 continue;
             }
+            displaces = false;
             let sequence = self.start(candidate);
             note_names(&mut computing, sequence, block_tokens);
         }
@@ -205,8 +217,13 @@ impl Scheduler {
         names
     }
 
-    fn next_ready(&mut self, computing: &HashMap<ChainHash, Priority>, now: Duration) -> Option<Candidate> {
-        let Self { queue, blocks, limits, .. } = self;
+    fn next_ready(
+        &mut self,
+        computing: &HashMap<ChainHash, Priority>,
+        now: Duration,
+        at_once: bool,
+    ) -> Option<Candidate> {
+        let Self { queue, blocks, limits, disk, cost, .. } = self;
         queue.next(|sequence| {
             if !limits.prefix_cache {
                 return Some(0);
@@ -218,6 +235,25 @@ impl Scheduler {
             if leader.is_some_and(|class| *class >= sequence.priority()) {
                 let since = *sequence.prefix_wait_since.get_or_insert(now);
                 if now.saturating_sub(since) < PREFIX_WAIT_MAX {
+                    return None;
+                }
+            }
+            if let Some(disk) = disk.as_mut().filter(|_| !at_once) {
+                let findable = sequence.findable(limits.block_tokens);
+                let held = findable[..found].iter().filter_map(|name| blocks.find(name));
+                let held = held.filter(|&block| !blocks.is_free(block)).count();
+                let needed = sequence.blocks_wanted(limits.block_tokens) - held;
+                let prefix = Prefix {
+                    names: findable,
+                    found,
+                    room: blocks.available().checked_sub(needed),
+                    cost,
+                    block_tokens: limits.block_tokens,
+                    now,
+                };
+                let wait = disk.wait_for(sequence.disk_wait, &prefix, blocks);
+                sequence.disk_wait = wait;
+                if matches!(wait, DiskWait::Until(_)) {
                     return None;
                 }
             }
@@ -280,6 +316,8 @@ impl Scheduler {
             self.counters.prefix_queries += waiting.prompt_tokens() as u64;
             self.counters.prefix_hits += (found * block_tokens) as u64;
         }
+        let came_back = blocks[..found].iter().filter(|&&block| self.blocks.is_first_use(block)).count();
+        self.counters.disk_hits += (came_back * block_tokens) as u64;
         let mut sequence = self.queue.take(candidate, tokens);
         self.admissions += 1;
         sequence.admitted = self.admissions;

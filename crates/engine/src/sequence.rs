@@ -13,7 +13,7 @@ use std::time::Duration;
 use domain::{Priority, Tenant, TokenId, TokenLogprob, Work, WorkKey, WorkUsage};
 use model::BlockId;
 
-use crate::kv::{Blocks, ChainHash, extend_hashes};
+use crate::kv::{Blocks, ChainHash, DiskWait, extend_hashes};
 use crate::sampler::{History, SamplingError, logprob_of};
 
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(crate) struct Sequence {
     pub(crate) bypassed: u32,
     /// When it first waited for a prefix that another was computing.
     pub(crate) prefix_wait_since: Option<Duration>,
+    /// How it stands with the disk, while it waits to be admitted.
+    pub(crate) disk_wait: DiskWait,
 }
 
 impl Sequence {
@@ -70,6 +72,7 @@ impl Sequence {
             admitted: 0,
             bypassed: 0,
             prefix_wait_since: None,
+            disk_wait: DiskWait::default(),
             work,
         }
     }
@@ -146,6 +149,7 @@ impl Sequence {
         self.prompt_computed = self.prompt_computed.max(self.computed.min(self.prompt_tokens()));
         self.cached_tokens.get_or_insert(self.computed as u32);
         self.prefix_wait_since = None;
+        self.disk_wait = DiskWait::default();
     }
 
     pub(crate) fn grow(&mut self, block: BlockId) {

@@ -2,14 +2,14 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use domain::{EngineStatus, StepEvent, Work, WorkEnd, WorkEvent, WorkKey, WorkUsage};
+use domain::{DiskStatus, EngineStatus, StepEvent, Work, WorkEnd, WorkEvent, WorkKey, WorkUsage};
 use model::{Batch, Forward, Span};
 
 use crate::config::{EngineConfig, StartError};
 use crate::events;
-use crate::kv::{ChainHash, prompt_hashes};
+use crate::kv::{ChainHash, DiskTier, prompt_hashes};
 use crate::sampler::{Draw, Sampler, mix};
 use crate::scheduler::{Plan, PlannedSpan, Scheduler};
 use crate::sequence::Sequence;
@@ -143,12 +143,18 @@ impl EngineCore {
 
     /// Plans, computes, draws, advances.
     pub fn step(&mut self) {
+        // Before the clock starts: what comes back from disk is no part of what a row costs.
+        self.exchange_with_disk((self.clock)());
         let start = (self.clock)();
         let plan = self.scheduler.plan(start);
         self.announce();
         if plan.spans.is_empty() {
             let waiting = self.scheduler.queue.len();
-            assert!(waiting == 0, "{waiting} sequences wait, and nothing runs that they could wait for");
+            let disk = self.waits_for_disk();
+            assert!(
+                waiting == 0 || disk,
+                "{waiting} sequences wait, and nothing runs that they could wait for"
+            );
             return;
         }
         let (verdicts, sound) = self.compute(&plan);
@@ -162,6 +168,10 @@ impl EngineCore {
         self.status.step_seconds = took.as_secs_f64();
         self.status.step_predicted_seconds = plan.predicted.as_secs_f64();
         self.status.batch_rows = plan.rows() as u64;
+        let Self { scheduler: Scheduler { disk, blocks, .. }, forward, clock, .. } = self;
+        if let Some(disk) = disk {
+            disk.save_some(took, blocks, &**forward, clock);
+        }
     }
 
     /// Returns what happened since this was last asked, in order.
@@ -175,7 +185,7 @@ impl EngineCore {
     }
 
     pub fn status(&self) -> EngineStatus {
-        let Scheduler { queue, running, blocks, counters, .. } = &self.scheduler;
+        let Scheduler { queue, running, blocks, disk, counters, .. } = &self.scheduler;
         EngineStatus {
             waiting: queue.len() as u64,
             running: running.len() as u64,
@@ -184,6 +194,10 @@ impl EngineCore {
             prefix_queries: counters.prefix_queries,
             prefix_hits: counters.prefix_hits,
             preemptions: counters.preemptions,
+            disk: disk.as_ref().map_or(DiskStatus::default(), |disk| DiskStatus {
+                hit_tokens: counters.disk_hits,
+                ..disk.status(blocks)
+            }),
             ..self.status.clone()
         }
     }
@@ -194,7 +208,52 @@ impl EngineCore {
         if let Err(error) = self.scheduler.blocks.check_integrity(holders) {
             panic!("{error}");
         }
+        if let Some(Err(error)) = self.scheduler.disk.as_ref().map(DiskTier::check_integrity) {
+            panic!("the disk tier: {error}");
+        }
         self.status.integrity_checks += 1;
+    }
+
+    // === the tier below memory ===
+
+    /// Whether there is nothing to compute because everybody waits for blocks from disk.
+    pub fn waits_for_disk(&self) -> bool {
+        self.scheduler.running.is_empty() && self.scheduler.disk.as_ref().is_some_and(DiskTier::is_reading)
+    }
+
+    /// Waits until the disk has answered something, but no longer than that.
+    pub fn wait_for_disk(&mut self, limit: Duration) {
+        if let Some(disk) = &mut self.scheduler.disk {
+            disk.wait(limit);
+        }
+    }
+
+    /// Brings cold blocks to disk while there is nothing better to do, and returns whether more is to be done for it later.
+    pub fn tidy(&mut self) -> bool {
+        let now = (self.clock)();
+        self.exchange_with_disk(now);
+        let Scheduler { disk: Some(disk), blocks, .. } = &mut self.scheduler else { return false };
+        disk.save_all(blocks, &*self.forward, now);
+        disk.is_busy()
+    }
+
+    /// Brings to disk what a next start shall find, as far as that can be done within the limit.
+    pub fn close_disk(&mut self, limit: Duration) {
+        let end = Instant::now() + limit;
+        if self.scheduler.disk.as_ref().is_some_and(DiskTier::is_kept) {
+            while self.tidy() && Instant::now() < end {
+                self.wait_for_disk(end.saturating_duration_since(Instant::now()));
+            }
+        }
+        if let Some(disk) = &mut self.scheduler.disk {
+            disk.close(end.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn exchange_with_disk(&mut self, now: Duration) {
+        if let Scheduler { disk: Some(disk), blocks, .. } = &mut self.scheduler {
+            disk.exchange(blocks, &mut *self.forward, now);
+        }
     }
 
     // === before ===
@@ -380,8 +439,11 @@ impl EngineCore {
         for (index, end) in ended {
             if matches!(end, WorkEnd::Failed(_)) {
                 // What made it fail may be in its blocks: nobody else shall find them.
-                let Scheduler { running, blocks, .. } = &mut self.scheduler;
+                let Scheduler { running, blocks, disk, .. } = &mut self.scheduler;
                 running[index].blocks().iter().for_each(|&block| blocks.forget(block));
+                if let Some(disk) = disk {
+                    disk.forget(running[index].hashes());
+                }
             }
             self.conclude(index, end);
         }

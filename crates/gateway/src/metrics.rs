@@ -361,7 +361,7 @@ impl fmt::Debug for Engines {
 
 type Reading<T> = (&'static str, &'static str, fn(&EngineStatus) -> T);
 
-const ENGINE_COUNTERS: [Reading<u64>; 7] = [
+const ENGINE_COUNTERS: [Reading<u64>; 15] = [
     ("vllm:prompt_tokens", "Prompt tokens computed or found in the prefix cache", |s| s.prompt_tokens),
     ("vllm:generation_tokens", "Tokens produced", |s| s.output_tokens),
     ("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache", |s| s.prefix_queries),
@@ -371,9 +371,32 @@ const ENGINE_COUNTERS: [Reading<u64>; 7] = [
     }),
     ("baseload_engine_steps", "Steps of the engine", |s| s.steps),
     ("baseload_engine_failures", "Sequences that failed alone", |s| s.failures),
+    ("baseload_kv_disk_spilled_blocks", "Key-value blocks written to disk", |s| s.disk.spilled),
+    ("baseload_kv_disk_restored_blocks", "Key-value blocks brought back from disk", |s| s.disk.restored),
+    ("baseload_kv_disk_hit_tokens", "Prompt tokens that were found because they came back from disk", |s| {
+        s.disk.hit_tokens
+    }),
+    (
+        "baseload_kv_disk_lost_blocks",
+        "Key-value blocks reused in memory before they were written to disk",
+        |s| {
+            // Without a disk nothing could have been written.
+            if s.disk.bytes_max == 0 { 0 } else { s.disk.lost }
+        },
+    ),
+    (
+        "baseload_kv_disk_not_worth_blocks",
+        "Key-value blocks that were computed because reading takes longer",
+        |s| s.disk.not_worth,
+    ),
+    ("baseload_kv_disk_damaged_blocks", "Key-value blocks on disk with a wrong checksum", |s| s.disk.damaged),
+    ("baseload_kv_disk_errors", "Times that the disk of key-value blocks failed", |s| s.disk.errors),
+    ("baseload_kv_disk_late", "Times that the disk of key-value blocks was given up as too slow", |s| {
+        s.disk.late
+    }),
 ];
 
-const ENGINE_GAUGES: [Reading<f64>; 10] = [
+const ENGINE_GAUGES: [Reading<f64>; 13] = [
     ("vllm:num_requests_running", "Sequences in the batch", |s| s.running as f64),
     ("vllm:num_requests_waiting", "Sequences that wait for a place", |s| s.waiting as f64),
     ("vllm:kv_cache_usage_perc", "Part of the key-value blocks that running sequences hold; 1 is all", |s| {
@@ -385,6 +408,13 @@ const ENGINE_GAUGES: [Reading<f64>; 10] = [
         s.blocks_cached as f64
     }),
     ("baseload_kv_bytes", "Memory of all key-value blocks", |s| s.kv_bytes as f64),
+    ("baseload_kv_disk_bytes", "Size of the file of key-value blocks on disk", |s| s.disk.bytes_max as f64),
+    ("baseload_kv_disk_bytes_used", "The part of that file that holds blocks", |s| s.disk.bytes_used as f64),
+    (
+        "baseload_kv_disk_resting",
+        "1 while the disk of key-value blocks is left alone because it failed",
+        |s| f64::from(u8::from(s.disk.resting)),
+    ),
     ("baseload_step_seconds", "How long the last step took", |s| s.step_seconds),
     ("baseload_step_predicted_seconds", "How long the scheduler thought the last step would take", |s| {
         s.step_predicted_seconds

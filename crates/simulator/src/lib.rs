@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod book;
+pub mod disk;
 pub mod merit;
 pub mod random;
 pub mod standin;

@@ -16,8 +16,13 @@ pub struct World {
     clock: VirtualClock,
     rows_computed: Arc<AtomicU64>,
     watch: Watch,
+    has_disk: bool,
 }
 
+const DISK_MOMENT: Duration = Duration::from_micros(100);
+const DISK_TURN: Duration = Duration::from_millis(1);
+/// Longer than anything here takes on however busy a machine.
+const DISK_PATIENCE: Duration = Duration::from_secs(20);
 /// More steps than any scenario needs: beyond it, the engine goes round in circles.
 const STEPS_MAX: usize = 200_000;
 
@@ -26,10 +31,11 @@ impl World {
         let clock = VirtualClock::default();
         toy.pace = Pace::Virtual(clock.clone());
         let rows_computed = toy.rows_computed.clone();
+        let has_disk = config.disk.is_some();
         let time = clock.clone();
         let core = EngineCore::new(Box::new(Toy::new(toy)), config, Box::new(move || time.now()))
             .expect("the scenario's settings are sound");
-        Self { core, clock, rows_computed, watch: Watch::default() }
+        Self { core, clock, rows_computed, watch: Watch::default(), has_disk }
     }
 
     pub fn submit(&mut self, work: Work) {
@@ -45,6 +51,37 @@ impl World {
         let events = self.core.take_events();
         self.watch.note(events, self.clock.now());
         self.core.check_integrity();
+        if self.has_disk {
+            // A step takes no real time, and the disk's thread needs some.
+            std::thread::sleep(DISK_MOMENT);
+        }
+        if self.core.waits_for_disk() {
+            // The disk is as real as its thread. While only it is at work, virtual time passes as if it took this long.
+            self.core.wait_for_disk(DISK_TURN);
+            self.clock.pass(DISK_TURN);
+        }
+    }
+
+    /// Lets the engine rest until its disk has nothing more to do, as an idle engine's thread would.
+    pub fn rest(&mut self) {
+        assert!(self.core.is_idle(), "only an idle engine rests");
+        let start = std::time::Instant::now();
+        while self.core.tidy() {
+            self.core.wait_for_disk(DISK_TURN);
+            self.core.check_integrity();
+            assert!(start.elapsed() < DISK_PATIENCE, "the disk never rests: {:?}", self.status().disk);
+        }
+        self.core.check_integrity();
+    }
+
+    /// Lets time pass in which nobody asks for anything.
+    pub fn sleep(&mut self, time: Duration) {
+        self.clock.pass(time);
+    }
+
+    /// Ends the engine as its thread would: what a next one shall find is on disk.
+    pub fn close(mut self) {
+        self.core.close_disk(DISK_PATIENCE);
     }
 
     /// Steps until nothing is left to do, and checks that all blocks are home.

@@ -68,6 +68,11 @@ fn check_numbers(config: &Config, mistakes: &mut Mistakes) {
     for (section, field, _) in positive.iter().filter(|(_, _, value)| *value == 0) {
         mistakes.add(At::section(section).key(field), format!("{section}.{field} must be at least 1"));
     }
+    if config.engine.kv_disk_mib > 0 && !config.engine.prefix_cache {
+        let at = At::section("engine").key("kv_disk_mib");
+        mistakes
+            .add(at, "what is on disk is found by the prefix cache: set engine.prefix_cache = true as well");
+    }
 }
 
 fn check_providers(config: &Config, mistakes: &mut Mistakes) {

@@ -236,6 +236,16 @@ fn all_mistakes_of_a_file_are_told_at_once() {
 }
 
 #[test]
+fn keys_and_values_go_to_disk_only_where_they_can_be_found_again() {
+    let engine = |fields: &str| Config::parse(Path::new("x"), &format!("[engine]\n{fields}\n"));
+    assert_eq!(engine("").unwrap().engine.kv_disk_mib, 0, "nobody's disk is written to unasked");
+    let kept = engine("kv_disk_mib = 64\nkv_disk_path = '/var/kv'\nkv_disk_keep = true").unwrap().engine;
+    assert!(kept.kv_disk_keep && kept.kv_disk_path == Some("/var/kv".into()));
+    let unfindable = engine("kv_disk_mib = 64\nprefix_cache = false").unwrap_err().to_string();
+    assert!(unfindable.contains(":2:") && unfindable.contains("engine.prefix_cache"), "{unfindable}");
+}
+
+#[test]
 fn a_provider_brings_what_its_kind_needs_and_nothing_else() {
     let provider = |kind: &str, fields: &str| {
         let text = format!("[[provider]]\nname = 'p'\nkind = '{kind}'\n{fields}\n");

@@ -3,6 +3,7 @@
 //! This is the only place where the two sides meet: an engine's outbox is the upstream's inbox.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,17 +13,20 @@ use control::jobs::alerts::{self, Webhook};
 use control::jobs::expire_holds::{self, SweepOptions};
 use control::jobs::{heartbeat, retire, tend};
 use domain::ModelName;
-use engine::{Engine, EngineConfig, EngineHandle, KvBudget};
+use engine::{DiskConfig, DiskPlace, Engine, EngineConfig, EngineHandle, KvBudget};
 use gateway::decisions::{DecisionBounds, Decisions};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
 use ledger::{Journal, PriceChange};
 use model::{Forward, LoadReport};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Loading, Place, ServeArgs};
-use crate::config::{AlertSettings, Config, LimitSettings, LogSettings, ModelConfig, PriceSetting};
+use crate::config::{
+    AlertSettings, Config, EngineSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting,
+};
 use crate::models::{self, LoadedModel};
 use crate::reload::{Apply, Watch};
 use crate::roles::decisions::Kept;
@@ -130,12 +134,13 @@ impl Process {
         let webhook = webhook(&config.alerts)?;
         let (mut served, mut engines, mut lines) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in wanted {
-            let (settings, hub, data) = (config.engine.clone(), config.hub.clone(), data.clone());
+            let (settings, hub, folder) = (config.engine.clone(), config.hub.clone(), data.clone());
             let one = wanted.clone();
             let loaded =
-                tokio::task::spawn_blocking(move || models::load(&one, &settings, &data, &hub)).await??;
+                tokio::task::spawn_blocking(move || models::load(&one, &settings, &folder, &hub)).await??;
             record_price(&journal, &loaded.name, wanted.price.clone()).await?;
-            let (model, engine, line) = start_engine(loaded, &wanted, &config)?;
+            let disk = kv_disk(&loaded, &config.engine, &data);
+            let (model, engine, line) = start_engine(loaded, &wanted, &config, disk)?;
             served.push(model);
             engines.push(engine);
             lines.push(line);
@@ -283,6 +288,7 @@ fn override_by_flags(config: &mut Config, loading: &Loading) {
     engine.threads = loading.threads.unwrap_or(engine.threads);
     engine.kv_mib = loading.kv_mib.unwrap_or(engine.kv_mib);
     engine.kv_precision = loading.kv_precision.unwrap_or(engine.kv_precision);
+    engine.kv_disk_mib = loading.kv_disk_mib.unwrap_or(engine.kv_disk_mib);
     engine.step_target_ms = loading.step_target_ms.unwrap_or(engine.step_target_ms);
     engine.batch_invariant |= loading.batch_invariant;
 }
@@ -322,10 +328,31 @@ fn admin_routes(desk: &Desk) -> Vec<Route> {
     admin_api::contents(desk).into_iter().map(route).collect()
 }
 
+/// Returns where a model's keys and values go that memory has no room for, if they go anywhere.
+fn kv_disk(loaded: &LoadedModel, settings: &EngineSettings, data: &Path) -> Option<DiskConfig> {
+    let identity = loaded.kv_identity?;
+    let folder = settings.kv_disk_path.clone().unwrap_or_else(|| data.join("kv"));
+    let place = match settings.kv_disk_keep {
+        true => DiskPlace::Kept(folder.join(kv_file(&loaded.name))),
+        false => DiskPlace::Nameless(folder),
+    };
+    Some(DiskConfig { bytes: (settings.kv_disk_mib as u64) << 20, place, identity })
+}
+
+/// A model's name may have characters that a file's may not.
+fn kv_file(model: &ModelName) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };
+    let readable: String = model.as_str().chars().take(80).map(plain).collect();
+    let digest = Sha256::digest(model.as_str());
+    let unique: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{readable}-{unique}.blocks")
+}
+
 fn start_engine(
     loaded: LoadedModel,
     wanted: &ModelConfig,
     config: &Config,
+    disk: Option<DiskConfig>,
 ) -> anyhow::Result<(ServedModel, EngineHandle, ModelLine)> {
     let settings = &config.engine;
     let defaults = EngineConfig::default();
@@ -337,6 +364,7 @@ fn start_engine(
         max_step_rows: defaults.max_step_rows.max(settings.max_running + defaults.chunk_tokens_min),
         step_target: Duration::from_millis(settings.step_target_ms),
         prefix_cache: settings.prefix_cache,
+        disk,
         ..defaults
     };
     let shape = loaded.model.shape().clone();

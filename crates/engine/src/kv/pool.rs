@@ -28,6 +28,21 @@ pub struct Blocks {
     free: usize,
     /// How many of the free ones can still be found.
     cached: usize,
+    /// How many were reused while they could be found here and nowhere else.
+    lost: u64,
+    /// Whether free blocks may have come to be that are here and nowhere else, since all were looked at.
+    may_be_unsaved: bool,
+}
+
+/// Whether a findable block is also in the tier below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Below {
+    #[default]
+    Not,
+    /// It is, or is on its way there.
+    There,
+    /// It is, and this is its copy, which nobody has used yet.
+    CameBack,
 }
 
 /// The list lives inside the blocks: taking one out of its middle, when it is found again, costs nothing.
@@ -35,6 +50,7 @@ pub struct Blocks {
 struct Block {
     holders: u32,
     name: Option<ChainHash>,
+    below: Below,
     before: Link,
     after: Link,
 }
@@ -55,6 +71,8 @@ impl Blocks {
             back: None,
             free: 0,
             cached: 0,
+            lost: 0,
+            may_be_unsaved: false,
         };
         for index in 0..total {
             blocks.push_back(BlockId(index as u32));
@@ -73,6 +91,10 @@ impl Blocks {
     pub fn cached(&self) -> usize {
         self.cached
     }
+    /// Returns how many blocks can be found, held or not.
+    pub(super) fn findable(&self) -> usize {
+        self.named.len()
+    }
     pub fn in_use(&self) -> usize {
         self.total() - self.free
     }
@@ -86,11 +108,20 @@ impl Blocks {
 
     /// Takes the block that is least worth keeping. Its old content can no longer be found.
     pub fn allocate(&mut self) -> Option<BlockId> {
+        self.take().map(|(id, _)| id)
+    }
+
+    /// The same, and says by which name its old content was found.
+    pub(super) fn take(&mut self) -> Option<(BlockId, Option<ChainHash>)> {
         let id = self.front?;
         self.unlink(id);
+        let Block { name, below, .. } = *self.block(id);
+        self.lost += u64::from(name.is_some() && below == Below::Not);
         self.forget(id);
         self.block_mut(id).holders = 1;
-        Some(id)
+        // Blocks behind it have moved up.
+        self.may_be_unsaved = true;
+        Some((id, name))
     }
 
     /// Adds a holder to a block that was found.
@@ -104,6 +135,7 @@ impl Blocks {
     /// Takes a holder away from each block of a sequence. Tails come free first, so that what many share goes last; blocks
     /// that cannot be found go to the front of the list, for they are worth nothing.
     pub fn release(&mut self, sequence: impl DoubleEndedIterator<Item = BlockId>) {
+        self.may_be_unsaved = true;
         for id in sequence.rev() {
             let block = self.block_mut(id);
             assert!(block.holders > 0, "block {} is released more often than it was held", id.0);
@@ -129,9 +161,55 @@ impl Blocks {
     pub fn forget(&mut self, id: BlockId) {
         if let Some(name) = self.block_mut(id).name.take() {
             self.named.remove(&name);
+            self.block_mut(id).below = Below::Not;
             self.cached -= usize::from(self.is_linked(id));
         }
     }
+
+    /// Moves blocks that were found to the back of the list, heads last of all, as if they had just been used.
+    pub(super) fn touch(&mut self, found: &[BlockId]) {
+        found.iter().for_each(|&id| self.hold(id));
+        self.release(found.iter().copied());
+    }
+
+    // === what the tier below needs to know ===
+
+    /// Returns how many blocks were reused that could be found nowhere else.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Returns the first of the next `limit` blocks to be reused whose content is here and nowhere else.
+    pub(super) fn first_unsaved(&mut self, limit: usize) -> Option<(BlockId, ChainHash)> {
+        // Most steps change nothing, and the list may be long.
+        if !self.may_be_unsaved {
+            return None;
+        }
+        let next = std::iter::successors(self.front, |id| self.block(*id).after);
+        let first = next.take(limit).find_map(|id| {
+            let block = self.block(id);
+            block.name.filter(|_| block.below == Below::Not).map(|name| (id, name))
+        });
+        self.may_be_unsaved = first.is_some();
+        first
+    }
+
+    /// Takes note of what the tier below has of a findable block.
+    pub(super) fn mark(&mut self, id: BlockId, below: Below) {
+        self.block_mut(id).below = below;
+        self.may_be_unsaved = true;
+    }
+
+    /// Whether a found block came back from below and is used for the first time since.
+    pub(crate) fn is_first_use(&mut self, id: BlockId) -> bool {
+        let first = self.block(id).below == Below::CameBack;
+        if first {
+            self.mark(id, Below::There);
+        }
+        first
+    }
+
+    // === proof ===
 
     /// Returns what does not add up, given the blocks of every sequence: free + cached + in use = total, each block held
     /// exactly as often as sequences hold it, and each name pointing at the block that bears it.

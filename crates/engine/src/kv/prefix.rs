@@ -26,6 +26,13 @@ impl ChainHash {
         }
         Self(digest.finalize().into())
     }
+
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+    pub(super) fn of_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// Returns the names of all full blocks of these tokens, in order.

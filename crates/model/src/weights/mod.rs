@@ -8,6 +8,8 @@ mod dequantize;
 #[forbid(unsafe_code)]
 mod error;
 #[forbid(unsafe_code)]
+mod fingerprint;
+#[forbid(unsafe_code)]
 mod folder;
 #[forbid(unsafe_code)]
 mod gguf;
