@@ -1,36 +1,35 @@
 #!/usr/bin/env python3
 """How fast is llama.cpp, asked in its own process through its C interface? Answers the questions of crates/engine/examples/measure.rs.
 
-  llama_worker.py MODEL.gguf THREADS     with LLAMA_CPP_LIB_PATH and PYTHONPATH set as engines.py does
+  llama_worker.py MODEL.gguf THREADS SETTINGS     with LLAMA_CPP_LIB_PATH and PYTHONPATH set as workers.py does
 
 Times are those of `llama_decode` and reading the scores' address; no token is drawn, which favours llama.cpp.
 """
 
 import ctypes
 import json
+import os
 import sys
 import time
 
 import numpy
 
 # A worker speaks JSON on what was standard output; whatever the library prints goes elsewhere.
-import os
-
 ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)
 
 from llama_cpp import llama_cpp as lib  # noqa: E402
 
-# A stream's context in a crowd: 128 tokens of prompt and room for the steps. Rounded up by llama.cpp to 256.
-CROWD_TOKENS = 256
-ALONE_TOKENS = 4608
-UBATCH = 512
+# llama.cpp's caches grow in steps of this many tokens.
+CACHE_GRAIN = 256
+# The longest prompt that is read in at once; only it bounds buffers.
+BATCH = 2048
 
 
 class Llama:
-    def __init__(self, path, threads):
+    def __init__(self, path, threads, settings):
         start = time.perf_counter()
-        self.threads = threads
+        self.threads, self.settings = threads, settings
         lib.llama_backend_init()
         self.quiet = lib.llama_log_callback(lambda level, text, data: None)
         lib.llama_log_set(self.quiet, ctypes.c_void_p(0))
@@ -49,55 +48,49 @@ class Llama:
     def say(self, **answer):
         print(json.dumps(answer), file=ANSWERS)
 
-    def context(self, streams):
-        """One for each number of streams, with separate caches, as llama-batched-bench has them by default."""
-        if streams not in self.contexts:
-            settings = lib.llama_context_default_params()
-            settings.n_ctx = ALONE_TOKENS if streams == 1 else CROWD_TOKENS * streams
-            settings.n_batch, settings.n_ubatch, settings.n_seq_max = 2048, UBATCH, streams
-            settings.n_threads = settings.n_threads_batch = self.threads
-            settings.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
-            settings.type_k = settings.type_v = lib.GGML_TYPE_F16
-            settings.kv_unified = False
-            self.contexts[streams] = lib.llama_init_from_model(self.model, settings)
-        context = self.contexts[streams]
-        lib.llama_memory_clear(lib.llama_get_memory(context), True)
-        return context
+    def context(self, streams, tokens):
+        """One for each number of streams and length, with separate caches, as llama-batched-bench has them by default."""
+        tokens = -(-tokens // CACHE_GRAIN) * CACHE_GRAIN
+        if (streams, tokens) not in self.contexts:
+            wanted = lib.llama_context_default_params()
+            wanted.n_ctx, wanted.n_seq_max = tokens * streams, streams
+            wanted.n_batch, wanted.n_ubatch = BATCH, self.settings["ubatch"]
+            wanted.n_threads = wanted.n_threads_batch = self.threads
+            wanted.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if self.settings["flash_attention"] else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            wanted.type_k = wanted.type_v = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}[self.settings["kv"]]
+            wanted.kv_unified = False
+            self.contexts[streams, tokens] = Context(lib.llama_init_from_model(self.model, wanted))
+        return self.contexts[streams, tokens]
 
     def prefill(self, prompt):
-        context = self.context(1)
+        context = self.context(1, BATCH)
+        context.clear()
         start = time.perf_counter()
-        self.run(context, Rows.of_prompt(prompt, stream=0))
-        lib.llama_get_logits(context)
+        context.read_in(prompt, stream=0)
+        lib.llama_get_logits(context.raw)
         return {"seconds": time.perf_counter() - start}
 
     def decode(self, prompts, steps):
-        context = self.context(len(prompts))
-        for stream, prompt in enumerate(prompts):
-            self.run(context, Rows.of_prompt(prompt, stream))
-        position = len(prompts[0])
-        token = prompts[0][0]
+        position, token = len(prompts[0]), prompts[0][0]
+        context = self.context(len(prompts), position + steps + 1)
+        context.hold(prompts)
         for step in range(steps + 1):
             if step == 1:
                 # The first step is not measured: it sizes buffers.
                 start = time.perf_counter()
-            self.run(context, Rows.of_step(token, position + step, len(prompts)))
-            lib.llama_get_logits(context)
+            context.run(Rows.of_step(token, position + step, len(prompts)))
+            lib.llama_get_logits(context.raw)
         return {"seconds": time.perf_counter() - start, "tokens": steps * len(prompts)}
 
     def scores(self, prompt):
-        context = self.context(1)
-        self.run(context, Rows.of_prompt(prompt, stream=0, scored=True))
-        raw = lib.llama_get_logits(context)
+        context = self.context(1, BATCH)
+        context.clear()
+        context.read_in(prompt, stream=0, scored=True)
+        raw = lib.llama_get_logits(context.raw)
         logits = numpy.ctypeslib.as_array(raw, (len(prompt), self.vocabulary))[:-1].astype(numpy.float64)
         top = logits.max(axis=1, keepdims=True)
         logits -= top + numpy.log(numpy.exp(logits - top).sum(axis=1, keepdims=True))
         return {"logprobs": logits[numpy.arange(len(prompt) - 1), prompt[1:]].tolist()}
-
-    def run(self, context, rows):
-        result = lib.llama_decode(context, rows.batch)
-        if result != 0:
-            sys.exit(f"llama_decode says {result}")
 
     def answer(self, question):
         match question["do"]:
@@ -107,6 +100,37 @@ class Llama:
                 return self.decode(question["prompts"], question["steps"])
             case "scores":
                 return self.scores(question["prompt"])
+
+
+class Context:
+    """A cache, and which prompts are in it."""
+
+    def __init__(self, raw):
+        self.raw, self.held = raw, None
+
+    def clear(self):
+        self.held = None
+        lib.llama_memory_clear(lib.llama_get_memory(self.raw), True)
+
+    def hold(self, prompts):
+        """Prompts that are there already lose only what was decoded behind them."""
+        if self.held == prompts:
+            for stream, prompt in enumerate(prompts):
+                lib.llama_memory_seq_rm(lib.llama_get_memory(self.raw), stream, len(prompt), -1)
+            return
+        self.clear()
+        for stream, prompt in enumerate(prompts):
+            self.read_in(prompt, stream)
+        self.held = prompts
+
+    def read_in(self, prompt, stream, scored=False):
+        for first in range(0, len(prompt), BATCH):
+            self.run(Rows.of_prompt(prompt[first : first + BATCH], first, stream, scored))
+
+    def run(self, rows):
+        result = lib.llama_decode(self.raw, rows.batch)
+        if result != 0:
+            sys.exit(f"llama_decode says {result}")
 
 
 class Rows:
@@ -128,9 +152,9 @@ class Rows:
         self.batch.logits = self.scored.ctypes.data_as(type(self.batch.logits))
 
     @classmethod
-    def of_prompt(cls, prompt, stream, scored=False):
+    def of_prompt(cls, prompt, position, stream, scored):
         count = len(prompt)
-        return cls(prompt, range(count), [stream] * count, [scored] * (count - 1) + [True])
+        return cls(prompt, range(position, position + count), [stream] * count, [scored] * (count - 1) + [True])
 
     @classmethod
     def of_step(cls, token, position, streams):
@@ -138,7 +162,7 @@ class Rows:
 
 
 def main():
-    llama = Llama(sys.argv[1], int(sys.argv[2]))
+    llama = Llama(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))
     for line in sys.stdin:
         llama.say(**llama.answer(json.loads(line)))
 

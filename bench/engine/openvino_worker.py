@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How fast is OpenVINO GenAI's continuous batching, stepped in its own process? Answers the questions of crates/engine/examples/measure.rs.
 
-  openvino_worker.py FOLDER THREADS PRECISION
+  openvino_worker.py FOLDER THREADS SETTINGS
 
 Times are those of `ContinuousBatchingPipeline.step`, which plans, computes and draws, as ours are.
 """
@@ -19,20 +19,20 @@ import openvino  # noqa: E402
 import openvino_genai as genai  # noqa: E402
 
 
+def open_pipeline(folder, threads, settings):
+    scheduling = genai.SchedulerConfig()
+    # In gigabytes; enough for whatever is measured.
+    scheduling.cache_size = 1
+    scheduling.max_num_seqs = 64
+    scheduling.max_num_batched_tokens = 2048
+    scheduling.enable_prefix_caching = True
+    return genai.ContinuousBatchingPipeline(folder, scheduling, "CPU", {"INFERENCE_NUM_THREADS": threads} | settings)
+
+
 class OpenVino:
-    def __init__(self, folder, threads, precision):
+    def __init__(self, folder, threads, settings):
         start = time.perf_counter()
-        scheduling = genai.SchedulerConfig()
-        scheduling.cache_size = 1
-        scheduling.max_num_seqs = 64
-        scheduling.max_num_batched_tokens = 2048
-        scheduling.enable_prefix_caching = False
-        # bf16 products also where weights are quantized to int8 and int4: faster than f32 on this kind of processor.
-        settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-        settings |= json.loads(os.environ.get("OPENVINO_SETTINGS", "{}"))
-        if precision == "bf16":
-            settings["INFERENCE_PRECISION_HINT"] = openvino.Type.bf16
-        self.pipeline = genai.ContinuousBatchingPipeline(folder, scheduling, "CPU", settings)
+        self.pipeline = open_pipeline(folder, threads, settings)
         self.asked = 0
         self.say(load_seconds=time.perf_counter() - start, machine=f"OpenVINO {openvino.__version__}")
 
@@ -97,7 +97,7 @@ def produced(handle):
 
 
 def main():
-    pipeline = OpenVino(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    pipeline = OpenVino(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))
     for line in sys.stdin:
         pipeline.say(**pipeline.answer(json.loads(line)))
 
