@@ -1,10 +1,10 @@
 //! What is the least that sixteen floats must be able to do, so that each kernel is written once for all processors?
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
-mod portable;
+pub(super) mod avx512;
+pub(super) mod portable;
 
 use crate::Isa;
 

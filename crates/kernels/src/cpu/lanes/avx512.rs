@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{Lanes, Operation};
 
 #[derive(Clone, Copy)]
-pub(super) struct F32x16(__m512);
+pub(crate) struct F32x16(pub(crate) __m512);
 
 // Every block below relies on the trait's promise: the processor has AVX-512 (F, BW, DQ, VL), because these methods are
 // called only inside `enter`; and pointers are valid for the bytes that the method's documentation names.
