@@ -7,7 +7,7 @@
 //! {"do": "prefill", "prompt": [1, 2]}                  {"seconds": 0.1}
 //! {"do": "decode", "prompts": [[1, 2]], "steps": 8}    {"seconds": 0.1, "tokens": 8}
 //! {"do": "scores", "prompt": [1, 2]}                   {"logprobs": [-11.7]}
-//! {"do": "probe"}                                      {"read_bytes_per_second": 4e10}
+//! {"do": "probe"}                                      {"read_bytes_per_second": 4e10, "multiply_per_second": 4e12}
 //! ```
 
 use std::io::{BufRead, Write};
@@ -42,7 +42,8 @@ fn parse_precision(word: &str) -> Precision {
     match word {
         "bf16" => Precision::Bf16,
         "int8" => Precision::Int8,
-        _ => panic!("{word} is no precision that can be measured: bf16, int8"),
+        "int4" => Precision::Int4,
+        _ => panic!("{word} is no precision that can be measured: bf16, int8, int4"),
     }
 }
 
@@ -53,6 +54,7 @@ fn say(answer: &Value) {
 
 struct Bench {
     core: EngineCore,
+    precision: Precision,
     threads: usize,
     asked: u64,
 }
@@ -87,7 +89,7 @@ impl Bench {
         };
         let clock = Box::new(move || start.elapsed());
         let core = EngineCore::new(Box::new(model), config, clock).expect("the settings are sound");
-        Self { core, threads, asked: 0 }
+        Self { core, precision, threads, asked: 0 }
     }
 
     fn answer(&mut self, question: &Value) -> Value {
@@ -100,7 +102,11 @@ impl Bench {
             }
             Some("scores") => self.scores(&tokens_of(&question["prompt"])),
             Some("probe") => {
-                json!({"read_bytes_per_second": kernels::read_bandwidth(&Pool::new(self.threads))})
+                let pool = Pool::new(self.threads);
+                json!({
+                    "read_bytes_per_second": kernels::read_bandwidth(&pool),
+                    "multiply_per_second": kernels::multiply_peak(&pool, self.precision),
+                })
             }
             _ => panic!("{question} asks for nothing that is known here"),
         }
