@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use domain::{
-    Priority, RequestId, Sampling, Tenant, TokenId, Tokens, TokenLogprob, Work, WorkEnd, WorkEvent, WorkKey,
+    Priority, RequestId, Sampling, Tenant, TokenId, TokenLogprob, Tokens, Work, WorkEnd, WorkEvent, WorkKey,
 };
 use engine::{EngineConfig, EngineCore, KvBudget};
 use kernels::Pool;
