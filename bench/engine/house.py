@@ -97,7 +97,7 @@ def accepted(url):
         lines = answer.read().decode().splitlines()
     counters = {}
     for line in lines:
-        if "specul" in line and not line.startswith("#"):
+        if "spec_decode" in line and not line.startswith("#"):
             name, _, value = line.rpartition(" ")
             counters[name.partition("{")[0]] = counters.get(name.partition("{")[0], 0) + float(value)
     return counters

@@ -176,7 +176,7 @@ def houses(result):
                     lines.append(f"- speculation off, {name} text: {cell([answer['tokens_per_second'] for answer in answers])} tok/s")
                     continue
                 found = house.gain(answers, by_variant["off"])
-                counters = {key: sum(answer[key] for answer in answers) for key in answers[0] if "specul" in key}
+                counters = {key: sum(answer[key] for answer in answers) for key in answers[0] if "spec_decode" in key}
                 limit = 1 - result["definition"]["speculation"]["slower_at_most"]
                 lines.append(verdict(f"speculation by {variant}, {name} text, against off: at least {limit} ×", found, statistics.median(found) >= limit) + f" {counters}")
         lines.append("")
