@@ -1,6 +1,7 @@
 //! Which instructions may this process use?
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The code paths, each a superset of the one before it. Every path gives right answers; later ones give them sooner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,7 +20,19 @@ impl Isa {
     /// Returns the best path of this machine; asks the processor and the operating system once.
     pub fn detect() -> Self {
         static DETECTED: OnceLock<Isa> = OnceLock::new();
-        *DETECTED.get_or_init(probe)
+        match *DETECTED.get_or_init(probe) {
+            Self::Avx512 if TILES_ASSUMED.load(Ordering::Relaxed) => Self::Amx,
+            detected => detected,
+        }
+    }
+
+    /// For tests that emulate tiles: from now on, a machine with AVX-512 counts as one with AMX.
+    ///
+    /// # Safety
+    /// Every thread of this process must be able to run the instructions of AMX tiles, however it is done.
+    #[doc(hidden)]
+    pub unsafe fn assume_tiles() {
+        TILES_ASSUMED.store(true, Ordering::Relaxed);
     }
 
     /// All paths that this machine can take, the plainest first.
@@ -36,6 +49,9 @@ impl Isa {
         }
     }
 }
+
+/// Set by tests only; see `Isa::assume_tiles`.
+static TILES_ASSUMED: AtomicBool = AtomicBool::new(false);
 
 /// One line for people who start the program: the processor, the path taken, and the cores this process may use.
 pub fn describe() -> String {
