@@ -105,7 +105,7 @@ pub fn decode(byte: &dyn Fn(usize) -> u8) -> Option<(Instruction, usize)> {
         (0x49, XF2, REGISTERS) => {
             (rm == 0 && named == 0 && no_extensions).then_some((Instruction::Zero(reg), 5))
         }
-        (0x49, NONE | X66, _) if reg == 0 && reg_high == 0 && named == 0 => {
+        (0x49, NONE | X66, 0..REGISTERS) if reg == 0 && reg_high == 0 && named == 0 => {
             let (memory, length) = memory();
             let instruction = if prefix == NONE {
                 Instruction::LoadConfiguration(memory)
@@ -118,7 +118,10 @@ pub fn decode(byte: &dyn Fn(usize) -> u8) -> Option<(Instruction, usize)> {
         (0x4b, X66 | XF2 | XF3, 0..REGISTERS) if rm == 4 && reg_high == 0 && named == 0 => {
             let (memory, length) = memory();
             let store = prefix == XF3;
-            Some((if store { Instruction::Store(memory, reg) } else { Instruction::Load(reg, memory) }, length))
+            Some((
+                if store { Instruction::Store(memory, reg) } else { Instruction::Load(reg, memory) },
+                length,
+            ))
         }
         (0x5e, _, REGISTERS) => multiply(match prefix {
             XF2 => bytes(true, true),

@@ -51,7 +51,8 @@ fn install() {
         assert_eq!(libc::sigaction(libc::SIGILL, std::ptr::null(), &mut before), 0, "SIGILL has a handler");
         BEFORE.set(before).ok().expect("the emulator is installed once");
         let mut ours: libc::sigaction = std::mem::zeroed();
-        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_illegal_instruction;
+        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+            on_illegal_instruction;
         ours.sa_sigaction = handler as *const () as usize;
         ours.sa_flags = libc::SA_SIGINFO;
         assert_eq!(libc::sigaction(libc::SIGILL, &ours, std::ptr::null_mut()), 0, "SIGILL can be handled");

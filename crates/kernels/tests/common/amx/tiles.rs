@@ -158,7 +158,8 @@ impl Tiles {
             return Err(Fault::Undefined("the three tiles of a product are different ones"));
         }
         let (shape, left_shape, right_shape) = (self.shape(sums)?, self.shape(left)?, self.shape(right)?);
-        let whole_words = [shape, left_shape, right_shape].iter().all(|shape| shape.line_bytes.is_multiple_of(4));
+        let whole_words =
+            [shape, left_shape, right_shape].iter().all(|shape| shape.line_bytes.is_multiple_of(4));
         if !whole_words
             || shape.lines != left_shape.lines
             || shape.line_bytes != right_shape.line_bytes
@@ -170,7 +171,9 @@ impl Tiles {
         let factors = Factors { left: &self.data[left], right: &self.data[right], words: right_shape.lines };
         for (line, sums) in data[..shape.lines].iter_mut().enumerate() {
             match form {
-                Form::Bytes { left_signed, right_signed } => factors.bytes(line, left_signed, right_signed, sums),
+                Form::Bytes { left_signed, right_signed } => {
+                    factors.bytes(line, left_signed, right_signed, sums)
+                }
                 Form::Bf16 => factors.halves(line, bf16, sums),
                 Form::F16 => factors.halves(line, f16, sums),
             }
