@@ -5,24 +5,32 @@
 //! ```text
 //! F32         [N/16][K  ][16]       a word is one input
 //! F16, Bf16   [N/16][K/2][16][2]    a word is two consecutive inputs
-//! Int8        [N/16][K/4][16][4]    a word is four; one f32 scale for each output stands apart
+//! Int8        [N/16][K/4][16][4]    a word is four; behind all words, one f32 scale for each output: [N/16][16]
+//! Int4        [N/16][K/8][16][8]    a word is eight: the low halves of its bytes are the first four, the high halves the last
+//!                                   four; behind all words, for each group of 128 inputs, sixteen f16 scales and sixteen
+//!                                   f16 minima: [N/16][K/128][2][16]
 //! ```
 //!
-//! `N` is padded with zeros to 16, `K` to 32. The same bytes serve vector registers (a cache line is one word of each output)
+//! `N` is padded with zeros to 16, `K` to 32 (Int4: to 128). All of a matrix lies in one piece of memory, which can be written
+//! to a file and mapped again. The same bytes serve vector registers (a cache line is one word of each output)
 //! and AMX tiles (sixteen lines are one tile), so there is exactly one copy of each weight.
 
 use crate::cpu;
 use crate::cpu::lanes::LANES;
-use crate::memory::{Arena, Shared};
+use crate::memory::{Shared, Storage, StorageError};
+use crate::packing::{PanelWriter, transpose_bytes};
 use crate::{Isa, Numerics, Pool};
 
-/// How a weight is kept in memory. `Int8` has one scale per output row (symmetric).
+/// How a weight is kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Precision {
     F32,
     F16,
     Bf16,
+    /// Whole numbers from -127 to 127 times one scale for each output.
     Int8,
+    /// For each output and group of 128 inputs: `minimum + scale · q`, `q` from 0 to 15. 4.25 bits a weight.
+    Int4,
 }
 
 /// A weight matrix `[outputs][inputs]`, packed once for this machine.
@@ -30,22 +38,53 @@ pub struct Matrix {
     outputs: usize,
     inputs: usize,
     precision: Precision,
-    words: Arena,
-    /// One for each output, padded to whole panels; empty unless the precision is `Int8`.
-    scales: Vec<f32>,
+    /// The words of all panels, then their scales.
+    storage: Storage,
 }
 
-/// Inputs are padded to what one AMX tile of bf16 takes.
-const INPUTS_MULTIPLE: usize = 32;
+/// Inputs of one output that share a scale and a minimum in `Precision::Int4`.
+pub const INT4_GROUP: usize = 128;
+
+/// What the sixteen steps of one group of int4 mean: `minimum + scale · q`. Both are rounded to f16 when they are packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Int4Group {
+    pub scale: f32,
+    pub minimum: f32,
+}
+
+/// Writes the steps of one row, from 0 to 15, and what they mean in each group.
+pub type FillInt4<'a> = dyn Fn(usize, &mut [u8], &mut [Int4Group]) + Sync + 'a;
+
+const CACHE_LINE_BYTES: usize = 64;
 
 impl Precision {
     /// Inputs in one word of four bytes.
-    fn per_word(self) -> usize {
+    pub(crate) fn per_word(self) -> usize {
         match self {
             Self::F32 => 1,
             Self::F16 | Self::Bf16 => 2,
             Self::Int8 => 4,
+            Self::Int4 => 8,
         }
+    }
+
+    /// Inputs are padded to what one AMX tile of bf16 takes, or to whole groups.
+    pub(crate) fn padded_inputs(self, inputs: usize) -> usize {
+        inputs.next_multiple_of(if self == Self::Int4 { INT4_GROUP } else { 32 })
+    }
+
+    /// Cache lines of scales that belong to one panel.
+    fn scale_lines(self, inputs: usize) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 0,
+            Self::Int8 => 1,
+            Self::Int4 => inputs.div_ceil(INT4_GROUP),
+        }
+    }
+
+    /// Whether its weights can enter bf16 tiles without losing a bit.
+    pub(crate) fn has_tiles(self) -> bool {
+        matches!(self, Self::Bf16 | Self::Int8)
     }
 }
 
@@ -58,10 +97,12 @@ impl Matrix {
         fill: &mut dyn FnMut(usize, &mut [f32]),
     ) -> Self {
         let mut matrix = Self::empty(precision, outputs, inputs);
-        let mut panel = PanelWriter::new(&matrix);
-        for number in 0..matrix.panels() {
-            panel.gather(number, fill);
-            panel.write(&mut matrix, number);
+        let places = matrix.places();
+        let mut writer = PanelWriter::new(precision, inputs);
+        for panel in 0..matrix.panels() {
+            writer.gather(rows_of(panel, outputs), |row, writer| writer.values(|values| fill(row, values)));
+            // SAFETY: the panel is one of this matrix, which nobody else has.
+            unsafe { writer.write(&places, panel) };
         }
         matrix
     }
@@ -74,23 +115,33 @@ impl Matrix {
         inputs: usize,
         fill: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) -> Self {
+        Self::pack_panels(pool, precision, outputs, inputs, &|row, writer| {
+            writer.values(|values| fill(row, values))
+        })
+    }
+
+    /// Packs int4 weights that somebody else has rounded; `fill` is called once for each row, in any order.
+    pub fn pack_int4(pool: &Pool, outputs: usize, inputs: usize, fill: &FillInt4<'_>) -> Self {
+        Self::pack_panels(pool, Precision::Int4, outputs, inputs, &|row, writer| {
+            writer.steps(|steps, groups| fill(row, steps, groups))
+        })
+    }
+
+    fn pack_panels(
+        pool: &Pool,
+        precision: Precision,
+        outputs: usize,
+        inputs: usize,
+        fill: &(dyn Fn(usize, &mut PanelWriter) + Sync),
+    ) -> Self {
         let mut matrix = Self::empty(precision, outputs, inputs);
-        let (panel_words, panels) = (matrix.panel_bytes() / 4, matrix.panels());
-        let (words, scales) =
-            (Shared::new(matrix.words.start_mut().cast::<u32>()), Shared::new(matrix.scales.as_mut_ptr()));
-        let has_scales = !matrix.scales.is_empty();
-        pool.run_ranges(panels, 1, &|range| {
-            let mut panel = PanelWriter::with(precision, outputs, inputs);
-            for number in range {
-                panel.gather(number, &mut |row, values| fill(row, values));
-                // SAFETY: each panel is in one range only, and its words and scales lie inside the matrix.
-                unsafe {
-                    panel.transpose(words.get().add(number * panel_words));
-                    if has_scales {
-                        let to = scales.get().add(number * LANES);
-                        std::ptr::copy_nonoverlapping(panel.scales.as_ptr(), to, LANES);
-                    }
-                }
+        let places = matrix.places();
+        pool.run_ranges(matrix.panels(), 1, &|range| {
+            let mut writer = PanelWriter::new(precision, inputs);
+            for panel in range {
+                writer.gather(rows_of(panel, outputs), fill);
+                // SAFETY: each panel is in one range only, and is one of this matrix.
+                unsafe { writer.write(&places, panel) };
             }
         });
         matrix
@@ -100,7 +151,7 @@ impl Matrix {
     /// bytes of row `i`, at any alignment.
     ///
     /// # Panics
-    /// When a row is not `inputs` values long, or for `Int8`, whose scales such rows do not have.
+    /// When a row is not `inputs` values long, or for `Int8` and `Int4`, whose scales such rows do not have.
     pub fn pack_bytes<'a>(
         pool: &Pool,
         precision: Precision,
@@ -108,15 +159,17 @@ impl Matrix {
         inputs: usize,
         row: &(dyn Fn(usize) -> &'a [u8] + Sync),
     ) -> Self {
-        assert!(precision != Precision::Int8, "int8 rows need scales: pack them with `pack` or `pack_with`");
+        assert!(
+            precision.scale_lines(1) == 0,
+            "whole numbers need scales: pack them with `pack` or `pack_with`"
+        );
         let mut matrix = Self::empty(precision, outputs, inputs);
         let row_bytes = inputs * 4 / precision.per_word();
         let (panel_words, panels) = (matrix.panel_bytes() / 4, matrix.panels());
-        let words = Shared::new(matrix.words.start_mut().cast::<u32>());
+        let words = matrix.places().words;
         pool.run_ranges(panels, 1, &|range| {
             for number in range {
-                let rows = number * LANES..((number + 1) * LANES).min(outputs);
-                let sources: Vec<&[u8]> = rows.map(row).collect();
+                let sources: Vec<&[u8]> = rows_of(number, outputs).map(row).collect();
                 assert!(sources.iter().all(|row| row.len() == row_bytes), "each row has {row_bytes} bytes");
                 // SAFETY: each panel is in one range only, and lies inside the matrix.
                 let panel = unsafe {
@@ -126,6 +179,29 @@ impl Matrix {
             }
         });
         matrix
+    }
+
+    /// Returns the matrix whose `bytes()` were these, on whatever machine it was packed.
+    pub fn from_storage(
+        precision: Precision,
+        outputs: usize,
+        inputs: usize,
+        storage: Storage,
+    ) -> Result<Self, StorageError> {
+        let expected_bytes = Self::storage_bytes(precision, outputs, inputs);
+        let bytes = storage.as_slice().len();
+        if expected_bytes != Some(bytes) {
+            return Err(StorageError::WrongLength { expected_bytes, bytes });
+        }
+        Ok(Self { outputs, inputs, precision, storage })
+    }
+
+    /// Returns how many bytes a matrix of this shape occupies; `None` is more than can be addressed.
+    pub fn storage_bytes(precision: Precision, outputs: usize, inputs: usize) -> Option<usize> {
+        let padded = inputs.checked_add(INT4_GROUP).map(|_| precision.padded_inputs(inputs))?;
+        let panel_lines = (padded / precision.per_word()).checked_add(precision.scale_lines(inputs))?;
+        let bytes = panel_lines.checked_mul(CACHE_LINE_BYTES)?.checked_mul(outputs.div_ceil(LANES))?;
+        (bytes <= isize::MAX as usize / 2).then_some(bytes)
     }
 
     pub fn outputs(&self) -> usize {
@@ -139,7 +215,11 @@ impl Matrix {
     }
     /// Bytes this matrix really occupies, scales and padding included.
     pub fn resident_bytes(&self) -> usize {
-        self.words.bytes() + size_of_val(&*self.scales)
+        self.bytes().len()
+    }
+    /// All of the matrix as it lies in memory: what `from_storage` takes.
+    pub fn bytes(&self) -> &[u8] {
+        self.storage.as_slice()
     }
     /// The name of the code path that multiplies by it on this machine, such as `avx512-bf16` or `portable-f32`.
     pub fn path(&self) -> &'static str {
@@ -150,18 +230,27 @@ impl Matrix {
     pub fn row(&self, row: usize, values: &mut [f32]) {
         assert!(row < self.outputs, "row {row} of a matrix with {} rows", self.outputs);
         assert_eq!(values.len(), self.inputs, "a row has as many values as the matrix has inputs");
-        let words: &[u32] = bytemuck::cast_slice(self.words.as_slice());
-        let panel = &words[row / LANES * self.panel_bytes() / 4..][..self.panel_bytes() / 4];
-        let lane = panel.iter().skip(row % LANES).step_by(LANES);
-        for (values, word) in values.chunks_mut(self.precision.per_word()).zip(lane) {
+        let (panel, lane) = (row / LANES, row % LANES);
+        let words: &[u32] =
+            bytemuck::cast_slice(&self.bytes()[panel * self.panel_bytes()..][..self.panel_bytes()]);
+        let words = words.iter().skip(lane).step_by(LANES);
+        for (i, (values, word)) in values.chunks_mut(self.precision.per_word()).zip(words).enumerate() {
             let bytes = word.to_le_bytes();
             let halves = [u16::from_le_bytes([bytes[0], bytes[1]]), u16::from_le_bytes([bytes[2], bytes[3]])];
+            let group = match self.precision {
+                Precision::Int4 => self.int4_group(panel, lane, i * 8 / INT4_GROUP),
+                _ => Int4Group::default(),
+            };
             for (i, value) in values.iter_mut().enumerate() {
                 *value = match self.precision {
                     Precision::F32 => f32::from_bits(*word),
                     Precision::F16 => half::f16::from_bits(halves[i]).to_f32(),
                     Precision::Bf16 => half::bf16::from_bits(halves[i]).to_f32(),
-                    Precision::Int8 => f32::from(bytes[i] as i8) * self.scales[row],
+                    Precision::Int8 => f32::from(bytes[i] as i8) * self.int8_scales()[row],
+                    Precision::Int4 => {
+                        let step = bytes[i % 4] >> (i / 4 * 4) & 15;
+                        group.minimum + group.scale * f32::from(step)
+                    }
                 };
             }
         }
@@ -171,21 +260,63 @@ impl Matrix {
         self.outputs.div_ceil(LANES)
     }
     pub(crate) fn panel_bytes(&self) -> usize {
-        panel_words(self.precision, self.inputs) * 4
+        self.precision.padded_inputs(self.inputs) / self.precision.per_word() * LANES * 4
     }
     pub(crate) fn start(&self) -> *const u8 {
-        self.words.start()
+        self.bytes().as_ptr()
     }
+    /// The scales of `Int8`, one for each output, padded to whole panels.
     pub(crate) fn scales(&self) -> Option<&[f32]> {
-        (!self.scales.is_empty()).then_some(&self.scales)
+        (self.precision == Precision::Int8).then(|| self.int8_scales())
+    }
+    /// The scales of `Int4`: for each panel and group, sixteen f16 scales and sixteen f16 minima.
+    pub(crate) fn int4_scales(&self) -> Option<&[[u16; 2 * LANES]]> {
+        (self.precision == Precision::Int4).then(|| bytemuck::cast_slice(self.scale_bytes()))
+    }
+
+    fn scale_bytes(&self) -> &[u8] {
+        &self.bytes()[self.panels() * self.panel_bytes()..]
+    }
+    fn int8_scales(&self) -> &[f32] {
+        bytemuck::cast_slice(self.scale_bytes())
+    }
+    fn int4_group(&self, panel: usize, lane: usize, group: usize) -> Int4Group {
+        let groups = self.inputs.div_ceil(INT4_GROUP);
+        let scales = &self.int4_scales().expect("only int4 has groups")[panel * groups + group];
+        let value = |at: usize| half::f16::from_bits(scales[at]).to_f32();
+        Int4Group { scale: value(lane), minimum: value(LANES + lane) }
     }
 
     fn empty(precision: Precision, outputs: usize, inputs: usize) -> Self {
-        let panels = outputs.div_ceil(LANES);
-        let scales = if precision == Precision::Int8 { vec![0.0; panels * LANES] } else { Vec::new() };
-        let words = Arena::zeroed(panels * panel_words(precision, inputs) * 4);
-        Self { outputs, inputs, precision, words, scales }
+        let bytes = Self::storage_bytes(precision, outputs, inputs).expect("a matrix fits the address space");
+        Self { outputs, inputs, precision, storage: Storage::zeroed(bytes) }
     }
+
+    /// Where panels are written while this matrix is made.
+    fn places(&mut self) -> Places {
+        let (panels, panel_bytes, inputs) = (self.panels(), self.panel_bytes(), self.inputs);
+        let bytes = self.storage.as_mut_slice().expect("a matrix that is being packed has memory of its own");
+        let (words, scales) = bytes.split_at_mut(panels * panel_bytes);
+        Places {
+            words: Shared::new(words.as_mut_ptr().cast()),
+            panel_words: panel_bytes / 4,
+            scales: Shared::new(scales.as_mut_ptr().cast()),
+            panel_scales: self.precision.scale_lines(inputs) * LANES,
+        }
+    }
+}
+
+/// The words and the scales of a matrix, `panel_words` and `panel_scales` words from panel to panel.
+pub(crate) struct Places {
+    pub words: Shared<u32>,
+    pub panel_words: usize,
+    pub scales: Shared<u32>,
+    pub panel_scales: usize,
+}
+
+/// The rows of one panel that exist.
+fn rows_of(panel: usize, outputs: usize) -> std::ops::Range<usize> {
+    panel * LANES..((panel + 1) * LANES).min(outputs)
 }
 
 /// `out[m][n] = Σ_k x[m][k] · weight[n][k]` for `rows` rows of `x`; both are dense and row-major.
@@ -210,145 +341,18 @@ pub(crate) fn path(isa: Isa, numerics: Numerics, precision: Precision) -> &'stat
         (Isa::Portable, Precision::F16) => "portable-f16",
         (Isa::Portable, Precision::Bf16) => "portable-bf16",
         (Isa::Portable, Precision::Int8) => "portable-int8",
+        (Isa::Portable, Precision::Int4) => "portable-int4",
         (Isa::Avx2, Precision::F32) => "avx2-f32",
         (Isa::Avx2, Precision::F16) => "avx2-f16",
         (Isa::Avx2, Precision::Bf16) => "avx2-bf16",
         (Isa::Avx2, Precision::Int8) => "avx2-int8",
+        (Isa::Avx2, Precision::Int4) => "avx2-int4",
         (_, Precision::F32) => "avx512-f32",
         (_, Precision::F16) => "avx512-f16",
+        (_, Precision::Int4) => "avx512-int4",
         (Isa::Avx512, Precision::Bf16) => "avx512-bf16",
         (Isa::Avx512, Precision::Int8) => "avx512-int8",
         (Isa::Amx, Precision::Bf16) => "amx-bf16",
         (Isa::Amx, Precision::Int8) => "amx-int8",
-    }
-}
-
-impl Precision {
-    /// Whether its weights can enter bf16 tiles without losing a bit.
-    pub(crate) fn has_tiles(self) -> bool {
-        matches!(self, Self::Bf16 | Self::Int8)
-    }
-}
-
-fn panel_words(precision: Precision, inputs: usize) -> usize {
-    inputs.next_multiple_of(INPUTS_MULTIPLE) / precision.per_word() * LANES
-}
-
-/// Sixteen rows on their way into a panel.
-struct PanelWriter {
-    precision: Precision,
-    outputs: usize,
-    values: Vec<f32>,
-    row_words: usize,
-    rows: Vec<u32>,
-    scales: [f32; LANES],
-}
-
-impl PanelWriter {
-    fn new(matrix: &Matrix) -> Self {
-        Self::with(matrix.precision, matrix.outputs, matrix.inputs)
-    }
-
-    fn with(precision: Precision, outputs: usize, inputs: usize) -> Self {
-        let row_words = inputs.div_ceil(precision.per_word());
-        let rows = vec![0; row_words * LANES];
-        Self { precision, outputs, values: vec![0.0; inputs], row_words, rows, scales: [0.0; LANES] }
-    }
-
-    fn gather(&mut self, panel: usize, fill: &mut dyn FnMut(usize, &mut [f32])) {
-        for lane in 0..LANES {
-            let row = panel * LANES + lane;
-            let words = &mut self.rows[lane * self.row_words..][..self.row_words];
-            if row < self.outputs {
-                fill(row, &mut self.values);
-                self.scales[lane] = encode(self.precision, &self.values, words);
-            } else {
-                words.fill(0);
-                self.scales[lane] = 0.0;
-            }
-        }
-    }
-
-    fn write(&self, matrix: &mut Matrix, panel: usize) {
-        let start = panel * matrix.panel_bytes();
-        // SAFETY: a panel of this matrix has room for the row's words of sixteen outputs.
-        unsafe { self.transpose(matrix.words.start_mut().add(start).cast()) };
-        if let Some(scales) = matrix.scales.get_mut(panel * LANES..(panel + 1) * LANES) {
-            scales.copy_from_slice(&self.scales);
-        }
-    }
-
-    /// # Safety
-    /// `to` must have room for `row_words × 16` words that nobody else touches.
-    unsafe fn transpose(&self, to: *mut u32) {
-        // SAFETY: as above; arenas are aligned for words.
-        let panel = unsafe { std::slice::from_raw_parts_mut(to, self.row_words * LANES) };
-        for (word, line) in panel.chunks_exact_mut(LANES).enumerate() {
-            for (lane, place) in line.iter_mut().enumerate() {
-                *place = self.rows[lane * self.row_words + word];
-            }
-        }
-    }
-}
-
-/// Turns one row into words of its precision, and returns its scale.
-fn encode(precision: Precision, values: &[f32], words: &mut [u32]) -> f32 {
-    let pair = |pair: &[f32], bits: fn(f32) -> u16| {
-        u32::from(bits(pair[0])) | pair.get(1).map_or(0, |value| u32::from(bits(*value)) << 16)
-    };
-    match precision {
-        Precision::F32 => {
-            words.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_bits());
-            1.0
-        }
-        Precision::F16 => {
-            let bits = |value| half::f16::from_f32(value).to_bits();
-            words.iter_mut().zip(values.chunks(2)).for_each(|(word, values)| *word = pair(values, bits));
-            1.0
-        }
-        Precision::Bf16 => {
-            words.iter_mut().zip(values.chunks(2)).for_each(|(word, values)| *word = pair(values, bf16_bits));
-            1.0
-        }
-        Precision::Int8 => {
-            const LARGEST: f32 = 127.0;
-            let scale = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs())) / LARGEST;
-            let step = if scale > 0.0 { scale } else { 1.0 };
-            let byte = |value: f32| (value / step).round_ties_even().clamp(-LARGEST, LARGEST) as i8 as u8;
-            for (word, values) in words.iter_mut().zip(values.chunks(4)) {
-                let mut bytes = [0; 4];
-                bytes.iter_mut().zip(values).for_each(|(place, value)| *place = byte(*value));
-                *word = u32::from_le_bytes(bytes);
-            }
-            scale
-        }
-    }
-}
-
-/// The nearest bf16, ties to even; NaN stays NaN. Written without branches so that it vectorises.
-#[inline(always)]
-pub(crate) fn bf16_bits(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    let quiet = (bits >> 16) | 0x40;
-    (if value.is_nan() { quiet } else { rounded }) as u16
-}
-
-/// Interleaves rows of little-endian words into a panel; a last half word is padded with zeros.
-fn transpose_bytes(rows: &[&[u8]], panel: &mut [u32]) {
-    /// Words of each row at a time, so that the part of the panel they go to stays in the nearest cache.
-    const BLOCK_WORDS: usize = 256;
-    for (block, lines) in panel.chunks_mut(BLOCK_WORDS * LANES).enumerate() {
-        for (lane, row) in rows.iter().enumerate() {
-            let row = row.get(block * BLOCK_WORDS * 4..).unwrap_or_default();
-            let words = row.chunks_exact(4);
-            if let ([low, high], Some(place)) = (words.remainder(), lines.get_mut(words.len() * LANES + lane))
-            {
-                *place = u32::from(u16::from_le_bytes([*low, *high]));
-            }
-            for (word, line) in words.zip(lines.chunks_exact_mut(LANES)) {
-                line[lane] = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            }
-        }
     }
 }

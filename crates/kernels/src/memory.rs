@@ -1,7 +1,11 @@
 //! Where do large arrays live?
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::fs::File;
+use std::io;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Zeroed bytes, aligned to a cache line. Large ones are mapped on huge-page borders and take memory only once touched.
 pub(crate) struct Arena {
@@ -49,6 +53,10 @@ impl Arena {
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: `start` points at `bytes` initialised (zeroed) bytes that this arena owns.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as above; whoever has the arena mutably has its bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 
     fn on_heap(bytes: usize) -> Self {
@@ -103,6 +111,145 @@ impl Drop for Arena {
     }
 }
 
+/// A whole file, mapped for reading and shared by everything that lies in it. Its pages are the system's: they come when they
+/// are touched, and a second process that maps the same file takes no second copy.
+pub struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+    #[cfg(not(target_os = "linux"))]
+    _read: Arena,
+}
+
+// SAFETY: a mapping is read-only for as long as it lives, so any thread may read it, and any may unmap it as the last.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps a file that nobody changes while it is mapped: whoever replaces it writes a new one and renames it. Of a file that is cut
+    /// short meanwhile, Linux takes the pages away, and reading them ends the process.
+    #[cfg(target_os = "linux")]
+    pub fn open(file: &File) -> io::Result<Arc<Self>> {
+        use std::os::fd::AsRawFd;
+
+        let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        // SAFETY: a fresh read-only mapping at an address the kernel chooses touches nothing that exists; length zero is refused.
+        let start = unsafe {
+            let anywhere = std::ptr::null_mut();
+            libc::mmap(anywhere, bytes, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // Packed weights are read from end to end. Advice may be refused; then pages are small, and come one by one.
+        // SAFETY: the advised range is the mapping made above.
+        unsafe {
+            libc::madvise(start, bytes, libc::MADV_WILLNEED);
+            libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
+        }
+        let start = NonNull::new(start.cast()).expect("a mapping does not start at zero");
+        Ok(Arc::new(Self { start, bytes }))
+    }
+
+    /// Reads the file: there is no mapping on this system.
+    #[cfg(not(target_os = "linux"))]
+    pub fn open(mut file: &File) -> io::Result<Arc<Self>> {
+        let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let mut read = Arena::zeroed(bytes);
+        io::Read::read_exact(&mut file, read.as_mut_slice())?;
+        Ok(Arc::new(Self { start: read.start, bytes, _read: read }))
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: the mapping holds this many readable bytes, and nobody changes the file, as `open` asks.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `open` with this very length, and unmapped only here.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// The bytes of one matrix: its own memory, or a part of a mapped file.
+pub struct Storage(Place);
+
+enum Place {
+    Owned(Arena),
+    Mapped { mapping: Arc<Mapping>, offset: usize, bytes: usize },
+}
+
+/// Why bytes cannot be the storage of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageError {
+    /// Storage starts on a cache line.
+    Misaligned { offset: usize },
+    /// The part ends behind the file.
+    PastTheEnd { offset: usize, bytes: usize, file_bytes: usize },
+    /// A matrix of this shape takes another number of bytes; `None` is more than can be addressed.
+    WrongLength { expected_bytes: Option<usize>, bytes: usize },
+}
+
+impl Storage {
+    /// Returns zeroed memory of its own, to be filled.
+    pub fn zeroed(bytes: usize) -> Self {
+        Self(Place::Owned(Arena::zeroed(bytes)))
+    }
+
+    /// Returns a part of a mapped file; `offset` is a multiple of 64.
+    pub fn mapped(mapping: Arc<Mapping>, offset: usize, bytes: usize) -> Result<Self, StorageError> {
+        if !offset.is_multiple_of(CACHE_LINE_BYTES) {
+            return Err(StorageError::Misaligned { offset });
+        }
+        if offset.checked_add(bytes).is_none_or(|end| end > mapping.bytes) {
+            return Err(StorageError::PastTheEnd { offset, bytes, file_bytes: mapping.bytes });
+        }
+        Ok(Self(Place::Mapped { mapping, offset, bytes }))
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        match &self.0 {
+            Place::Owned(arena) => arena.as_slice(),
+            Place::Mapped { mapping, offset, bytes } => &mapping.as_slice()[*offset..][..*bytes],
+        }
+    }
+
+    /// The bytes to be filled; `None` where they are a part of a file.
+    pub fn as_mut_slice(&mut self) -> Option<&mut [u8]> {
+        match &mut self.0 {
+            Place::Owned(arena) => Some(arena.as_mut_slice()),
+            Place::Mapped { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misaligned { offset } => {
+                write!(f, "a matrix cannot start at byte {offset}: it is no multiple of {CACHE_LINE_BYTES}")
+            }
+            Self::PastTheEnd { offset, bytes, file_bytes } => {
+                write!(
+                    f,
+                    "a matrix of {bytes} bytes at byte {offset} ends behind a file of {file_bytes} bytes"
+                )
+            }
+            Self::WrongLength { expected_bytes: Some(expected), bytes } => {
+                write!(f, "a matrix of this shape takes {expected} bytes, not {bytes}")
+            }
+            Self::WrongLength { expected_bytes: None, .. } => {
+                write!(f, "a matrix of this shape takes more bytes than there are addresses")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StorageError {}
+
 /// A pointer that several threads may write through, each to places of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<T>(*mut T);
@@ -133,5 +280,24 @@ mod tests {
             assert!(arena.as_slice().iter().all(|byte| *byte == 0));
             assert_eq!(arena.start().addr() % CACHE_LINE_BYTES, 0);
         }
+    }
+
+    #[test]
+    fn parts_of_a_file_are_read_where_they_lie_and_refused_where_there_is_none() {
+        let path = std::env::temp_dir().join(format!("kernels-mapping-{}", std::process::id()));
+        let content: Vec<u8> = (0..1000_u32).map(|i| i as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let mapping = Mapping::open(&File::open(&path).unwrap()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let part = |offset, bytes| Storage::mapped(Arc::clone(&mapping), offset, bytes);
+        assert_eq!(part(128, 500).unwrap().as_slice(), &content[128..628]);
+        assert_eq!(part(0, 1000).unwrap().as_slice(), content);
+        assert!(part(0, 1000).unwrap().as_mut_slice().is_none());
+        let error = |offset, bytes| part(offset, bytes).err();
+        assert_eq!(error(32, 1), Some(StorageError::Misaligned { offset: 32 }));
+        let past = |offset, bytes| Some(StorageError::PastTheEnd { offset, bytes, file_bytes: 1000 });
+        assert_eq!(error(64, 937), past(64, 937));
+        assert_eq!(error(1024, 0), past(1024, 0));
+        assert_eq!(error(64, usize::MAX), past(64, usize::MAX));
     }
 }

@@ -3,10 +3,11 @@
 mod common;
 
 use common::{BF16_ROUNDING, F32_ROUNDING, Numbers, bits, pools};
-use kernels::{Isa, Matrix, Numerics, Pool, Precision, matmul, reference};
+use kernels::{Int4Group, Isa, Matrix, Numerics, Pool, Precision, Storage, StorageError, matmul, reference};
 use proptest::prelude::*;
 
-const PRECISIONS: [Precision; 4] = [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8];
+const PRECISIONS: [Precision; 5] =
+    [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8, Precision::Int4];
 
 struct Case {
     x: Vec<f32>,
@@ -193,6 +194,8 @@ fn a_matrix_returns_the_rows_it_was_given_rounded_to_its_precision() {
         for (i, given) in given.chunks_exact(inputs).enumerate() {
             matrix.row(i, &mut row);
             let largest = given.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+            let (low, high) =
+                given.iter().fold((0.0_f32, 0.0_f32), |(low, high), v| (low.min(*v), high.max(*v)));
             for (kept, given) in row.iter().zip(given) {
                 // Half a unit in the last place: of the float formats, or of 127 steps up to the row's largest value (a
                 // hair more, because a step itself is rounded to f32).
@@ -201,6 +204,9 @@ fn a_matrix_returns_the_rows_it_was_given_rounded_to_its_precision() {
                     Precision::F16 => given.abs() / 2048.0 + f32::from_bits(0x3300_0000),
                     Precision::Bf16 => given.abs() / 256.0,
                     Precision::Int8 => largest / 254.0 * 1.00001,
+                    // Of fifteen steps; and the minimum and fifteen times the step are rounded to f16, each off by at most a
+                    // 2048th of a number up to twice the largest.
+                    Precision::Int4 => (high - low) / 30.0 + (largest + (high - low)) / 2048.0,
                 };
                 assert!((kept - given).abs() <= bound, "{precision:?}: {given} became {kept}");
             }
@@ -227,7 +233,12 @@ fn every_way_to_pack_gives_the_same_matrix() {
             });
             assert_eq!(rows(&plain), rows(&with), "{precision:?}");
             assert_eq!(plain.resident_bytes(), with.resident_bytes());
-            if precision == Precision::Int8 {
+            let mut copy = Storage::zeroed(plain.bytes().len());
+            copy.as_mut_slice().expect("memory of its own").copy_from_slice(plain.bytes());
+            let stored = Matrix::from_storage(precision, outputs, inputs, copy).expect("the length is right");
+            assert_eq!(rows(&plain), rows(&stored), "{precision:?}");
+            assert_eq!(plain.bytes(), with.bytes(), "{precision:?}");
+            if matches!(precision, Precision::Int8 | Precision::Int4) {
                 continue;
             }
             // One byte in front puts the rows at odd addresses, as a file may.
@@ -260,6 +271,45 @@ fn resident_bytes_are_the_padded_words_and_the_scales() {
     assert_eq!(bytes(Precision::F16, 32, 64), 32 * 64 * 2);
     assert_eq!(bytes(Precision::Bf16, 17, 33), 32 * 64 * 2);
     assert_eq!(bytes(Precision::Int8, 32, 64), 32 * 64 + 32 * 4);
+    // 4.25 bits a weight.
+    assert_eq!(bytes(Precision::Int4, 32, 512), 32 * 512 * 17 / 32);
+    assert_eq!(bytes(Precision::Int4, 17, 129), 32 * 256 * 17 / 32);
+}
+
+#[test]
+fn storage_of_another_length_is_refused_with_both_lengths() {
+    for precision in PRECISIONS {
+        let expected = Matrix::storage_bytes(precision, 20, 40).unwrap();
+        for bytes in [0, expected - 1, expected + 64] {
+            let error = Matrix::from_storage(precision, 20, 40, Storage::zeroed(bytes)).err();
+            assert_eq!(error, Some(StorageError::WrongLength { expected_bytes: Some(expected), bytes }));
+        }
+        for (outputs, inputs) in [(usize::MAX, 1), (1, usize::MAX), (usize::MAX / 8, usize::MAX / 8)] {
+            let error = Matrix::from_storage(precision, outputs, inputs, Storage::zeroed(64)).err();
+            assert_eq!(error, Some(StorageError::WrongLength { expected_bytes: None, bytes: 64 }));
+        }
+    }
+}
+
+#[test]
+fn int4_rounded_by_somebody_else_is_kept_as_it_is() {
+    let (outputs, inputs) = (19, 300);
+    let step = |row: usize, i: usize| ((row * 7 + i * 5) % 16) as u8;
+    let group =
+        |row: usize, group: usize| Int4Group { scale: 0.25 * (row + 1) as f32, minimum: -2.0 + group as f32 };
+    let matrix = Matrix::pack_int4(&Pool::new(2), outputs, inputs, &|row, steps, groups| {
+        assert_eq!((steps.len(), groups.len()), (inputs, 3));
+        steps.iter_mut().enumerate().for_each(|(i, place)| *place = step(row, i));
+        groups.iter_mut().enumerate().for_each(|(i, place)| *place = group(row, i));
+    });
+    let mut values = vec![0.0; inputs];
+    for row in 0..outputs {
+        matrix.row(row, &mut values);
+        for (i, value) in values.iter().enumerate() {
+            let Int4Group { scale, minimum } = group(row, i / 128);
+            assert_eq!(*value, minimum + scale * f32::from(step(row, i)));
+        }
+    }
 }
 
 #[test]
@@ -275,7 +325,7 @@ proptest! {
 
     #[test]
     fn products_of_any_shape_are_right(
-        rows in 1_usize..70, outputs in 1_usize..200, inputs in 1_usize..300, which in 0_usize..4, seed: u64,
+        rows in 1_usize..70, outputs in 1_usize..200, inputs in 1_usize..300, which in 0_usize..PRECISIONS.len(), seed: u64,
     ) {
         let case = Case::new(PRECISIONS[which], rows, outputs, inputs, seed);
         for numerics in [Numerics::Fast, Numerics::BatchInvariant] {

@@ -12,8 +12,8 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::lanes::{LANES, Lanes, Operation, dispatch};
-use crate::matrix::bf16_bits;
 use crate::memory::Shared;
+use crate::packing::bf16_bits;
 use crate::{Isa, Matrix, Numerics, Pool, Precision};
 
 /// Rows from which tiles beat vector registers: up to eight, both wait for memory, and registers do not round activations.

@@ -5,7 +5,7 @@
 
 use super::lanes::{LANES, Lanes, Operation};
 use crate::attention::BLOCK_TOKENS;
-use crate::matrix::bf16_bits;
+use crate::packing::bf16_bits;
 
 /// Scatters one token's key and value into one head's part of a block, as words of two bf16; see `KvCache` for the layout.
 pub(crate) struct Append<'a> {
