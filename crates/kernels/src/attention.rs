@@ -1,10 +1,10 @@
 //! Where do keys and values live, and how do queries read them?
 
-use crate::Pool;
 use crate::cpu::append::Append;
 use crate::cpu::attention::{Reader, Tile};
 use crate::cpu::lanes::{LANES, dispatch};
 use crate::memory::{Arena, Shared};
+use crate::{Pool, cpu};
 
 /// Tokens in one block of the cache.
 pub const BLOCK_TOKENS: usize = 32;
@@ -155,6 +155,27 @@ impl KvCache {
             assert!(span.end_row() * width <= out.len(), "out reaches to the last row of each span");
         }
         check_disjoint(spans);
+        #[cfg(target_arch = "x86_64")]
+        let (on_tiles, spans): (Vec<_>, Vec<_>) =
+            spans.iter().partition(|span| cpu::amx::attention::suits(pool, span));
+        #[cfg(target_arch = "x86_64")]
+        if !on_tiles.is_empty() {
+            let reader = cpu::amx::attention::Reader {
+                layer: self.halves.as_slice()[2 * self.head_start(layer, 0, 0)..].as_ptr(),
+                head_bytes: 2 * head_halves(self.head_dim),
+                kv_heads: self.kv_heads,
+                head_dim: self.head_dim,
+                heads,
+                queries,
+                query_stride,
+                scale,
+                window,
+                out: Shared::new(out.as_mut_ptr()),
+            };
+            // SAFETY: the pool holds only paths that this machine has. The checks above saw that blocks, queries and outputs
+            // exist, and that spans share no rows.
+            unsafe { reader.attend(pool, &on_tiles) };
+        }
         let reader = Reader {
             halves: self.halves.start().cast(),
             layer_start: self.head_start(layer, 0, 0),
@@ -167,7 +188,7 @@ impl KvCache {
             window,
             out: Shared::new(out.as_mut_ptr()),
         };
-        let tiles = self.tiles(heads / self.kv_heads, spans);
+        let tiles = self.tiles(heads / self.kv_heads, &spans);
         let task = |i: usize| {
             // SAFETY: the pool holds only paths that this machine has. The checks above saw that each tile's blocks,
             // queries and outputs exist; spans share no rows, and tiles of a span share none with equal heads.

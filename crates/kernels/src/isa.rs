@@ -50,6 +50,14 @@ impl Isa {
     }
 }
 
+impl Isa {
+    /// Whether tiles may be emulated: their times say nothing about a processor.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn tiles_are_assumed() -> bool {
+        TILES_ASSUMED.load(Ordering::Relaxed)
+    }
+}
+
 /// Set by tests only; see `Isa::assume_tiles`.
 static TILES_ASSUMED: AtomicBool = AtomicBool::new(false);
 

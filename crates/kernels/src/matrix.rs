@@ -81,11 +81,6 @@ impl Precision {
             Self::Int4 => inputs.div_ceil(INT4_GROUP),
         }
     }
-
-    /// Whether its weights can enter bf16 tiles without losing a bit.
-    pub(crate) fn has_tiles(self) -> bool {
-        matches!(self, Self::Bf16 | Self::Int8)
-    }
 }
 
 impl Matrix {
@@ -331,11 +326,10 @@ pub fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f
 }
 
 pub(crate) fn path(isa: Isa, numerics: Numerics, precision: Precision) -> &'static str {
-    let isa = if isa == Isa::Amx && (numerics == Numerics::BatchInvariant || !precision.has_tiles()) {
-        Isa::Avx512
-    } else {
-        isa
-    };
+    #[cfg(target_arch = "x86_64")]
+    let isa = if isa == Isa::Amx && !cpu::amx::has_tiles(numerics, precision) { Isa::Avx512 } else { isa };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = numerics;
     match (isa, precision) {
         (Isa::Portable, Precision::F32) => "portable-f32",
         (Isa::Portable, Precision::F16) => "portable-f16",
@@ -349,7 +343,8 @@ pub(crate) fn path(isa: Isa, numerics: Numerics, precision: Precision) -> &'stat
         (Isa::Avx2, Precision::Int4) => "avx2-int4",
         (_, Precision::F32) => "avx512-f32",
         (_, Precision::F16) => "avx512-f16",
-        (_, Precision::Int4) => "avx512-int4",
+        (Isa::Amx, Precision::Int4) => "amx-int4",
+        (Isa::Avx512, Precision::Int4) => "avx512-int4",
         (Isa::Avx512, Precision::Bf16) => "avx512-bf16",
         (Isa::Avx512, Precision::Int8) => "avx512-int8",
         (Isa::Amx, Precision::Bf16) => "amx-bf16",

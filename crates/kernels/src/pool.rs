@@ -72,7 +72,12 @@ impl Pool {
             .collect();
         let isa = options.isa.min(Isa::detect());
         let scratch = Mutex::new(Arena::zeroed(0));
-        Self { shared, workers, owner: Mutex::new(()), scratch, isa, numerics: options.numerics }
+        let pool = Self { shared, workers, owner: Mutex::new(()), scratch, isa, numerics: options.numerics };
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Amx {
+            crate::cpu::amx::probe::measure(&pool);
+        }
+        pool
     }
 
     pub fn threads(&self) -> usize {

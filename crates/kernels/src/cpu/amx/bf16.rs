@@ -1,60 +1,53 @@
 //! How are many rows multiplied with bf16 tiles?
 //!
-//! A tile is sixteen lines of 64 bytes. Activations are rounded to bf16 and laid out as tiles of 16 rows × 32 inputs; a panel of
-//! weights already is a row of tiles of 32 inputs × 16 outputs (int8 is widened to bf16 without loss, a pair of panels at a
-//! time). Sums are f32. The stable compiler has no intrinsics for tiles, so the innermost loop is assembly.
+//! Activations are rounded to bf16 and laid out as tiles of 16 rows × 32 inputs; a panel of bf16 weights already is a column of
+//! tiles of 32 inputs × 16 outputs. Int4 becomes one, a pair of panels at a time: what a step is worth is folded in, so the pair
+//! meets its rows as if it were bf16, and many rows share the cost. Sums are f32.
 
 // Loops over lanes count: an iterator between them and their index has kept compilers from vectorising.
 #![allow(clippy::needless_range_loop)]
 
-use std::arch::asm;
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::lanes::{LANES, Lanes, Operation, dispatch};
+use super::square::{AHEAD_LINES, Bf16, Dot, Job};
+use super::{
+    ACTIVATIONS_BYTES, LINE_BYTES, Line, Part, TILE, TILE_BYTES, Tiles, Walk, panel_start, panels_of,
+};
+use crate::cpu::lanes::{LANES, Lanes, Operation, dispatch};
+use crate::matrix::INT4_GROUP;
 use crate::memory::Shared;
 use crate::packing::bf16_bits;
-use crate::{Isa, Matrix, Numerics, Pool, Precision};
+use crate::{Isa, Matrix, Pool, Precision};
 
-/// Rows from which tiles beat vector registers: up to eight, both wait for memory, and registers do not round activations.
-const ROWS_LEAST: usize = 9;
-
-/// Rows, outputs, or pairs of inputs of one tile.
-const TILE: usize = 16;
-const TILE_BYTES: usize = 1024;
-/// Inputs that one step of the inner loop takes.
+/// Inputs of one tile.
 const TILE_INPUTS: usize = 32;
 
-pub(crate) fn suits(pool: &Pool, rows: usize, weight: &Matrix) -> bool {
-    pool.isa() == Isa::Amx
-        && pool.numerics() == Numerics::Fast
-        && rows >= ROWS_LEAST
-        && weight.precision().has_tiles()
-        && weight.inputs() > 0
-}
-
-/// `out = bf16(x) · weightᵀ`. Lengths have been checked by the caller.
-pub(crate) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
+/// `out = bf16(x) · bf16(weight)ᵀ`. Lengths have been checked by the caller.
+pub(super) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
     let inputs = weight.inputs();
-    let (steps, row_tiles) = (inputs.div_ceil(TILE_INPUTS), rows.div_ceil(TILE));
+    let steps = weight.precision().padded_inputs(inputs) / TILE_INPUTS;
+    let row_tiles = rows.div_ceil(TILE);
     let mut scratch = pool.scratch(row_tiles * steps * TILE_BYTES);
     let activations = Shared::new(scratch.start_mut());
     pool.run_ranges(row_tiles, 1, &|tiles| {
         // SAFETY: a pool whose path is AMX has AVX-512; ranges of row tiles lie in the scratch and do not overlap.
-        unsafe { dispatch(Isa::Avx512, LayOut { x, inputs, tiles, to: activations }) };
+        unsafe { dispatch(Isa::Avx512, LayOut { x, inputs, steps, tiles, to: activations }) };
     });
     let out = Shared::new(out.as_mut_ptr());
     pool.run_ranges(weight.panels().div_ceil(2), 1, &|pairs| {
         let part = Part { activations: activations.get(), rows, steps, weight, pairs, out };
         // SAFETY: a pool whose path is AMX has AVX-512 and tiles; ranges of panels have outputs of their own.
-        unsafe { dispatch(Isa::Avx512, part) };
+        unsafe { dispatch(Isa::Avx512, Products(part)) };
     });
 }
 
-/// Rounds some rows to bf16 and lays them out as tiles: `[rows/16][inputs/32][16][32]`, zeros where there are none.
+/// Rounds some rows to bf16 and lays them out as tiles: `[rows/16][steps][16][32]`, zeros where there are none.
 struct LayOut<'a> {
     x: &'a [f32],
     inputs: usize,
+    /// Tiles across the inputs.
+    steps: usize,
     tiles: Range<usize>,
     to: Shared<u8>,
 }
@@ -64,12 +57,11 @@ impl Operation for LayOut<'_> {
     /// `to` must have room for all row tiles, and nobody else may touch those in `tiles`.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let tiles_across = self.inputs.div_ceil(TILE_INPUTS);
         for row in self.tiles.start * TILE..self.tiles.end * TILE {
             let values = self.x.get(row * self.inputs..(row + 1) * self.inputs).unwrap_or_default();
             let (whole, rest) = values.as_chunks::<TILE_INPUTS>();
-            for step in 0..tiles_across {
-                let at = (row / TILE * tiles_across + step) * TILE_BYTES + row % TILE * TILE_INPUTS * 2;
+            for step in 0..self.steps {
+                let at = (row / TILE * self.steps + step) * TILE_BYTES + row % TILE * TILE_INPUTS * 2;
                 // SAFETY: the line of this row and step lies in the tiles of our range; the scratch is aligned.
                 let line = unsafe { &mut *self.to.get().add(at).cast::<[u16; TILE_INPUTS]>() };
                 if let Some(values) = whole.get(step) {
@@ -78,6 +70,7 @@ impl Operation for LayOut<'_> {
                     }
                 } else {
                     line.fill(0);
+                    let rest = if step == whole.len() { rest } else { &[] };
                     line.iter_mut().zip(rest).for_each(|(half, value)| *half = bf16_bits(*value));
                 }
             }
@@ -85,94 +78,61 @@ impl Operation for LayOut<'_> {
     }
 }
 
-/// The outputs of some pairs of panels, for all rows.
-struct Part<'a> {
-    activations: *const u8,
-    rows: usize,
-    steps: usize,
-    weight: &'a Matrix,
-    pairs: Range<usize>,
-    out: Shared<f32>,
-}
+struct Products<'a>(Part<'a>);
 
-/// Panels and activations that together stay in a second-level cache of one or two megabytes: a block of panels is read from
-/// memory once, while activations, some at a time, meet all of it. Int8 takes more activations at a time, because its
-/// panels are widened again for each.
-const PANELS_BYTES: usize = 768 << 10;
-const ACTIVATIONS_BYTES: usize = 256 << 10;
-
-/// Sums of 2 × 2 tiles.
-type Square = [[f32; 2 * TILE]; 2 * TILE];
-
-impl Operation for Part<'_> {
+impl Operation for Products<'_> {
     /// # Safety
     /// The process must have permission to use tiles; `activations` must hold all rows; `out` must have room for
     /// `rows × outputs`, and nobody else may touch the outputs of these panels.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let pair_bytes = 2 * self.weight.panel_bytes();
-        let pairs_at_once = (PANELS_BYTES / pair_bytes).max(1);
-        let activations_bytes =
-            if self.weight.scales().is_some() { 4 * ACTIVATIONS_BYTES } else { ACTIVATIONS_BYTES };
-        let tiles_at_once = (activations_bytes / (self.steps * TILE_BYTES)).next_multiple_of(2).max(2);
-        let row_tiles = self.rows.div_ceil(TILE);
-        let mut widened = WIDENED.take();
+        /// Int4 takes more activations at a time, because its panels are unpacked again for each.
+        const ACTIVATIONS_OF_INT4_BYTES: usize = 4 * ACTIVATIONS_BYTES;
+        let Self(part) = self;
+        let row_tile_bytes = part.steps * TILE_BYTES;
+        let mut walk = Walk::new(
+            part.pairs.clone(),
+            part.rows.div_ceil(TILE),
+            2 * part.weight.panel_bytes(),
+            row_tile_bytes,
+        );
+        if part.weight.precision() == Precision::Int4 {
+            walk.tiles_at_once = (ACTIVATIONS_OF_INT4_BYTES / row_tile_bytes).next_multiple_of(2).max(2);
+        }
+        let mut unpacked = UNPACKED.take();
         // SAFETY: as the caller promises; the configuration is released before this thread does anything else.
         unsafe {
-            configure_tiles();
-            for first_pair in self.pairs.clone().step_by(pairs_at_once) {
-                for first_tile in (0..row_tiles).step_by(tiles_at_once) {
-                    let tiles = first_tile..row_tiles.min(first_tile + tiles_at_once);
-                    for pair in first_pair..self.pairs.end.min(first_pair + pairs_at_once) {
-                        self.pair::<V>(pair, tiles.clone(), &mut widened);
-                    }
-                }
+            let _tiles = Tiles::configure();
+            for (pair, tiles) in walk.steps() {
+                part.pair::<V>(pair, tiles, &mut unpacked);
             }
-            release_tiles();
         }
-        WIDENED.set(widened);
+        UNPACKED.set(unpacked);
     }
 }
 
-/// Lines of a tile, aligned so that each is one cache line.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line([u32; LANES]);
-
 thread_local! {
-    /// Two panels of int8 as bf16.
-    static WIDENED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-}
-
-/// What one call of the assembly works on.
-#[derive(Clone, Copy)]
-struct Job {
-    upper: *const u8,
-    /// The tile row below, if there is one.
-    lower: Option<*const u8>,
-    panels: [*const u8; 2],
-    steps: usize,
-    /// What will be wanted next, to be brought near meanwhile.
-    ahead: *const u8,
+    /// Two panels of int4 as bf16.
+    static UNPACKED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 impl Part<'_> {
-    /// Two panels (or the last one, twice) times some tiles of rows.
+    /// Two panels times some tiles of rows.
     #[inline(always)]
-    unsafe fn pair<V: Lanes>(&self, pair: usize, row_tiles: Range<usize>, widened: &mut Vec<Line>) {
-        let (first, last) = (2 * pair, (2 * pair + 1).min(self.weight.panels() - 1));
+    unsafe fn pair<V: Lanes>(&self, pair: usize, row_tiles: Range<usize>, unpacked: &mut Vec<Line>) {
+        let numbers = panels_of(pair, self.weight);
         // SAFETY: both panels exist, and row tiles lie in the activations.
         unsafe {
             let panels = match self.weight.precision() {
-                Precision::Int8 => self.widen::<V>([first, last], widened),
-                _ => [self.panel(first), self.panel(last)],
+                Precision::Int4 => self.unpack::<V>(numbers, unpacked),
+                _ => numbers.map(|panel| panel_start(self.weight, panel)),
             };
             let mut ahead = 0..2 * self.weight.panel_bytes();
             for tile in row_tiles.clone().step_by(2) {
                 let upper = self.activations.add(tile * self.steps * TILE_BYTES);
                 let lower = (tile + 1 < row_tiles.end).then(|| upper.add(self.steps * TILE_BYTES));
                 // Each call brings a part of the next pair of panels; when all is there, something that is near anyway.
-                let next = self.panel(first).wrapping_add(ahead.end + ahead.start);
+                let next = panel_start(self.weight, numbers[0]).wrapping_add(ahead.end + ahead.start);
                 let job = Job {
                     upper,
                     lower,
@@ -180,15 +140,10 @@ impl Part<'_> {
                     steps: self.steps,
                     ahead: if ahead.is_empty() { upper } else { next },
                 };
-                ahead.start += self.steps * AHEAD_LINES * 64;
-                self.square(job, tile * TILE, first * LANES);
+                ahead.start += self.steps * AHEAD_LINES * LINE_BYTES;
+                self.square(job, tile * TILE, numbers[0] * LANES);
             }
         }
-    }
-
-    unsafe fn panel(&self, panel: usize) -> *const u8 {
-        // SAFETY: the caller names a panel of this matrix.
-        unsafe { self.weight.start().add(panel * self.weight.panel_bytes()) }
     }
 
     /// Multiplies one or two tiles of rows with two panels, and writes what exists of the result.
@@ -200,193 +155,81 @@ impl Part<'_> {
         // `out` where all of it exists there.
         unsafe {
             let to = self.out.get().add(row * outputs + output);
-            if rows == 2 * TILE && columns == 2 * TILE && self.weight.scales().is_none() {
-                return multiply(job, to, outputs);
+            if rows == 2 * TILE && columns == 2 * TILE {
+                return Bf16::multiply(job, to, outputs);
             }
-            let mut square: Square = [[0.0; 2 * TILE]; 2 * TILE];
-            multiply(job, square.as_mut_ptr().cast(), 2 * TILE);
-            for (i, sums) in square[..rows].iter_mut().enumerate() {
-                if let Some(scales) = self.weight.scales() {
-                    sums[..columns].iter_mut().zip(&scales[output..]).for_each(|(sum, scale)| *sum *= scale);
-                }
+            let mut square = [[0.0_f32; 2 * TILE]; 2 * TILE];
+            Bf16::multiply(job, square.as_mut_ptr().cast(), 2 * TILE);
+            for (i, sums) in square[..rows].iter().enumerate() {
                 std::ptr::copy_nonoverlapping(sums.as_ptr(), to.add(i * outputs), columns);
             }
         }
     }
 
-    /// Whole numbers up to 256 are exact in bf16, so int8 loses nothing; scales come after the sum.
+    /// Turns steps of int4 into `minimum + scale · step`, rounded to bf16: about a dozen instructions for eight inputs of sixteen
+    /// outputs, which take a tile four cycles for every sixteen rows.
     #[inline(always)]
-    unsafe fn widen<V: Lanes>(&self, panels: [usize; 2], widened: &mut Vec<Line>) -> [*const u8; 2] {
-        let lines = self.weight.panel_bytes() / 64;
-        widened.resize(4 * lines, Line([0; LANES]));
-        for (panel, to) in panels.into_iter().zip(widened.chunks_exact_mut(2 * lines)) {
-            for line in 0..lines {
-                // SAFETY: a panel has twice as many lines of bf16 as of int8.
-                unsafe {
-                    let [a, b, c, d] = V::widen_i8(self.panel(panel).add(line * 64));
-                    V::store_upper_pairs(a, b, to[2 * line].0.as_mut_ptr());
-                    V::store_upper_pairs(c, d, to[2 * line + 1].0.as_mut_ptr());
+    unsafe fn unpack<V: Lanes>(&self, panels: [usize; 2], unpacked: &mut Vec<Line>) -> [*const u8; 2] {
+        /// Inputs in one line of int4, and lines of bf16 that they become.
+        const LINE_INPUTS: usize = 8;
+        const LINES: usize = LINE_INPUTS / 2;
+        let lines = self.weight.panel_bytes() / LINE_BYTES;
+        let groups = self.weight.inputs().div_ceil(INT4_GROUP);
+        let scales = self.weight.int4_scales().expect("int4 has scales");
+        unpacked.resize(2 * LINES * lines, Line([0; LANES]));
+        const GROUP_LINES: usize = INT4_GROUP / LINE_INPUTS;
+        for (panel, to) in panels.into_iter().zip(unpacked.chunks_exact_mut(LINES * lines)) {
+            for (group, to) in to.chunks_exact_mut(LINES * GROUP_LINES).enumerate() {
+                let halves = &scales[panel * groups + group];
+                let (mut scale, mut minimum) = ([0.0; LANES], [0.0; LANES]);
+                for lane in 0..LANES {
+                    scale[lane] = half_to_float(halves[lane]);
+                    minimum[lane] = half_to_float(halves[LANES + lane]);
+                }
+                for (line, to) in to.chunks_exact_mut(LINES).enumerate() {
+                    let at = (group * GROUP_LINES + line) * LINE_BYTES;
+                    // SAFETY: the panel has so many lines of sixteen words each.
+                    let words =
+                        unsafe { panel_start(self.weight, panel).add(at).cast::<[u32; LANES]>().read() };
+                    for pair in 0..LINES {
+                        // Inputs 0 to 3 are the low halves of the four bytes of a word, 4 to 7 the high ones.
+                        let shift = 16 * (pair % 2) + 4 * (pair / 2);
+                        for lane in 0..LANES {
+                            let value = |step: u32| {
+                                u32::from(bf16_bits(scale[lane].mul_add((step & 15) as f32, minimum[lane])))
+                            };
+                            let (first, second) = (words[lane] >> shift, words[lane] >> (shift + 8));
+                            to[pair].0[lane] = value(first) | value(second) << 16;
+                        }
+                    }
                 }
             }
         }
-        [widened.as_ptr().cast(), widened[2 * lines..].as_ptr().cast()]
+        [unpacked.as_ptr().cast(), unpacked[LINES * lines..].as_ptr().cast()]
     }
 }
 
-/// Lines that one step of the inner loop brings near from `Job::ahead`.
-const AHEAD_LINES: usize = 16;
-
+/// What an f16 is worth, without a branch so that it vectorises: shifted to where an f32 has its bits, it lacks 2^112.
 #[inline(always)]
-unsafe fn multiply(job: Job, to: *mut f32, stride: usize) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        match job.lower {
-            Some(lower) => multiply_two(job, lower, to, stride),
-            None => multiply_one(job, to, stride),
+fn half_to_float(bits: u16) -> f32 {
+    const TWO_TO_112: u32 = (127 + 112) << 23;
+    const INFINITY: u16 = 0x7c00;
+    let magnitude = u32::from(bits & 0x7fff) << 13;
+    let scaled = (f32::from_bits(magnitude) * f32::from_bits(TWO_TO_112)).to_bits();
+    let endless = magnitude | 0x7f80_0000;
+    let value = if bits & 0x7fff >= INFINITY { endless } else { scaled };
+    f32::from_bits(value | u32::from(bits & 0x8000) << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_is_worth_what_it_is() {
+        for bits in 0..=u16::MAX {
+            let (value, truth) = (half_to_float(bits), half::f16::from_bits(bits).to_f32());
+            assert!(value.to_bits() == truth.to_bits() || (value.is_nan() && truth.is_nan()), "{bits:#x}");
         }
     }
-}
-
-/// Brings sixteen lines near, and goes on by as many.
-macro_rules! look_ahead {
-    () => {
-        "prefetcht1 [{ahead}]
-        prefetcht1 [{ahead} + 64]
-        prefetcht1 [{ahead} + 128]
-        prefetcht1 [{ahead} + 192]
-        prefetcht1 [{ahead} + 256]
-        prefetcht1 [{ahead} + 320]
-        prefetcht1 [{ahead} + 384]
-        prefetcht1 [{ahead} + 448]
-        prefetcht1 [{ahead} + 512]
-        prefetcht1 [{ahead} + 576]
-        prefetcht1 [{ahead} + 640]
-        prefetcht1 [{ahead} + 704]
-        prefetcht1 [{ahead} + 768]
-        prefetcht1 [{ahead} + 832]
-        prefetcht1 [{ahead} + 896]
-        prefetcht1 [{ahead} + 960]
-        add {ahead}, 1024"
-    };
-}
-
-/// Two tiles of rows times two panels, over all inputs: four tiles of sums, `stride` values from row to row.
-///
-/// # Safety
-/// Tiles must be configured in this thread. Each of the four sources must hold `steps ≥ 1` tiles in a row; `to` must have
-/// room for 32 rows of 32 values.
-#[inline(always)]
-unsafe fn multiply_two(job: Job, lower: *const u8, to: *mut f32, stride: usize) {
-    let Job { upper, panels: [left, right], steps, ahead, .. } = job;
-    debug_assert!(steps > 0);
-    // SAFETY: as the caller promises; all tile registers are named as overwritten.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            "tileloadd tmm4, [{upper} + {line}]",
-            "tileloadd tmm6, [{left} + {line}]",
-            "tileloadd tmm7, [{right} + {line}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{lower} + {line}]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {upper}, 1024",
-            "add {lower}, 1024",
-            "add {left}, 1024",
-            "add {right}, 1024",
-            look_ahead!(),
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{to} + {stride}], tmm0",
-            "tilestored [{to} + {stride} + 64], tmm1",
-            "tilestored [{to_lower} + {stride}], tmm2",
-            "tilestored [{to_lower} + {stride} + 64], tmm3",
-            upper = inout(reg) upper => _,
-            lower = inout(reg) lower => _,
-            left = inout(reg) left => _,
-            right = inout(reg) right => _,
-            ahead = inout(reg) ahead => _,
-            steps = inout(reg) steps => _,
-            line = in(reg) 64_usize,
-            to = in(reg) to,
-            to_lower = in(reg) to.add(TILE * stride),
-            stride = in(reg) stride * size_of::<f32>(),
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
-}
-
-/// One tile of rows times two panels, over all inputs: two tiles of sums, `stride` values from row to row.
-///
-/// # Safety
-/// As for `multiply_two`, with 16 rows of 32 values.
-#[inline(always)]
-unsafe fn multiply_one(job: Job, to: *mut f32, stride: usize) {
-    let Job { upper: tile, panels: [left, right], steps, ahead, .. } = job;
-    debug_assert!(steps > 0);
-    // SAFETY: as the caller promises; all tile registers in use are named as overwritten.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "2:",
-            "tileloadd tmm4, [{tile} + {line}]",
-            "tileloadd tmm6, [{left} + {line}]",
-            "tileloadd tmm7, [{right} + {line}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "add {tile}, 1024",
-            "add {left}, 1024",
-            "add {right}, 1024",
-            look_ahead!(),
-            "dec {steps}",
-            "jnz 2b",
-            "tilestored [{to} + {stride}], tmm0",
-            "tilestored [{to} + {stride} + 64], tmm1",
-            tile = inout(reg) tile => _,
-            left = inout(reg) left => _,
-            right = inout(reg) right => _,
-            ahead = inout(reg) ahead => _,
-            steps = inout(reg) steps => _,
-            line = in(reg) 64_usize,
-            to = in(reg) to,
-            stride = in(reg) stride * size_of::<f32>(),
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
-}
-
-/// All eight tiles: sixteen lines of 64 bytes.
-unsafe fn configure_tiles() {
-    #[repr(C, align(64))]
-    struct Configuration {
-        palette: u8,
-        start_row: u8,
-        reserved: [u8; 14],
-        line_bytes: [u16; 16],
-        lines: [u8; 16],
-    }
-    const ALL: Configuration = Configuration {
-        palette: 1,
-        start_row: 0,
-        reserved: [0; 14],
-        line_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-        lines: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-    };
-    // SAFETY: the caller has permission to use tiles; the configuration is 64 bytes and valid for palette 1.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &ALL, options(nostack, readonly)) };
-}
-
-/// Gives the tiles back, so that switching threads need not save their eight kilobytes.
-unsafe fn release_tiles() {
-    // SAFETY: the caller has permission to use tiles, and keeps nothing in them.
-    unsafe { asm!("tilerelease", options(nostack, nomem)) };
 }
