@@ -122,7 +122,6 @@ impl Pool {
     }
 
     /// Returns at least so many bytes of unspecified content, for the caller alone until the guard is dropped.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn scratch(&self, bytes: usize) -> MutexGuard<'_, Arena> {
         let mut scratch = lock(&self.scratch);
         if scratch.bytes() < bytes {

@@ -1,10 +1,10 @@
 //! What is the least that sixteen floats must be able to do, so that each kernel is written once for all processors?
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
-mod portable;
+pub(super) mod avx512;
+pub(super) mod portable;
 
 use crate::Isa;
 
@@ -48,19 +48,6 @@ pub(crate) trait Lanes: Copy {
     /// Widens four inputs of sixteen outputs from each packed form (see `Matrix` for the layouts).
     unsafe fn widen_f16(from: *const u8) -> [Self; 4];
     unsafe fn widen_bf16(from: *const u8) -> [Self; 4];
-    unsafe fn widen_i8(from: *const u8) -> [Self; 4];
-
-    /// Writes the upper halves of two vectors as sixteen pairs.
-    #[inline(always)]
-    unsafe fn store_upper_pairs(first: Self, second: Self, to: *mut u32) {
-        // SAFETY: the caller promises room for sixteen words, and the instructions.
-        unsafe {
-            let (first, second) = (first.to_array(), second.to_array());
-            for lane in 0..LANES {
-                to.add(lane).write(first[lane].to_bits() >> 16 | second[lane].to_bits() & 0xffff_0000);
-            }
-        }
-    }
 
     #[inline(always)]
     unsafe fn to_array(self) -> [f32; LANES] {

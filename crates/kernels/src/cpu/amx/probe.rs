@@ -9,16 +9,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::{Tiles, has_tiles};
+use crate::probe::Crossing;
 use crate::{Isa, Matrix, Numerics, Pool, Precision};
-
-/// How long a product of some rows takes on tiles and on vector registers.
-#[derive(Clone, Copy, Debug)]
-pub struct Crossing {
-    pub precision: Precision,
-    pub rows: usize,
-    pub tiles: Duration,
-    pub registers: Duration,
-}
 
 static MEASURED: OnceLock<Vec<Crossing>> = OnceLock::new();
 
@@ -27,7 +19,7 @@ static MEASURED: OnceLock<Vec<Crossing>> = OnceLock::new();
 const ROWS_UNMEASURED: usize = 9;
 
 /// From how many rows on tiles are taken.
-pub(super) fn rows_least(precision: Precision) -> usize {
+pub(crate) fn rows_least(precision: Precision) -> usize {
     MEASURED.get().map_or(ROWS_UNMEASURED, |crossings| choose(crossings, precision))
 }
 

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{Lanes, Operation};
 
 #[derive(Clone, Copy)]
-pub(super) struct F32x16(__m512);
+pub(crate) struct F32x16(pub(crate) __m512);
 
 // Every block below relies on the trait's promise: the processor has AVX-512 (F, BW, DQ, VL), because these methods are
 // called only inside `enter`; and pointers are valid for the bytes that the method's documentation names.
@@ -80,18 +80,6 @@ impl Lanes for F32x16 {
         unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a.0, b.0) != 0 }
     }
     #[inline(always)]
-    unsafe fn store_upper_pairs(first: Self, second: Self, to: *mut u32) {
-        /// `a & b | c`, as a truth table.
-        const AND_OR: i32 = 0b1110_1010;
-        // SAFETY: AVX-512F; room for sixteen words.
-        unsafe {
-            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(first.0));
-            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-            let pairs = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_castps_si512(second.0), upper, low);
-            _mm512_storeu_si512(to.cast(), pairs);
-        }
-    }
-    #[inline(always)]
     unsafe fn exp2_whole(self) -> Self {
         // SAFETY: AVX-512F.
         unsafe {
@@ -144,41 +132,6 @@ impl Lanes for F32x16 {
                 Self(_mm512_castsi512_ps(_mm512_and_si512(second, upper))),
             ]
         }
-    }
-    /// Shifts and conversions of whole numbers all queue for one port; logic and sums have two. So each byte, made unsigned,
-    /// becomes the low bits of a float whose unit is 1 (2^23 for bits 0-7, 2^15 for bits 8-15), and the surplus goes.
-    #[inline(always)]
-    unsafe fn widen_i8(from: *const u8) -> [Self; 4] {
-        const TWO_TO_23: u32 = 0x4b00_0000;
-        const TWO_TO_15: u32 = 0x4700_0000;
-        // SAFETY: AVX-512F; one group of [16][4] bytes.
-        unsafe {
-            let group = _mm512_loadu_si512(from.cast());
-            let lower = _mm512_xor_si512(group, _mm512_set1_epi32(0x8080_8080_u32 as i32));
-            let upper = _mm512_srli_epi32::<16>(lower);
-            [
-                Self(unit::<0x0000_00ff, TWO_TO_23>(lower, 8_388_608.0 + 128.0)),
-                Self(unit::<0x0000_ff00, TWO_TO_15>(lower, 32_768.0 + 128.0)),
-                Self(unit::<0x0000_00ff, TWO_TO_23>(upper, 8_388_608.0 + 128.0)),
-                Self(unit::<0x0000_ff00, TWO_TO_15>(upper, 32_768.0 + 128.0)),
-            ]
-        }
-    }
-}
-
-/// `(bits & MASK | EXPONENT) as f32 - surplus`.
-///
-/// # Safety
-/// AVX-512F.
-#[inline(always)]
-unsafe fn unit<const MASK: u32, const EXPONENT: u32>(bits: __m512i, surplus: f32) -> __m512 {
-    /// `a & b | c`, as a truth table.
-    const AND_OR: i32 = 0b1110_1010;
-    // SAFETY: as the caller promises.
-    unsafe {
-        let (mask, exponent) = (_mm512_set1_epi32(MASK as i32), _mm512_set1_epi32(EXPONENT as i32));
-        let float = _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<AND_OR>(bits, mask, exponent));
-        _mm512_sub_ps(float, _mm512_set1_ps(surplus))
     }
 }
 

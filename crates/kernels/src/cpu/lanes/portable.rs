@@ -3,7 +3,7 @@
 use super::{LANES, Lanes, Operation};
 
 #[derive(Clone, Copy)]
-pub(super) struct F32x16([f32; LANES]);
+pub(crate) struct F32x16([f32; LANES]);
 
 #[inline(always)]
 fn each(f: impl Fn(usize) -> f32) -> F32x16 {
@@ -100,12 +100,6 @@ impl Lanes for F32x16 {
         // SAFETY: the caller promises two groups of [16][2] halves.
         let half = |k: usize, i: usize| unsafe { read::<u16>(from, (k / 2) * 32 + i * 2 + k % 2) };
         let input = |k| each(|i| f32::from_bits(u32::from(half(k, i)) << 16));
-        [input(0), input(1), input(2), input(3)]
-    }
-    #[inline(always)]
-    unsafe fn widen_i8(from: *const u8) -> [Self; 4] {
-        // SAFETY: the caller promises one group of [16][4] bytes.
-        let input = |k| each(|i| f32::from(unsafe { read::<i8>(from, i * 4 + k) }));
         [input(0), input(1), input(2), input(3)]
     }
 }
