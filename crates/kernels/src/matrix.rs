@@ -329,8 +329,6 @@ pub fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f
 pub(crate) fn path(isa: Isa, numerics: Numerics, precision: Precision) -> &'static str {
     #[cfg(target_arch = "x86_64")]
     let isa = if isa == Isa::Amx && !cpu::amx::has_tiles(numerics, precision) { Isa::Avx512 } else { isa };
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = numerics;
     match (isa, precision) {
         (Isa::Amx, Precision::Bf16) => "amx-bf16",
         (Isa::Amx, Precision::Int8) => "amx-int8",
@@ -342,6 +340,7 @@ pub(crate) fn path(isa: Isa, numerics: Numerics, precision: Precision) -> &'stat
         (Isa::Avx2, Precision::F32) => "avx2-f32",
         (Isa::Avx2, Precision::F16) => "avx2-f16",
         (Isa::Avx2, Precision::Bf16) => "avx2-bf16",
+        (_, Precision::Bf16) if cpu::matmul::pairs(isa, numerics).is_some() => "avx512-bf16-pairs",
         (Isa::Avx512, Precision::Bf16) => "avx512-bf16",
         (_, Precision::F32) => "avx512-f32",
         (_, Precision::F16) => "avx512-f16",
@@ -353,10 +352,10 @@ fn integer_path(isa: Isa, precision: Precision) -> &'static str {
         (DotsPath::Portable, Precision::Int4) => "portable-int4",
         (DotsPath::Avx2, Precision::Int4) => "avx2-int4",
         (DotsPath::AvxVnni, Precision::Int4) => "avx-vnni-int4",
-        (DotsPath::Avx512Vnni, Precision::Int4) => "avx512-vnni-int4",
+        (DotsPath::Avx512Vnni | DotsPath::Avx512Bf16, Precision::Int4) => "avx512-vnni-int4",
         (DotsPath::Portable, _) => "portable-int8",
         (DotsPath::Avx2, _) => "avx2-int8",
         (DotsPath::AvxVnni, _) => "avx-vnni-int8",
-        (DotsPath::Avx512Vnni, _) => "avx512-vnni-int8",
+        (DotsPath::Avx512Vnni | DotsPath::Avx512Bf16, _) => "avx512-vnni-int8",
     }
 }

@@ -1,12 +1,13 @@
 //! How fast can this machine read memory, and multiply what is in its registers?
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::cpu::dots::{self, Dots, DotsOperation, DotsPath};
 use crate::cpu::lanes::{LANES, Lanes, Operation, dispatch};
+use crate::cpu::matmul::pairs;
 use crate::memory::Arena;
-use crate::{Isa, Numerics, Pool, Precision};
+use crate::{Isa, Pool, Precision};
 
 /// Returns the bytes a second that all threads of a pool together read from memory: the best of a few passes over more than
 /// most caches hold. Takes a few tenths of a second; this is the roof over products of one row.
@@ -63,66 +64,53 @@ impl Operation for Sum<'_> {
 pub fn multiply_peak(pool: &Pool, precision: Precision) -> f64 {
     const ROUNDS: usize = 1 << 20;
     const PASSES: usize = 5;
+    let (path, inputs) = match precision {
+        Precision::Int8 | Precision::Int4 => (Some(DotsPath::of(pool.isa())), 4),
+        Precision::Bf16 => match pairs(pool.isa(), pool.numerics()) {
+            Some(path) => (Some(path), 2),
+            None => (None, 1),
+        },
+        Precision::F16 | Precision::F32 => (None, 1),
+    };
     let threads = pool.threads();
     let pass = || {
         let start = Instant::now();
-        pool.run(threads, &|_| {
-            // SAFETY: the pool holds only paths that this machine has.
-            unsafe {
-                match precision {
-                    Precision::Int8 | Precision::Int4 => {
-                        dots::dispatch(DotsPath::of(pool.isa()), WholeNumbers { rounds: ROUNDS });
-                    }
-                    _ => dispatch(pool.isa(), Floats { rounds: ROUNDS }),
-                }
-            }
-        });
-        let inputs = if matches!(precision, Precision::Int8 | Precision::Int4) { 4 } else { 1 };
+        // SAFETY: the pool holds only paths that this machine has.
+        pool.run(threads, &|_| unsafe { multiply(pool.isa(), path, ROUNDS) });
         (2 * inputs * LANES * CHAINS * ROUNDS * threads) as f64 / start.elapsed().as_secs_f64()
     };
     (0..PASSES).map(|_| pass()).fold(0.0, f64::max)
 }
 
-/// Returns the operations a second that all threads of a pool together do on tiles that stay in registers, in the form that weights
-/// of this precision take there: the roof over products of many rows on tiles. `None` where there are no tiles, or none for
-/// this precision.
-pub fn tile_peak(pool: &Pool, precision: Precision) -> Option<f64> {
-    #[cfg(target_arch = "x86_64")]
-    return crate::cpu::amx::probe::peak(pool, precision);
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = (pool, precision);
-        None
-    }
+/// Whether an instruction for pairs of bf16 does clearly more in its time than one for floats: it must also pay for rounding
+/// activations. Takes about a millisecond.
+pub(crate) fn pairs_pay(isa: Isa) -> bool {
+    const ROUNDS: usize = 1 << 12;
+    const PASSES: usize = 8;
+    const CLEARLY: f64 = 1.25;
+    let seconds = |path| {
+        let pass = |_| {
+            let start = Instant::now();
+            // SAFETY: callers ask for paths of this machine.
+            unsafe { multiply(isa, path, ROUNDS) };
+            start.elapsed().as_secs_f64()
+        };
+        (0..PASSES).map(pass).fold(f64::INFINITY, f64::min)
+    };
+    DotsPath::of_pairs(isa).is_some_and(|pairs| 2.0 * seconds(None) > CLEARLY * seconds(Some(pairs)))
 }
 
-/// How long a product of some rows takes on tiles and on vector registers.
-#[derive(Clone, Copy, Debug)]
-pub struct Crossing {
-    pub precision: Precision,
-    pub rows: usize,
-    pub tiles: Duration,
-    pub registers: Duration,
-}
-
-/// Returns what was measured when the first pool with tiles was made, and decides from how many rows on they are taken; empty where
-/// there are no tiles.
-pub fn tile_crossings() -> &'static [Crossing] {
-    #[cfg(target_arch = "x86_64")]
-    return crate::cpu::amx::probe::crossings();
-    #[cfg(not(target_arch = "x86_64"))]
-    &[]
-}
-
-/// Returns from how many rows on tiles multiply weights of this precision, on a path of AMX.
-pub fn tile_rows_least(precision: Precision) -> Option<usize> {
-    #[cfg(target_arch = "x86_64")]
-    return (Isa::detect() == Isa::Amx && crate::cpu::amx::has_tiles(Numerics::Fast, precision))
-        .then(|| crate::cpu::amx::probe::rows_least(precision));
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = precision;
-        None
+/// Multiplies words on a path, or floats.
+///
+/// # Safety
+/// This machine must have the paths.
+unsafe fn multiply(isa: Isa, path: Option<DotsPath>, rounds: usize) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        match path {
+            Some(path) => dots::dispatch(path, Words { rounds }),
+            None => dispatch(isa, Floats { rounds }),
+        }
     }
 }
 
@@ -152,14 +140,14 @@ impl Operation for Floats {
     }
 }
 
-struct WholeNumbers {
+struct Words {
     rounds: usize,
 }
 
-impl DotsOperation for WholeNumbers {
+impl DotsOperation for Words {
     #[inline(always)]
     unsafe fn run<D: Dots>(self) {
-        let (x, weights) = (black_box([1_i8; 4]), black_box([3_u8; 64]));
+        let (x, weights) = (black_box([1_u8; 4]), black_box([3_u8; 64]));
         // SAFETY: four activations and one line of weights are there; the caller answers for the instructions.
         unsafe {
             let weights = D::bytes(weights.as_ptr());
@@ -188,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_peaks_are_what_registers_could_do() {
-        for precision in [Precision::F32, Precision::Int8] {
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
             let peak = multiply_peak(&Pool::new(1), precision);
             assert!((1e7..1e14).contains(&peak), "{precision:?}: {peak:e} operations a second");
         }

@@ -1,11 +1,14 @@
-//! What is the least that sixteen whole-number sums must be able to do, so that each integer product is written once?
+//! What is the least that sixteen sums of dot products must be able to do, so that each product of words is written once?
 //!
-//! Sums are exact, so every path gives the same ones; what differs is which sign a processor's instruction wants where.
+//! A word is four bytes: four int8 or eight int4 inputs that meet int8 activations, or two of bf16 that meet bf16. Sums of whole
+//! numbers are exact, so every path gives the same ones; what differs is which sign a processor's instruction wants where.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
 mod portable;
@@ -13,7 +16,7 @@ mod portable;
 use super::lanes::Lanes;
 use crate::Isa;
 
-/// Sixteen i32 sums, one for each output of a panel.
+/// Sixteen sums, one for each output of a panel: i32 of whole numbers, or f32 of bf16, which has no int4 methods.
 ///
 /// # Safety
 /// Every method may be called only where the processor has the implementation's instructions: inside `enter` of the same
@@ -21,7 +24,7 @@ use crate::Isa;
 pub(crate) trait Dots: Copy {
     /// The floats that go with these sums, on the same instructions.
     type Floats: Lanes;
-    /// Four int8 weights, or four int4 steps, of each of sixteen outputs.
+    /// Four int8 weights (or two of bf16), or four int4 steps, of each of sixteen outputs.
     type Bytes: Copy;
     type Steps: Copy;
 
@@ -40,9 +43,9 @@ pub(crate) trait Dots: Copy {
     unsafe fn bytes(from: *const u8) -> Self::Bytes;
     /// One word of each of sixteen outputs: 64 bytes, the first four inputs and the last.
     unsafe fn steps(from: *const u8) -> [Self::Steps; 2];
-    /// Adds the products of four activations, from -127 to 127, to each sum.
-    unsafe fn add_bytes(self, weights: Self::Bytes, x: *const i8) -> Self;
-    unsafe fn add_steps(self, weights: Self::Steps, x: *const i8) -> Self;
+    /// Adds the products of four activations, from -127 to 127 (or two of bf16), to each sum.
+    unsafe fn add_bytes(self, weights: Self::Bytes, x: *const u8) -> Self;
+    unsafe fn add_steps(self, weights: Self::Steps, x: *const u8) -> Self;
     unsafe fn floats(self) -> Self::Floats;
     /// Sixteen f16 values, one behind the other.
     unsafe fn widen_halves(from: *const u16) -> Self::Floats;
@@ -55,17 +58,18 @@ pub(crate) trait DotsOperation {
     unsafe fn run<D: Dots>(self);
 }
 
-/// Which instructions multiply whole numbers.
+/// Which instructions multiply words: whole numbers, but for the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DotsPath {
     Portable,
     Avx2,
     AvxVnni,
     Avx512Vnni,
+    Avx512Bf16,
 }
 
 impl DotsPath {
-    /// The best of a machine whose best path is this one.
+    /// The best for whole numbers on a machine whose best path is this one.
     pub fn of(isa: Isa) -> Self {
         match isa {
             Isa::Portable => Self::Portable,
@@ -77,7 +81,17 @@ impl DotsPath {
         }
     }
 
-    /// All that this machine can take.
+    /// The one for pairs of bf16, where the machine has it.
+    pub fn of_pairs(isa: Isa) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if isa >= Isa::Avx512 && is_x86_feature_detected!("avx512bf16") {
+            return Some(Self::Avx512Bf16);
+        }
+        let _ = isa;
+        None
+    }
+
+    /// All for whole numbers that this machine can take.
     #[cfg(test)]
     pub fn available() -> Vec<Self> {
         let all = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512Vnni];
@@ -88,6 +102,7 @@ impl DotsPath {
                 Self::Avx2 => best >= Isa::Avx2,
                 Self::AvxVnni => Self::of(Isa::Avx2.min(best)) == Self::AvxVnni,
                 Self::Avx512Vnni => Self::of(best) == Self::Avx512Vnni,
+                Self::Avx512Bf16 => false,
             })
             .collect()
     }
@@ -101,6 +116,8 @@ impl DotsPath {
             Self::AvxVnni => avx_vnni::I32x16::ROWS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => avx512::I32x16::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => avx512_bf16::PairSums::ROWS,
             _ => portable::I32x16::ROWS,
         }
     }
@@ -117,6 +134,8 @@ pub(crate) unsafe fn dispatch(path: DotsPath, operation: impl DotsOperation) {
         match path {
             #[cfg(target_arch = "x86_64")]
             DotsPath::Avx512Vnni => avx512::I32x16::enter(operation),
+            #[cfg(target_arch = "x86_64")]
+            DotsPath::Avx512Bf16 => avx512_bf16::PairSums::enter(operation),
             #[cfg(target_arch = "x86_64")]
             DotsPath::AvxVnni => avx_vnni::I32x16::enter(operation),
             #[cfg(target_arch = "x86_64")]

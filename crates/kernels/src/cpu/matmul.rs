@@ -2,12 +2,14 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::OnceLock;
 
-use super::integer;
+use super::dots::DotsPath;
 use super::lanes::{LANES, Lanes, Operation, dispatch};
 use super::product::{Bf16, F16, F32, Packed, Product};
+use super::words;
 use crate::memory::Shared;
-use crate::{Matrix, Pool, Precision};
+use crate::{Isa, Matrix, Numerics, Pool, Precision, probe};
 
 /// A thread is not worth waking for fewer bytes of weights than this; it takes a core about as long as a wake-up.
 const RANGE_BYTES_LEAST: usize = 32 << 10;
@@ -20,9 +22,24 @@ pub(crate) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: 
     match weight.precision() {
         Precision::F32 => run::<F32>(pool, x, rows, weight, out),
         Precision::F16 => run::<F16>(pool, x, rows, weight, out),
-        Precision::Bf16 => run::<Bf16>(pool, x, rows, weight, out),
-        Precision::Int8 | Precision::Int4 => integer::matmul(pool, x, rows, weight, out),
+        Precision::Bf16 => match pairs(pool.isa(), pool.numerics()) {
+            Some(path) if rows >= ROWS_FOR_PAIRS => words::matmul(path, pool, x, rows, weight, out),
+            _ => run::<Bf16>(pool, x, rows, weight, out),
+        },
+        Precision::Int8 | Precision::Int4 => {
+            words::matmul(DotsPath::of(pool.isa()), pool, x, rows, weight, out);
+        }
     }
+}
+
+/// Rows from which products of bf16 are worth rounding activations for: before, memory is what they wait for.
+const ROWS_FOR_PAIRS: usize = 5;
+
+/// The path for many rows of bf16, where it pays: some processors have the instruction, and are not faster by it.
+pub(crate) fn pairs(isa: Isa, numerics: Numerics) -> Option<DotsPath> {
+    static PAYS: OnceLock<bool> = OnceLock::new();
+    let path = DotsPath::of_pairs(isa).filter(|_| numerics == Numerics::Fast)?;
+    PAYS.get_or_init(|| probe::pairs_pay(isa)).then_some(path)
 }
 
 fn run<W: Packed + Sync>(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {

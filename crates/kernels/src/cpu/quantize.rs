@@ -1,6 +1,6 @@
-//! How do rows of floats become rows of whole numbers, ready to be multiplied?
+//! How do rows of floats become rows of whole numbers or bf16, ready to be multiplied?
 //!
-//! Each group of inputs of a row gets a scale of its own: a value of a hundred, as some models have, then costs its group their
+//! Of whole numbers, each group of inputs of a row gets a scale of its own: a value of a hundred, as some models have, then costs its group their
 //! precision and not the whole row.
 
 // Loops over lanes count: an iterator between them and their index has kept compilers from vectorising.
@@ -12,9 +12,10 @@ use std::sync::MutexGuard;
 use super::lanes::{LANES, Lanes, Operation, dispatch};
 use crate::Pool;
 use crate::memory::{Arena, Shared};
+use crate::packing::bf16_bits;
 
-/// Rows of int8 activations in blocks of at most `block_rows`: `[inputs/4][rows of the block][4]`, so that what one step of a
-/// product needs lies together. Inputs are padded with zeros.
+/// Rows of activations in blocks of at most `block_rows`: `[words of inputs][rows of the block][4 bytes]`, so that what one step
+/// of a product needs lies together. Inputs are padded with zeros.
 pub(crate) struct Activations<'a> {
     form: Form,
     memory: MutexGuard<'a, Arena>,
@@ -25,11 +26,20 @@ pub(crate) struct Activations<'a> {
 pub(crate) struct Form {
     pub rows: usize,
     pub inputs: usize,
-    /// A multiple of four, at least `inputs`.
+    /// A multiple of 32, at least `inputs`.
     pub padded: usize,
     /// Inputs that share a scale, a multiple of four.
     pub group: usize,
     pub block_rows: usize,
+    pub kind: Kind,
+}
+
+/// What activations become.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Int8,
+    /// Two in a word; a scale is 1 and a sum 0.
+    Bf16,
 }
 
 /// What is known of one group of one row.
@@ -44,19 +54,25 @@ impl Form {
     pub fn groups(&self) -> usize {
         self.padded.div_ceil(self.group)
     }
-    fn bytes(&self) -> usize {
-        (self.rows * self.padded).next_multiple_of(64)
+    fn row_bytes(&self) -> usize {
+        match self.kind {
+            Kind::Int8 => self.padded,
+            Kind::Bf16 => 2 * self.padded,
+        }
     }
-    /// Where the whole numbers of the block with this row begin, and how many rows it has.
+    fn bytes(&self) -> usize {
+        (self.rows * self.row_bytes()).next_multiple_of(64)
+    }
+    /// Where the words of the block with this row begin, and how many rows it has.
     pub fn block(&self, row: usize) -> (usize, usize) {
         let first = row / self.block_rows * self.block_rows;
-        (first * self.padded, (self.rows - first).min(self.block_rows))
+        (first * self.row_bytes(), (self.rows - first).min(self.block_rows))
     }
 }
 
 impl<'a> Activations<'a> {
     /// Rounds rows of `form.inputs` values each; the memory is the pool's, until these are dropped.
-    pub fn quantize(pool: &'a Pool, x: &[f32], form: Form) -> Self {
+    pub fn round(pool: &'a Pool, x: &[f32], form: Form) -> Self {
         /// A thread is not worth waking for fewer values than this.
         const VALUES_LEAST: usize = 16 << 10;
         debug_assert_eq!(x.len(), form.rows * form.inputs);
@@ -67,7 +83,12 @@ impl<'a> Activations<'a> {
         let (to, facts) = unsafe { (Shared::new(start), Shared::new(start.add(form.bytes()).cast())) };
         pool.run_ranges(form.rows, (VALUES_LEAST / form.inputs.max(1)).max(1), &|rows| {
             // SAFETY: the pool holds only paths that this machine has; ranges of rows have places of their own in the scratch.
-            unsafe { dispatch(pool.isa(), Quantize { x, form, rows, to, facts }) };
+            unsafe {
+                match form.kind {
+                    Kind::Int8 => dispatch(pool.isa(), Quantize { x, form, rows, to, facts }),
+                    Kind::Bf16 => dispatch(pool.isa(), Halve { x, form, rows, to, facts }),
+                }
+            }
         });
         Self { form, memory }
     }
@@ -75,9 +96,9 @@ impl<'a> Activations<'a> {
     pub fn form(&self) -> Form {
         self.form
     }
-    /// The whole numbers of all blocks.
-    pub fn start(&self) -> *const i8 {
-        self.memory.start().cast()
+    /// The words of all blocks.
+    pub fn start(&self) -> *const u8 {
+        self.memory.start()
     }
     /// The facts of all groups of a row, which those of the next row follow.
     pub fn facts(&self, row: usize) -> *const GroupFacts {
@@ -135,6 +156,53 @@ impl Operation for Quantize<'_> {
                         .get()
                         .add(row * form.groups() + group)
                         .write(GroupFacts { scale: scaling.scale, sum });
+                }
+            }
+        }
+    }
+}
+
+/// Rounds some rows to bf16.
+struct Halve<'a> {
+    x: &'a [f32],
+    form: Form,
+    rows: Range<usize>,
+    to: Shared<u8>,
+    facts: Shared<GroupFacts>,
+}
+
+impl Operation for Halve<'_> {
+    /// # Safety
+    /// As for `Quantize`.
+    #[inline(always)]
+    unsafe fn run<V: Lanes>(self) {
+        let Self { x, form, rows, to, facts } = self;
+        for row in rows {
+            let values = &x[row * form.inputs..][..form.inputs];
+            let (start, block_rows) = form.block(row);
+            for first in (0..form.padded).step_by(LANES) {
+                let mut sixteen = [0.0; LANES];
+                let values = values.get(first..).unwrap_or_default();
+                match values.first_chunk() {
+                    Some(whole) => sixteen = *whole,
+                    None => sixteen[..values.len()].copy_from_slice(values),
+                }
+                let mut halves = [0; LANES];
+                for lane in 0..LANES {
+                    halves[lane] = bf16_bits(sixteen[lane]);
+                }
+                let pairs: [[u16; 2]; LANES / 2] = bytemuck::cast(halves);
+                for pair in 0..pairs.len() {
+                    let at = start + ((first / 2 + pair) * block_rows + row % form.block_rows) * 4;
+                    // SAFETY: these two inputs of this row have a place of their own inside the scratch, aligned for words.
+                    unsafe { to.get().add(at).cast::<[u16; 2]>().write(pairs[pair]) };
+                }
+            }
+            for group in 0..form.groups() {
+                // SAFETY: each row has its facts, one for each group.
+                unsafe {
+                    let at = facts.get().add(row * form.groups() + group);
+                    at.write(GroupFacts { scale: 1.0, sum: 0 });
                 }
             }
         }

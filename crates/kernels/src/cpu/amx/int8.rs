@@ -13,9 +13,9 @@ use std::ops::Range;
 
 use super::square::{AHEAD_LINES, Dot, Int8, Job};
 use super::{LINE_BYTES, Line, Part, TILE, TILE_BYTES, Tiles, Walk, panel_start, panels_of};
-use crate::cpu::integer::INT8_GROUP;
 use crate::cpu::lanes::{LANES, Lanes, Operation, dispatch};
 use crate::cpu::quantize::Scaling;
+use crate::cpu::words::INT8_GROUP;
 use crate::memory::Shared;
 use crate::{Isa, Matrix, Pool};
 

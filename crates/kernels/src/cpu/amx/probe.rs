@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::{Tiles, has_tiles};
-use crate::probe::Crossing;
+use crate::tiles::Crossing;
 use crate::{Isa, Matrix, Numerics, Pool, Precision};
 
 static MEASURED: OnceLock<Vec<Crossing>> = OnceLock::new();

@@ -45,7 +45,7 @@ impl Dots for I32x16 {
     }
     /// `|w| · (x · sign w)`: two products of at most 128 · 127 fit the i16 that the instruction saturates at.
     #[inline(always)]
-    unsafe fn add_bytes(self, weights: Self::Bytes, x: *const i8) -> Self {
+    unsafe fn add_bytes(self, weights: Self::Bytes, x: *const u8) -> Self {
         // SAFETY: AVX2; four readable activations.
         unsafe {
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
@@ -55,7 +55,7 @@ impl Dots for I32x16 {
     }
     /// Two products of at most 15 · 127 fit the i16 by far.
     #[inline(always)]
-    unsafe fn add_steps(self, weights: Self::Steps, x: *const i8) -> Self {
+    unsafe fn add_steps(self, weights: Self::Steps, x: *const u8) -> Self {
         // SAFETY: AVX2; four readable activations.
         unsafe {
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());

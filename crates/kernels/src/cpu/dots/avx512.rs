@@ -49,7 +49,7 @@ impl Dots for I32x16 {
         }
     }
     #[inline(always)]
-    unsafe fn add_bytes(self, weights: Self::Bytes, x: *const i8) -> Self {
+    unsafe fn add_bytes(self, weights: Self::Bytes, x: *const u8) -> Self {
         // SAFETY: AVX-512 VNNI; four readable activations.
         unsafe {
             let x = _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
@@ -57,7 +57,7 @@ impl Dots for I32x16 {
         }
     }
     #[inline(always)]
-    unsafe fn add_steps(self, weights: Self::Steps, x: *const i8) -> Self {
+    unsafe fn add_steps(self, weights: Self::Steps, x: *const u8) -> Self {
         // SAFETY: as the caller promises.
         unsafe { self.add_bytes(weights, x) }
     }

@@ -42,7 +42,7 @@ impl Dots for I32x16 {
         ]
     }
     #[inline(always)]
-    unsafe fn add_bytes(mut self, weights: Self::Bytes, x: *const i8) -> Self {
+    unsafe fn add_bytes(mut self, weights: Self::Bytes, x: *const u8) -> Self {
         // SAFETY: the caller promises four activations.
         let x = unsafe { x.cast::<[i8; 4]>().read_unaligned() };
         for (sum, weights) in self.0.iter_mut().zip(&weights) {
@@ -53,7 +53,7 @@ impl Dots for I32x16 {
         self
     }
     #[inline(always)]
-    unsafe fn add_steps(self, weights: Self::Steps, x: *const i8) -> Self {
+    unsafe fn add_steps(self, weights: Self::Steps, x: *const u8) -> Self {
         // SAFETY: the caller promises four activations.
         unsafe { self.add_bytes(weights, x) }
     }

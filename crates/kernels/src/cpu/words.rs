@@ -1,8 +1,8 @@
-//! How are int8 and int4 weights multiplied with int8 activations?
+//! How are weights multiplied word by word, with activations that have been rounded to fit: int8 and int4 with int8, bf16 with bf16?
 //!
-//! A block of rows meets a few panels with all sums in registers; at the end of each group of inputs the whole-number sums become
-//! floats, times what a step of that group is worth. A row's sums are added in one order whatever stands beside it, so it gives
-//! the same bits alone and in a crowd, with any number of threads.
+//! A block of rows meets a few panels with all sums in registers; at the end of each group of inputs the sums become floats, times
+//! what a step of that group is worth. A row's sums are added in one order whatever stands beside it, so it gives the same bits
+//! alone and in a crowd, with any number of threads.
 
 // Loops over registers count: an iterator between them and their index has kept compilers from unrolling.
 #![allow(clippy::needless_range_loop)]
@@ -12,13 +12,16 @@ use std::ops::Range;
 
 use super::dots::{Dots, DotsOperation, DotsPath, dispatch};
 use super::lanes::{LANES, Lanes};
-use super::quantize::{Activations, Form, GroupFacts};
+use super::quantize::{Activations, Form, GroupFacts, Kind};
 use crate::matrix::INT4_GROUP;
 use crate::memory::Shared;
 use crate::{Matrix, Pool, Precision};
 
 /// Inputs of int8 activations that share a scale. So few sums become floats that it costs next to nothing, also on tiles.
 pub(crate) const INT8_GROUP: usize = 512;
+
+/// Inputs after which sums of bf16 are added up: what one piece has.
+const BF16_GROUP: usize = 1024;
 
 /// A thread is not worth waking for fewer bytes of weights than this; it takes a core about as long as a wake-up.
 const RANGE_BYTES_LEAST: usize = 32 << 10;
@@ -31,18 +34,13 @@ const AHEAD_BYTES: usize = 2048;
 const PIECE_BYTES_MOST: usize = 256 << 10;
 const PIECE_BYTES_PER_BLOCK: usize = 32 << 10;
 
-/// Inputs of a piece: the activations of one block of rows then stay in the nearest cache while panels pass.
-const PIECE_INPUTS: usize = 2048;
+/// Activations of one row in a piece: those of one block of rows then stay in the nearest cache while panels pass.
+const PIECE_ROW_BYTES: usize = 2048;
 
-/// `out = int8(x) · weightᵀ`. Lengths have been checked by the caller.
-pub(crate) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
-    matmul_on(DotsPath::of(pool.isa()), pool, x, rows, weight, out);
-}
-
-/// The path must be one of this machine.
-fn matmul_on(path: DotsPath, pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
+/// `out = rounded(x) · weightᵀ`, on a path of this machine that fits the weight. Lengths have been checked by the caller.
+pub(crate) fn matmul(path: DotsPath, pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
     let form = form(path, rows, weight);
-    let activations = Activations::quantize(pool, x, form);
+    let activations = Activations::round(pool, x, form);
     let out = Shared::new(out.as_mut_ptr());
     let least = (RANGE_BYTES_LEAST / (weight.panel_bytes() * rows).max(1)).max(1);
     pool.run_ranges(weight.panels(), least, &|panels| {
@@ -51,7 +49,8 @@ fn matmul_on(path: DotsPath, pool: &Pool, x: &[f32], rows: usize, weight: &Matri
         unsafe {
             match weight.precision() {
                 Precision::Int4 => dispatch(path, PartOf::<Steps>(part, PhantomData)),
-                _ => dispatch(path, PartOf::<Bytes>(part, PhantomData)),
+                Precision::Int8 => dispatch(path, PartOf::<Bytes>(part, PhantomData)),
+                _ => dispatch(path, PartOf::<Pairs>(part, PhantomData)),
             }
         }
     });
@@ -59,8 +58,12 @@ fn matmul_on(path: DotsPath, pool: &Pool, x: &[f32], rows: usize, weight: &Matri
 
 fn form(path: DotsPath, rows: usize, weight: &Matrix) -> Form {
     let (precision, inputs) = (weight.precision(), weight.inputs());
-    let group = if precision == Precision::Int4 { INT4_GROUP } else { INT8_GROUP };
-    Form { rows, inputs, padded: precision.padded_inputs(inputs), group, block_rows: path.rows() }
+    let (kind, group) = match precision {
+        Precision::Int4 => (Kind::Int8, INT4_GROUP),
+        Precision::Int8 => (Kind::Int8, INT8_GROUP),
+        _ => (Kind::Bf16, BF16_GROUP),
+    };
+    Form { rows, inputs, padded: precision.padded_inputs(inputs), group, block_rows: path.rows(), kind }
 }
 
 /// The outputs of a range of panels, for all rows.
@@ -122,7 +125,7 @@ impl Part<'_> {
     unsafe fn pieces<D: Dots, W: Weights>(&self, panels: Range<usize>) {
         let (form, outputs) = (self.activations.form(), self.weight.outputs());
         let blocks = form.rows.div_ceil(D::ROWS);
-        let groups_at_once = (PIECE_INPUTS / form.group).max(1);
+        let groups_at_once = (PIECE_ROW_BYTES / W::activation_bytes(form.group)).max(1);
         let panel_bytes = W::bytes(form.group * groups_at_once.min(form.groups()));
         let bytes = (blocks * PIECE_BYTES_PER_BLOCK).min(PIECE_BYTES_MOST);
         let panels_at_once = (bytes / panel_bytes.max(1)).next_multiple_of(D::PANELS).max(D::PANELS);
@@ -256,7 +259,7 @@ struct Ahead {
 /// One block of rows, a few panels and some groups.
 #[derive(Clone, Copy)]
 struct Product {
-    x: *const i8,
+    x: *const u8,
     /// Of the first row; the other rows' follow.
     facts: *const GroupFacts,
     form: Form,
@@ -325,14 +328,14 @@ impl<W: Weights, const M: usize, const P: usize> DotsOperation for Block<W, M, P
                 for m in 0..M {
                     sums[m] = [D::splat(-W::bias::<D>() * facts[m].sum); P];
                 }
-                let mut x = product.x.add(first * M);
+                let mut x = product.x.add(W::activation_bytes(first) * M);
                 let mut weights = product.weights.add(W::bytes(first));
                 for _ in 0..steps {
                     for p in 0..P {
                         D::Floats::prefetch(ahead.wrapping_add(p * product.ahead.stride));
                     }
                     W::step::<D, M, P>(&mut sums, x, weights, product.panel_bytes);
-                    x = x.add(W::STEP * M);
+                    x = x.add(W::activation_bytes(W::STEP) * M);
                     weights = weights.add(LANES * 4);
                     ahead = ahead.wrapping_add(product.ahead.step);
                 }
@@ -351,7 +354,7 @@ impl<W: Weights, const M: usize, const P: usize> DotsOperation for Block<W, M, P
     }
 }
 
-/// A packed form of whole-number weights.
+/// A packed form of weights.
 ///
 /// # Safety
 /// Methods read what `Block` promises to be there, with the instructions of `D`.
@@ -363,13 +366,17 @@ trait Weights: Copy {
     fn bytes(inputs: usize) -> usize {
         inputs / Self::STEP * LANES * 4
     }
+    /// Bytes that so many activations of one row occupy.
+    fn activation_bytes(inputs: usize) -> usize {
+        inputs
+    }
     fn bias<D: Dots>() -> i32;
     /// The scales of a panel.
     unsafe fn scales(weight: &Matrix, panel: usize) -> *const u8;
     /// Adds the products of one word of each output.
     unsafe fn step<D: Dots, const M: usize, const P: usize>(
         sums: &mut [[D; P]; M],
-        x: *const i8,
+        x: *const u8,
         weights: *const u8,
         panel_bytes: usize,
     );
@@ -403,7 +410,7 @@ impl Weights for Bytes {
     #[inline(always)]
     unsafe fn step<D: Dots, const M: usize, const P: usize>(
         sums: &mut [[D; P]; M],
-        x: *const i8,
+        x: *const u8,
         weights: *const u8,
         panel_bytes: usize,
     ) {
@@ -465,7 +472,7 @@ impl Weights for Steps {
     #[inline(always)]
     unsafe fn step<D: Dots, const M: usize, const P: usize>(
         sums: &mut [[D; P]; M],
-        x: *const i8,
+        x: *const u8,
         weights: *const u8,
         panel_bytes: usize,
     ) {
@@ -514,6 +521,60 @@ impl Weights for Steps {
     }
 }
 
+/// `Precision::Bf16`.
+#[derive(Clone, Copy)]
+struct Pairs;
+
+impl Weights for Pairs {
+    const STEP: usize = 2;
+
+    #[inline(always)]
+    fn activation_bytes(inputs: usize) -> usize {
+        2 * inputs
+    }
+    #[inline(always)]
+    fn bias<D: Dots>() -> i32 {
+        0
+    }
+    #[inline(always)]
+    unsafe fn scales(_weight: &Matrix, _panel: usize) -> *const u8 {
+        std::ptr::null()
+    }
+    #[inline(always)]
+    unsafe fn step<D: Dots, const M: usize, const P: usize>(
+        sums: &mut [[D; P]; M],
+        x: *const u8,
+        weights: *const u8,
+        panel_bytes: usize,
+    ) {
+        // SAFETY: a pair of activations of each row is a word, as four bytes are.
+        unsafe { Bytes::step(sums, x, weights, panel_bytes) }
+    }
+    #[inline(always)]
+    unsafe fn add_group<D: Dots, const M: usize, const P: usize>(
+        totals: &mut Totals<M, P>,
+        sums: &[[D; P]; M],
+        _facts: &[GroupFacts; M],
+        _scales: *const u8,
+        _group: usize,
+        _groups: usize,
+    ) {
+        // SAFETY: totals are arrays of sixteen.
+        unsafe {
+            for m in 0..M {
+                for p in 0..P {
+                    let total = &mut totals.0[m][p];
+                    sums[m][p].floats().add(D::Floats::load(total.as_ptr())).store(total.as_mut_ptr());
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn finish<D: Dots>(total: D::Floats, _scales: *const u8, _panel: usize) -> D::Floats {
+        total
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -540,7 +601,7 @@ mod tests {
                 let pool = Pool::new(threads);
                 for path in DotsPath::available() {
                     let mut out = vec![f32::NAN; rows * outputs];
-                    matmul_on(path, &pool, &x, rows, weight, &mut out);
+                    matmul(path, &pool, &x, rows, weight, &mut out);
                     assert!(out == truth, "{path:?}: {rows} × {outputs} × {inputs}");
                 }
             }
@@ -574,6 +635,26 @@ mod tests {
                 .for_each(|(i, value)| *value = if (row + i) % 3 == 0 { -127.0 } else { 127.0 });
         });
         products_of_whole_numbers_are_exact(&extremes);
+    }
+
+    #[test]
+    fn pairs_of_small_whole_numbers_are_exact_where_there_are_pairs() {
+        let Some(path) = DotsPath::of_pairs(crate::Isa::detect()) else { return };
+        let pool = Pool::new(2);
+        for (outputs, inputs) in SHAPES {
+            let weight = Matrix::pack(Precision::Bf16, outputs, inputs, &mut |row, values| {
+                values.iter_mut().enumerate().for_each(|(i, value)| *value = whole(row + 3, i));
+            });
+            let mut rows_of_weight = vec![0.0; outputs * inputs];
+            rows_of_weight.chunks_exact_mut(inputs).enumerate().for_each(|(i, row)| weight.row(i, row));
+            for rows in [1, 2, 7, 8, 9, 17, 33] {
+                let x: Vec<f32> = (0..rows * inputs).map(|i| whole(i / inputs, i % inputs) % 15.0).collect();
+                let (mut truth, mut out) = (vec![0.0; rows * outputs], vec![f32::NAN; rows * outputs]);
+                reference::matmul::matmul(&x, &rows_of_weight, outputs, inputs, &mut truth);
+                matmul(path, &pool, &x, rows, &weight, &mut out);
+                assert!(out == truth, "{rows} × {outputs} × {inputs}");
+            }
+        }
     }
 
     #[test]
