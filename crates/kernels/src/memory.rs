@@ -55,7 +55,7 @@ impl Arena {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as above; whoever has the arena mutably has its bytes.
+        // SAFETY: as above, and `&mut self` lets nobody else look.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{BF16_ROUNDING, F32_ROUNDING, Numbers, bits, pools};
-use kernels::{AttentionSpan, BLOCK_TOKENS, Isa, KvCache, Numerics, Pool, reference};
+use kernels::{AttentionSpan, BLOCK_TOKENS, Isa, KvCache, KvPrecision, Numerics, Pool, reference};
 
 #[derive(Clone, Copy, Debug)]
 struct Shape {
@@ -51,7 +51,7 @@ impl Sequence {
     }
 
     fn cache(&self) -> KvCache {
-        KvCache::new(2, self.blocks.len() + 1, self.shape.kv_heads, self.shape.head_dim)
+        KvCache::new(KvPrecision::Bf16, 2, self.blocks.len() + 1, self.shape.kv_heads, self.shape.head_dim)
     }
 
     /// Appends and attends chunks of `rows` rows, one after the other.
@@ -159,7 +159,7 @@ fn what_an_earlier_owner_left_in_a_block_is_never_seen_on_tiles() {
         let shape = Shape { heads: 4, kv_heads: 2, head_dim, window: None };
         for length in 16..=34 {
             let sequence = Sequence::new(shape, length, Queries::Rounded, length as u64);
-            let mut cache = KvCache::new(2, 3, 2, head_dim);
+            let mut cache = KvCache::new(KvPrecision::Bf16, 2, 3, 2, head_dim);
             let mut poison = Sequence::new(shape, 96, Queries::Rounded, 0);
             poison.keys.fill(f32::NAN);
             poison.values.fill(f32::INFINITY);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use kernels::{BLOCK_TOKENS, Isa, KvCache, Matrix, Numerics, Pool, PoolOptions, Precision};
+use kernels::{BLOCK_TOKENS, Isa, KvCache, KvPrecision, Matrix, Numerics, Pool, PoolOptions, Precision};
 
 use crate::batch::Shape;
 use crate::config::{ConfigError, DIVISORS, ModelConfig, RopeScaling};
@@ -16,6 +16,8 @@ use crate::weights::{Checkpoint, Encoding, Tensor, WeightsError};
 pub struct LoadOptions {
     /// How weights are kept in memory. `None` is as they are stored; the block formats of GGUF then become bf16.
     pub precision: Option<Precision>,
+    /// How keys and values are kept in memory.
+    pub kv_precision: KvPrecision,
     /// Threads that compute a step, the calling one included.
     pub threads: usize,
     /// The best code path to take; the default is the best of this machine.
@@ -27,7 +29,7 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> Self {
         let PoolOptions { threads, isa, numerics } = PoolOptions::default();
-        Self { precision: None, threads, isa, numerics }
+        Self { precision: None, kv_precision: KvPrecision::default(), threads, isa, numerics }
     }
 }
 
@@ -79,7 +81,7 @@ impl Model {
     ) -> Result<Model, LoadError> {
         let config = ModelConfig::parse(&checkpoint.config)
             .map_err(|source| LoadError::Config { model: checkpoint.name.clone(), source })?;
-        let LoadOptions { precision, threads, isa, numerics } = *options;
+        let LoadOptions { precision, kv_precision, threads, isa, numerics } = *options;
         let pool = Pool::with(PoolOptions { threads, isa, numerics });
         let mut loader = Loader {
             checkpoint,
@@ -108,7 +110,8 @@ impl Model {
         };
         loader.check_nothing_is_left()?;
 
-        let block_bytes = KvCache::block_bytes(config.layers(), config.kv_heads, config.head_dim);
+        let cache = KvCache::new(kv_precision, config.layers(), 0, config.kv_heads, config.head_dim);
+        let block_bytes = cache.block_bytes();
         let report = loader.report(&layers, &head, block_bytes);
         Ok(Model {
             shape: Shape {
@@ -124,7 +127,7 @@ impl Model {
             norm,
             head,
             rotary: Rotary::new(&config.rope, divisors.as_deref()),
-            cache: KvCache::new(config.layers(), 0, config.kv_heads, config.head_dim),
+            cache,
             buffers: Buffers::default(),
             config,
         })

@@ -17,7 +17,7 @@ use crate::attention::BLOCK_TOKENS;
 use crate::cpu::lanes::{LANES, Lanes, Operation, dispatch, exp};
 use crate::memory::Shared;
 use crate::packing::bf16_bits;
-use crate::{AttentionSpan, Isa, Numerics, Pool};
+use crate::{AttentionSpan, Isa, KvPrecision, Numerics, Pool};
 
 /// Rows of a span from which tiles take it: a chunk of a prompt. Shorter spans are sequences that grow, whose rows should not
 /// depend on how many of them are tried at once; and they wait for memory rather than for arithmetic.
@@ -54,8 +54,11 @@ pub(crate) struct Reader<'a> {
 unsafe impl Sync for Reader<'_> {}
 
 /// Whether tiles take a span.
-pub(crate) fn suits(pool: &Pool, span: &AttentionSpan<'_>) -> bool {
-    pool.isa() == Isa::Amx && pool.numerics() == Numerics::Fast && span.rows >= ROWS_LEAST
+pub(crate) fn suits(pool: &Pool, precision: KvPrecision, span: &AttentionSpan<'_>) -> bool {
+    precision == KvPrecision::Bf16
+        && pool.isa() == Isa::Amx
+        && pool.numerics() == Numerics::Fast
+        && span.rows >= ROWS_LEAST
 }
 
 /// Rows of one span and query heads of one kv head: each row times each head is a query.

@@ -11,7 +11,7 @@ pub(super) struct PairSums(__m512);
 // Every block below relies on the trait's promise: the processor has AVX-512 (F, BW, DQ, VL, BF16), because these methods are
 // called only inside `enter`; and pointers are valid for the bytes that the method's documentation names.
 impl Dots for PairSums {
-    type Floats = F32x16;
+    type Floats = F32x16<false>;
     type Bytes = __m512i;
     type Steps = __m512i;
 

@@ -141,7 +141,7 @@ unsafe fn exp2_whole(x: __m256) -> __m256 {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn even(pairs: __m256i) -> __m256 {
+pub(super) unsafe fn even(pairs: __m256i) -> __m256 {
     // SAFETY: as the caller promises.
     unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)) }
 }
@@ -149,7 +149,7 @@ unsafe fn even(pairs: __m256i) -> __m256 {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn odd(pairs: __m256i) -> __m256 {
+pub(super) unsafe fn odd(pairs: __m256i) -> __m256 {
     // SAFETY: as the caller promises.
     unsafe { _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32))) }
 }
