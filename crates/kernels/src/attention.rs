@@ -198,7 +198,8 @@ impl KvCache {
     /// `window` of them. `queries` rows lie `query_stride` apart, `heads * head_dim` values each; `out` is dense
     /// `[rows][heads * head_dim]`. Query head `h` reads kv head `h / (heads / kv_heads)`.
     ///
-    /// A row's result has the same bits in a chunk of a prompt, alone, and in any batch.
+    /// A row's result has the same bits in a chunk of a prompt, alone, and in any batch; but for chunks that tiles take, which they
+    /// do unless rows must not depend on each other.
     #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,

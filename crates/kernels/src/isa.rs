@@ -12,7 +12,7 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX-512 and the bf16 tiles of AMX, where the operating system permits them.
+    /// AVX-512 and the bf16 and int8 tiles of AMX, where the operating system permits them.
     Amx,
 }
 
@@ -109,7 +109,7 @@ fn probe() -> Isa {
     }
 }
 
-/// CPUID leaf 7 EDX bits 22 (bf16) and 24 (tiles); XCR0 bits 17 and 18 say that the kernel saves tile state.
+/// CPUID leaf 7 EDX bits 22 (bf16), 24 (tiles) and 25 (int8); XCR0 bits 17 and 18 say that the kernel saves tile state.
 #[cfg(target_arch = "x86_64")]
 fn tiles_in_silicon() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -121,13 +121,13 @@ fn tiles_in_silicon() -> bool {
     }
 
     const OSXSAVE: u32 = 1 << 27;
-    const TILES_BF16: u32 = (1 << 22) | (1 << 24);
+    const TILES: u32 = (1 << 22) | (1 << 24) | (1 << 25);
     const TILE_STATE: u64 = 0b11 << 17;
     if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
         return false;
     }
     // SAFETY: OSXSAVE is set, so the processor has XSAVE and the operating system enabled it.
-    __cpuid_count(7, 0).edx & TILES_BF16 == TILES_BF16
+    __cpuid_count(7, 0).edx & TILES == TILES
         && unsafe { enabled_state() } & TILE_STATE == TILE_STATE
 }
 

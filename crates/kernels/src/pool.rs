@@ -39,7 +39,7 @@ pub enum Numerics {
     /// Take the fastest path for the number of rows. Products of many rows may round activations to bf16 on AMX.
     #[default]
     Fast,
-    /// A row gives the same bits whatever rows stand beside it, so AMX is never used.
+    /// A row gives the same bits whatever rows stand beside it, so of AMX only whole numbers are used.
     BatchInvariant,
 }
 
