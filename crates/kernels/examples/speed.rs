@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kernels::{
     AttentionSpan, Isa, KvCache, KvPrecision, Matrix, Numerics, Pool, PoolOptions, Precision, matmul,
-    reference,
+    reference, rope,
 };
 
 /// The products of one layer of Llama-3.2-1B and of Qwen3-0.6B, and their vocabularies: name, outputs, inputs.
@@ -286,8 +286,17 @@ fn appending(pool: &Pool, shape: Heads, precision: KvPrecision) {
         filled.append(pool, shape, 0, 0, position, 1);
     });
     let chunk = median(|| filled.append(pool, shape, 0, 0, 512, 512));
+    // Turning queries and keys comes just before it: would the two be worth one pass?
+    let half = shape.head_dim / 2;
+    let mut row = filled.fused[..filled.stride].to_vec();
+    let (cos, sin) = (vec![0.8; half], vec![0.6; half]);
+    let heads = shape.heads + shape.kv_heads;
+    let turn = median(|| {
+        rope(black_box(&mut row), filled.stride, heads, shape.head_dim, shape.head_dim, &cos, &sin)
+    });
     println!(
-        "  append: one row {:.2} µs a layer, 512 rows {:.2} µs a row and layer; {} bytes a token and layer",
+        "  rope: one row {:.2} µs a layer; append: one row {:.2} µs a layer, 512 rows {:.2} µs a row and layer; {} bytes a token and layer",
+        turn * 1e6,
         one * 1e6,
         chunk * 1e6 / 512.0,
         filled.cache.block_bytes() / 32

@@ -431,8 +431,7 @@ fn a_long_sequence_gives_the_same_bits_however_it_is_shared_out() {
             let wide = shape.heads * shape.head_dim;
             let all: Vec<f32> =
                 cut(0, LENGTH, 500).flat_map(|chunk| world.step(pool, &mut cache, &[chunk])).collect();
-            for (start, rows) in [(1_189, 1), (1_024, 1), (1_023, 1), (511, 1), (512, 1), (500, 77), (900, 3)]
-            {
+            for (start, rows) in [(1_189, 1), (1_023, 1), (512, 1), (500, 27), (900, 3)] {
                 let chunk = Chunk { sequence: 0, start, rows };
                 world.check(pool, chunk, &all[start * wide..(start + rows) * wide]);
                 for threads in [1, 2, 5] {

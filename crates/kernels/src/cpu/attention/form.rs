@@ -67,8 +67,8 @@ impl<V: Lanes> Scores<'_, V> {
     unsafe fn weight(&self, i: usize, terms: Terms) -> V {
         // SAFETY: as the caller promises.
         unsafe {
-            let below = V::splat(0.0).sub(self.largest);
-            exp2(V::load(self.scores.add(i * LANES)).mul_add(self.factor, below), terms)
+            // Not fused: scores that were masked, and multiplied before, must give the same bits.
+            exp2(V::load(self.scores.add(i * LANES)).mul(self.factor).sub(self.largest), terms)
         }
     }
 }
