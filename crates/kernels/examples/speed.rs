@@ -1,6 +1,6 @@
 //! How fast are products, attention and packing on this machine? Checks the answers first; a wrong one has no time.
 //!
-//! `cargo run --release -p kernels --example speed [products|attention|packing [precision [shape]]]`
+//! `cargo run --release -p kernels --example speed [products|tiles|attention|packing [precision [shape]]]`
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -37,6 +37,9 @@ fn main() {
             }
         }
     }
+    if wants(0, "tiles") {
+        tiles(&pool);
+    }
     if wants(0, "attention") {
         attention(&pool, bandwidth);
     }
@@ -45,12 +48,48 @@ fn main() {
     }
 }
 
+/// From how many rows on tiles are faster than registers, as the first pool has measured it.
+fn tiles(pool: &Pool) {
+    if kernels::tile_crossings().is_empty() {
+        return println!("This machine has no tiles to measure.\n");
+    }
+    for precision in [Precision::Bf16, Precision::Int8, Precision::Int4] {
+        let peak = kernels::tile_peak(pool, precision).unwrap_or(f64::NAN);
+        let least = kernels::tile_rows_least(precision).expect("a machine that was measured has tiles");
+        println!(
+            "{precision:?}: tiles multiply at most {:.0} GOP/s, and take {least} rows or more",
+            peak / 1e9
+        );
+        for crossing in kernels::tile_crossings().iter().filter(|crossing| crossing.precision == precision) {
+            println!(
+                "  {:>2} rows: tiles {:6.0} µs, registers {:6.0} µs, {:.2} times as fast",
+                crossing.rows,
+                crossing.tiles.as_secs_f64() * 1e6,
+                crossing.registers.as_secs_f64() * 1e6,
+                crossing.registers.as_secs_f64() / crossing.tiles.as_secs_f64()
+            );
+        }
+    }
+    println!();
+}
+
 /// One row is measured by what it reads, many by what they multiply; both as a share of what this machine can do.
 fn products(precision: Precision, bandwidth: f64, wants: &dyn Fn(&str) -> bool) {
     let pools = pools(precision);
-    let peaks: Vec<f64> = pools.iter().map(|pool| kernels::multiply_peak(pool, precision)).collect();
+    let peaks: Vec<f64> = pools
+        .iter()
+        .map(|pool| {
+            kernels::tile_peak(pool, precision).unwrap_or_else(|| kernels::multiply_peak(pool, precision))
+        })
+        .collect();
     for (pool, peak) in pools.iter().zip(&peaks) {
-        println!("{precision:?} on {}: at most {:.0} GOP/s in registers", pool.path(precision), peak / 1e9);
+        let registers = kernels::multiply_peak(pool, precision);
+        println!(
+            "{precision:?} on {}: at most {:.0} GOP/s, {:.0} in registers",
+            pool.path(precision),
+            peak / 1e9,
+            registers / 1e9
+        );
     }
     for (name, outputs, inputs) in SHAPES.into_iter().filter(|shape| wants(shape.0)) {
         // Several copies of a shape, so that weights come from memory as they do in a model.

@@ -198,7 +198,8 @@ impl KvCache {
     /// `window` of them. `queries` rows lie `query_stride` apart, `heads * head_dim` values each; `out` is dense
     /// `[rows][heads * head_dim]`. Query head `h` reads kv head `h / (heads / kv_heads)`.
     ///
-    /// A row's result has the same bits in a chunk of a prompt, alone, and in any batch.
+    /// A row's result has the same bits in a chunk of a prompt, alone, and in any batch; but for chunks that tiles take, which they
+    /// do unless rows must not depend on each other.
     #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,
@@ -228,8 +229,30 @@ impl KvCache {
             assert!(span.end_row() * width <= out.len(), "out reaches to the last row of each span");
         }
         check_disjoint(spans);
-        let plan =
-            Plan::new(pool.threads(), self.kv_heads, heads / self.kv_heads, window, self.layout.width, spans);
+        #[cfg(target_arch = "x86_64")]
+        let (on_tiles, spans): (Vec<_>, Vec<_>) = spans
+            .iter()
+            .partition(|span| crate::cpu::amx::attention::suits(pool, self.layout.precision, span));
+        #[cfg(target_arch = "x86_64")]
+        if !on_tiles.is_empty() {
+            let reader = crate::cpu::amx::attention::Reader {
+                layer: self.bytes.as_slice()[self.block_start(layer, 0)..].as_ptr(),
+                head_bytes: self.layout.bytes,
+                kv_heads: self.kv_heads,
+                head_dim: self.head_dim,
+                heads,
+                queries,
+                query_stride,
+                scale,
+                window,
+                out: Shared::new(out.as_mut_ptr()),
+            };
+            // SAFETY: the pool holds only paths that this machine has. The checks above saw that blocks, queries and outputs
+            // exist, and that spans share no rows.
+            unsafe { reader.attend(pool, &on_tiles) };
+        }
+        let group = heads / self.kv_heads;
+        let plan = Plan::new(pool.threads(), self.kv_heads, group, window, self.layout.width, &spans);
         let mut partial = vec![0.0; plan.partial_values];
         let reader = Reader {
             layer: self.bytes.as_slice()[self.block_start(layer, 0)..].as_ptr(),

@@ -183,14 +183,12 @@ impl Pairs {
     }
 }
 
+/// Writes one row of one part of one expert: `(part, expert, row, values)`.
+pub type FillExpert<'a> = dyn Fn(ExpertPart, usize, usize, &mut [f32]) + Sync + 'a;
+
 impl Experts {
     /// Packs all experts with all threads of a pool; `fill(part, expert, row, values)` writes one row, in any order.
-    pub fn pack_with(
-        pool: &Pool,
-        precision: Precision,
-        shape: ExpertsShape,
-        fill: &(dyn Fn(ExpertPart, usize, usize, &mut [f32]) + Sync),
-    ) -> Self {
+    pub fn pack_with(pool: &Pool, precision: Precision, shape: ExpertsShape, fill: &FillExpert<'_>) -> Self {
         let (width, hidden) = (whole_panels(shape.width), whole_panels(shape.hidden));
         let fill = |part, expert, row, values: &mut [f32]| {
             let (rows, inputs) = match part {
@@ -273,8 +271,10 @@ impl Experts {
         let (outputs, inputs) = (weight.outputs() / self.shape.count, weight.inputs());
         let tasks = tasks(pool, groups, outputs / LANES);
         let out = Shared::new(out.as_mut_ptr());
-        // SAFETY (of both below): a group's rows lie in `out`, and each of its panels is in one task only.
-        let place = |group: &Group| Shared::new(unsafe { out.get().add(group.first * outputs) });
+        let place = |group: &Group| {
+            // SAFETY: a group's rows lie in `out`, and each of its panels is in one task only.
+            Shared::new(unsafe { out.get().add(group.first * outputs) })
+        };
         if matches!(weight.precision(), Precision::Int8 | Precision::Int4) {
             let path = DotsPath::of(pool.isa());
             let mut bytes = 0;

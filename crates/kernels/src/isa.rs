@@ -1,6 +1,7 @@
 //! Which instructions may this process use?
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The code paths, each a superset of the one before it. Every path gives right answers; later ones give them sooner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,7 +12,7 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// AVX-512 and the bf16 tiles of AMX, where the operating system permits them.
+    /// AVX-512 and the bf16 and int8 tiles of AMX, where the operating system permits them.
     Amx,
 }
 
@@ -19,7 +20,19 @@ impl Isa {
     /// Returns the best path of this machine; asks the processor and the operating system once.
     pub fn detect() -> Self {
         static DETECTED: OnceLock<Isa> = OnceLock::new();
-        *DETECTED.get_or_init(probe)
+        match *DETECTED.get_or_init(probe) {
+            Self::Avx512 if TILES_ASSUMED.load(Ordering::Relaxed) => Self::Amx,
+            detected => detected,
+        }
+    }
+
+    /// For tests that emulate tiles: from now on, a machine with AVX-512 counts as one with AMX.
+    ///
+    /// # Safety
+    /// Every thread of this process must be able to run the instructions of AMX tiles, however it is done.
+    #[doc(hidden)]
+    pub unsafe fn assume_tiles() {
+        TILES_ASSUMED.store(true, Ordering::Relaxed);
     }
 
     /// All paths that this machine can take, the plainest first.
@@ -36,6 +49,17 @@ impl Isa {
         }
     }
 }
+
+impl Isa {
+    /// Whether tiles may be emulated: their times say nothing about a processor.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn tiles_are_assumed() -> bool {
+        TILES_ASSUMED.load(Ordering::Relaxed)
+    }
+}
+
+/// Set by tests only; see `Isa::assume_tiles`.
+static TILES_ASSUMED: AtomicBool = AtomicBool::new(false);
 
 /// One line for people who start the program: the processor, the path taken, and the cores this process may use.
 pub fn describe() -> String {
@@ -85,7 +109,7 @@ fn probe() -> Isa {
     }
 }
 
-/// CPUID leaf 7 EDX bits 22 (bf16) and 24 (tiles); XCR0 bits 17 and 18 say that the kernel saves tile state.
+/// CPUID leaf 7 EDX bits 22 (bf16), 24 (tiles) and 25 (int8); XCR0 bits 17 and 18 say that the kernel saves tile state.
 #[cfg(target_arch = "x86_64")]
 fn tiles_in_silicon() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -97,14 +121,13 @@ fn tiles_in_silicon() -> bool {
     }
 
     const OSXSAVE: u32 = 1 << 27;
-    const TILES_BF16: u32 = (1 << 22) | (1 << 24);
+    const TILES: u32 = (1 << 22) | (1 << 24) | (1 << 25);
     const TILE_STATE: u64 = 0b11 << 17;
     if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
         return false;
     }
     // SAFETY: OSXSAVE is set, so the processor has XSAVE and the operating system enabled it.
-    __cpuid_count(7, 0).edx & TILES_BF16 == TILES_BF16
-        && unsafe { enabled_state() } & TILE_STATE == TILE_STATE
+    __cpuid_count(7, 0).edx & TILES == TILES && unsafe { enabled_state() } & TILE_STATE == TILE_STATE
 }
 
 /// Asks Linux for tile state. The grant holds for the whole process and all its threads, present and to come.

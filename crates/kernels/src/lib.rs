@@ -14,6 +14,7 @@ mod packing;
 mod pool;
 mod probe;
 pub mod reference;
+mod tiles;
 
 pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache, KvPrecision};
 pub use elementwise::{add, rms_norm, rope, silu_mul};
@@ -23,3 +24,4 @@ pub use matrix::{FillInt4, INT4_GROUP, Int4Group, Matrix, Precision, matmul};
 pub use memory::{Mapping, Storage, StorageError};
 pub use pool::{Numerics, Pool, PoolOptions, available_threads};
 pub use probe::{multiply_peak, read_bandwidth};
+pub use tiles::{Crossing, tile_crossings, tile_peak, tile_rows_least};

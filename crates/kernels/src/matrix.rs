@@ -82,11 +82,6 @@ impl Precision {
             Self::Int4 => inputs.div_ceil(INT4_GROUP),
         }
     }
-
-    /// Whether its weights can enter bf16 tiles without losing a bit.
-    pub(crate) fn has_tiles(self) -> bool {
-        matches!(self, Self::Bf16 | Self::Int8)
-    }
 }
 
 impl Matrix {
@@ -332,14 +327,12 @@ pub fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f
 }
 
 pub(crate) fn path(isa: Isa, numerics: Numerics, precision: Precision) -> &'static str {
-    let isa = if isa == Isa::Amx && (numerics == Numerics::BatchInvariant || !precision.has_tiles()) {
-        Isa::Avx512
-    } else {
-        isa
-    };
+    #[cfg(target_arch = "x86_64")]
+    let isa = if isa == Isa::Amx && !cpu::amx::has_tiles(numerics, precision) { Isa::Avx512 } else { isa };
     match (isa, precision) {
         (Isa::Amx, Precision::Bf16) => "amx-bf16",
         (Isa::Amx, Precision::Int8) => "amx-int8",
+        (Isa::Amx, Precision::Int4) => "amx-int4",
         (_, Precision::Int8 | Precision::Int4) => integer_path(isa, precision),
         (Isa::Portable, Precision::F32) => "portable-f32",
         (Isa::Portable, Precision::F16) => "portable-f16",

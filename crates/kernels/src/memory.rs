@@ -44,9 +44,6 @@ impl Arena {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-    pub fn start(&self) -> *const u8 {
-        self.start.as_ptr()
-    }
     pub fn start_mut(&mut self) -> *mut u8 {
         self.start.as_ptr()
     }
@@ -278,7 +275,7 @@ mod tests {
             let arena = Arena::zeroed(bytes);
             assert_eq!(arena.as_slice().len(), bytes);
             assert!(arena.as_slice().iter().all(|byte| *byte == 0));
-            assert_eq!(arena.start().addr() % CACHE_LINE_BYTES, 0);
+            assert_eq!(arena.as_slice().as_ptr().addr() % CACHE_LINE_BYTES, 0);
         }
     }
 

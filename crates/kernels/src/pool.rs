@@ -40,7 +40,7 @@ pub enum Numerics {
     /// Attention rounds queries and weights to bf16 where the processor multiplies pairs of them.
     #[default]
     Fast,
-    /// A row gives the same bits whatever rows stand beside it, so neither AMX nor pairs of bf16 are used.
+    /// A row gives the same bits whatever rows stand beside it, so pairs of bf16 are not used, and of AMX only whole numbers.
     BatchInvariant,
 }
 
@@ -73,7 +73,12 @@ impl Pool {
             .collect();
         let isa = options.isa.min(Isa::detect());
         let scratch = Mutex::new(Arena::zeroed(0));
-        Self { shared, workers, owner: Mutex::new(()), scratch, isa, numerics: options.numerics }
+        let pool = Self { shared, workers, owner: Mutex::new(()), scratch, isa, numerics: options.numerics };
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Amx {
+            crate::cpu::amx::probe::measure(&pool);
+        }
+        pool
     }
 
     pub fn threads(&self) -> usize {

@@ -73,7 +73,7 @@ impl World {
 
     fn cache(&self) -> KvCache {
         KvCache::new(
-            KvPrecision::Bf16,
+            self.precision,
             2,
             self.blocks.iter().map(Vec::len).sum(),
             self.shape.kv_heads,
@@ -211,10 +211,13 @@ impl Form {
     }
 }
 
-/// Every path with every kind of cache and arithmetic.
+/// Every path with every kind of cache and arithmetic. Tiles read a chunk of a prompt in other bits than a row alone:
+/// `attending_on_tiles` is about them.
 fn each_way(mut check: impl FnMut(&Pool, KvPrecision)) {
     for pool in pools(Numerics::Fast) {
-        check(&pool, KvPrecision::Bf16);
+        if pool.isa() != Isa::Amx {
+            check(&pool, KvPrecision::Bf16);
+        }
         check(&pool, KvPrecision::Int8);
     }
     for pool in pools(Numerics::BatchInvariant) {

@@ -58,9 +58,13 @@ impl Case {
             inputs,
             &mut size,
         );
-        let halved = pool.isa() == Isa::Amx && pool.numerics() == Numerics::Fast
-            || pool.path(precision).ends_with("-bf16-pairs");
-        let halved = if halved { BF16_ROUNDING } else { 0.0 };
+        // Bf16 on tiles or in pairs: each x is rounded to it; on tiles each weight of int4, too.
+        let tiles = pool.isa() == Isa::Amx && pool.numerics() == Numerics::Fast;
+        let halved = match precision {
+            Precision::Bf16 if tiles || pool.path(precision).ends_with("-bf16-pairs") => BF16_ROUNDING,
+            Precision::Int4 if tiles => 2.0 * BF16_ROUNDING,
+            _ => 0.0,
+        };
         let share = 2.0 * (inputs as f64 + 2.0) * F32_ROUNDING + halved;
         for (i, ((out, truth), size)) in out.iter().zip(&truth).zip(&size).enumerate() {
             let (row, output) = (i / outputs, i % outputs);
@@ -121,6 +125,32 @@ fn products_large_enough_to_be_shared_by_threads_are_right() {
         for (rows, outputs, inputs) in [(1, 700, 512), (5, 515, 300), (70, 200, 1030)] {
             let case = Case::new(precision, rows, outputs, inputs, 7);
             pools.iter().for_each(|pool| case.check(pool));
+        }
+    }
+}
+
+#[test]
+fn products_larger_than_the_caches_that_tiles_count_on_are_right() {
+    let pools = pools(Numerics::Fast);
+    for pool in pools.iter().filter(|pool| pool.isa() == Isa::Amx) {
+        for precision in [Precision::Bf16, Precision::Int8, Precision::Int4] {
+            Case::new(precision, 75, 70, 8192, 9).check(pool);
+            Case::new(precision, 33, 40, 16_500, 10).check(pool);
+        }
+    }
+}
+
+#[test]
+fn int8_gives_the_same_bits_on_tiles_and_on_registers() {
+    let all: Vec<Pool> = [Numerics::Fast, Numerics::BatchInvariant].into_iter().flat_map(pools).collect();
+    let Some(registers) = all.iter().find(|pool| pool.isa() == Isa::Avx512) else { return };
+    for tiles in all.iter().filter(|pool| pool.isa() == Isa::Amx) {
+        for inputs in [1, 31, 33, 64, 96, 97, 500, 512, 513, 545, 1024, 1500] {
+            for (rows, outputs) in [(9, 40), (16, 16), (17, 31), (33, 33), (50, 17)] {
+                let case = Case::new(Precision::Int8, rows, outputs, inputs, (rows + inputs) as u64);
+                let same = bits(&case.product(tiles, 0..rows)) == bits(&case.product(registers, 0..rows));
+                assert!(same, "{rows}×{outputs}×{inputs}");
+            }
         }
     }
 }

@@ -51,19 +51,6 @@ pub(crate) trait Lanes: Dots {
     /// Widens four inputs of sixteen outputs from each packed form (see `Matrix` for the layouts).
     unsafe fn widen_f16(from: *const u8) -> [Self; 4];
     unsafe fn widen_bf16(from: *const u8) -> [Self; 4];
-    unsafe fn widen_i8(from: *const u8) -> [Self; 4];
-
-    /// Writes the upper halves of two vectors as sixteen pairs.
-    #[inline(always)]
-    unsafe fn store_upper_pairs(first: Self, second: Self, to: *mut u32) {
-        // SAFETY: the caller promises room for sixteen words, and the instructions.
-        unsafe {
-            let (first, second) = (first.to_array(), second.to_array());
-            for lane in 0..LANES {
-                to.add(lane).write(first[lane].to_bits() >> 16 | second[lane].to_bits() & 0xffff_0000);
-            }
-        }
-    }
 
     /// Writes whole numbers from -128 to 127 as bytes; of anything else some byte.
     #[inline(always)]

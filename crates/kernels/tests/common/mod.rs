@@ -1,10 +1,16 @@
 //! Pools of every path this machine has, and numbers that look random but are the same every time.
 #![allow(dead_code)]
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod amx;
+
 use kernels::{Isa, Numerics, Pool, PoolOptions};
 
-/// One pool for each path, with two threads.
+/// One pool for each path, with two threads. The path of AMX is there wherever vectors of AVX-512 are: without tiles of its
+/// own, the machine has them emulated.
 pub fn pools(numerics: Numerics) -> Vec<Pool> {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    amx::ready();
     Isa::available().map(|isa| Pool::with(PoolOptions { threads: 2, isa, numerics })).collect()
 }
 

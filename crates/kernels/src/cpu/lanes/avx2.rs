@@ -125,15 +125,6 @@ impl Lanes for F32x16 {
             [Self(even(a), even(b)), Self(odd(a), odd(b)), Self(even(c), even(d)), Self(odd(c), odd(d))]
         }
     }
-    #[inline(always)]
-    unsafe fn widen_i8(from: *const u8) -> [Self; 4] {
-        // SAFETY: AVX2; one group of [16][4] bytes, 32 bytes for eight outputs.
-        unsafe {
-            let low = bytes_apart(_mm256_loadu_si256(from.cast()));
-            let high = bytes_apart(_mm256_loadu_si256(from.add(32).cast()));
-            [Self(low[0], high[0]), Self(low[1], high[1]), Self(low[2], high[2]), Self(low[3], high[3])]
-        }
-    }
 }
 
 /// # Safety
@@ -179,22 +170,5 @@ unsafe fn halves_apart(from: *const u8) -> [__m128i; 2] {
         let within = _mm256_shuffle_epi8(_mm256_loadu_si256(from.cast()), order);
         let sorted = _mm256_permute4x64_epi64::<0b11_01_10_00>(within);
         [_mm256_castsi256_si128(sorted), _mm256_extracti128_si256::<1>(sorted)]
-    }
-}
-
-/// Sorts eight groups of four signed bytes into four vectors of eight floats.
-///
-/// # Safety
-/// AVX2.
-#[inline(always)]
-unsafe fn bytes_apart(group: __m256i) -> [__m256; 4] {
-    // SAFETY: as the caller promises.
-    unsafe {
-        [
-            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(group))),
-            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<16>(group))),
-            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<8>(group))),
-            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(group)),
-        ]
     }
 }

@@ -80,18 +80,6 @@ impl<const DOTS: bool> Lanes for F32x16<DOTS> {
         unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a.0, b.0) != 0 }
     }
     #[inline(always)]
-    unsafe fn store_upper_pairs(first: Self, second: Self, to: *mut u32) {
-        /// `a & b | c`, as a truth table.
-        const AND_OR: i32 = 0b1110_1010;
-        // SAFETY: AVX-512F; room for sixteen words.
-        unsafe {
-            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(first.0));
-            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-            let pairs = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_castps_si512(second.0), upper, low);
-            _mm512_storeu_si512(to.cast(), pairs);
-        }
-    }
-    #[inline(always)]
     unsafe fn store_bytes(self, to: *mut i8) {
         // SAFETY: AVX-512F; room for sixteen bytes.
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))) }
@@ -150,25 +138,6 @@ impl<const DOTS: bool> Lanes for F32x16<DOTS> {
             ]
         }
     }
-    /// Shifts and conversions of whole numbers all queue for one port; logic and sums have two. So each byte, made unsigned,
-    /// becomes the low bits of a float whose unit is 1 (2^23 for bits 0-7, 2^15 for bits 8-15), and the surplus goes.
-    #[inline(always)]
-    unsafe fn widen_i8(from: *const u8) -> [Self; 4] {
-        const TWO_TO_23: u32 = 0x4b00_0000;
-        const TWO_TO_15: u32 = 0x4700_0000;
-        // SAFETY: AVX-512F; one group of [16][4] bytes.
-        unsafe {
-            let group = _mm512_loadu_si512(from.cast());
-            let lower = _mm512_xor_si512(group, _mm512_set1_epi32(0x8080_8080_u32 as i32));
-            let upper = _mm512_srli_epi32::<16>(lower);
-            [
-                Self(unit::<0x0000_00ff, TWO_TO_23>(lower, 8_388_608.0 + 128.0)),
-                Self(unit::<0x0000_ff00, TWO_TO_15>(lower, 32_768.0 + 128.0)),
-                Self(unit::<0x0000_00ff, TWO_TO_23>(upper, 8_388_608.0 + 128.0)),
-                Self(unit::<0x0000_ff00, TWO_TO_15>(upper, 32_768.0 + 128.0)),
-            ]
-        }
-    }
 }
 
 /// # Safety
@@ -187,22 +156,6 @@ unsafe fn enter_without<O: Operation>(operation: O) {
 unsafe fn enter_with_dots<O: Operation>(operation: O) {
     // SAFETY: as the caller promises.
     unsafe { operation.run::<F32x16<true>>() }
-}
-
-/// `(bits & MASK | EXPONENT) as f32 - surplus`.
-///
-/// # Safety
-/// AVX-512F.
-#[inline(always)]
-unsafe fn unit<const MASK: u32, const EXPONENT: u32>(bits: __m512i, surplus: f32) -> __m512 {
-    /// `a & b | c`, as a truth table.
-    const AND_OR: i32 = 0b1110_1010;
-    // SAFETY: as the caller promises.
-    unsafe {
-        let (mask, exponent) = (_mm512_set1_epi32(MASK as i32), _mm512_set1_epi32(EXPONENT as i32));
-        let float = _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<AND_OR>(bits, mask, exponent));
-        _mm512_sub_ps(float, _mm512_set1_ps(surplus))
-    }
 }
 
 /// Sorts sixteen pairs of halves into the sixteen first and the sixteen second ones.

@@ -40,6 +40,7 @@ pub(crate) type Terms = &'static [f32];
 /// Off by 3e-6, far less than a rounding to bf16 (2e-3) or to 15 bits of the largest (3e-5).
 pub(crate) const ROUGH: Terms = &[0.693_124_2, 0.240_240_99, 0.055_906_42, 0.009_582_853];
 /// Off by 2e-9, and by the roundings of its six steps: below 2.5e-7.
+#[allow(clippy::approx_constant, clippy::excessive_precision)] // The first one is near ln 2, and is fitted all the same.
 pub(crate) const FINE: Terms =
     &[0.693_147_2, 0.240_226_48, 0.055_503_323, 0.009_618_437_4, 0.001_339_887_4, 0.000_153_533_44];
 
@@ -315,7 +316,8 @@ mod avx512 {
             unsafe {
                 if DOTS {
                     let pair = _mm512_set1_epi32(pair.cast::<i32>().read_unaligned());
-                    let (line, pair) = (std::mem::transmute(line.0), std::mem::transmute(pair));
+                    let line = std::mem::transmute::<__m512, __m512bh>(line.0);
+                    let pair = std::mem::transmute::<__m512i, __m512bh>(pair);
                     Self(_mm512_dpbf16_ps(self.0, line, pair))
                 } else {
                     two_products(self, open(_mm512_castps_si512(line.0)).map(Self), pair)

@@ -102,10 +102,4 @@ impl Lanes for F32x16 {
         let input = |k| each(|i| f32::from_bits(u32::from(half(k, i)) << 16));
         [input(0), input(1), input(2), input(3)]
     }
-    #[inline(always)]
-    unsafe fn widen_i8(from: *const u8) -> [Self; 4] {
-        // SAFETY: the caller promises one group of [16][4] bytes.
-        let input = |k| each(|i| f32::from(unsafe { read::<i8>(from, i * 4 + k) }));
-        [input(0), input(1), input(2), input(3)]
-    }
 }
