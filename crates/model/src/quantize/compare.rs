@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::batch::{Batch, BlockId, Forward, ForwardError, Span};
 use crate::forward::Model;
-use crate::quantize::{Moments, Observer};
+use crate::quantize::Moments;
 
 /// What was measured over all tokens that have one before them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,7 +54,8 @@ pub fn compare(
     Ok(summary(rows))
 }
 
-/// Runs the windows through a model that was loaded to be observed, and returns what its products met.
+/// Runs the windows through a model that was loaded to be observed, and returns what its products met; from then on they
+/// tell nothing any more.
 pub fn observe(
     model: &mut Model,
     windows: &[Vec<TokenId>],
@@ -68,7 +69,8 @@ pub fn observe(
             progress(batch.tokens.len());
         }
     }
-    Ok(Observer::moments(&model.observed))
+    model.observed.stop();
+    Ok(model.observed.moments())
 }
 
 #[derive(Clone, Copy)]
