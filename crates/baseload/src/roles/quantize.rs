@@ -8,7 +8,7 @@ use domain::{ChatMessage, Role, TokenId};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::quantize::{Comparison, Moments, compare, observe, write_folder};
 use model::weights::{self, Checkpoint, PACKED};
-use model::{BlockFormats, Forward, LoadOptions, LoadReport, Model, Precision};
+use model::{BlockFormats, LoadOptions, LoadProgress, LoadReport, Model, Precision};
 use serde_json::{Map, Value, json};
 use text::{RenderInput, Special, TextModel};
 
@@ -92,7 +92,7 @@ impl Work<'_> {
             return Ok((self.write(None)?.report().clone(), Vec::new(), 0));
         }
         let bar = bytes_bar(format!("loading {}", self.checkpoint.name));
-        let (options, progress) = (self.options(None), &mut |progress| show(&bar, &progress));
+        let (options, progress) = (self.options(None), &mut |progress: LoadProgress<'_>| show(&bar, &progress));
         let mut reference = match self.args.calibrate {
             true => Model::load_observed(self.checkpoint, &options, progress)?,
             false => Model::load(self.checkpoint, &options, progress)?,
