@@ -18,7 +18,7 @@ pub use self::admin::{
 pub use self::prices::{ImportFormat, PriceArgs, PriceCommand, PriceFormat, PriceSource, SetPriceArgs};
 pub use self::statements::{StatementArgs, StatementCommand, StatementFormat, UsageArgs, UsageFormat};
 pub use self::tasks::{TaskState, TasksCommand};
-use crate::config::{LogFormat, PrecisionSetting};
+use crate::config::{KvPrecisionSetting, LogFormat, PrecisionSetting};
 
 /// Runs AI inference like a utility: serves models, meters every token.
 #[derive(Debug, Parser)]
@@ -170,6 +170,9 @@ pub struct Loading {
     /// Memory for keys and values of each model, in MiB
     #[arg(long, value_name = "MIB")]
     pub kv_mib: Option<usize>,
+    /// How keys and values are kept in memory: int8 takes half of what bf16 does
+    #[arg(long, value_enum)]
+    pub kv_precision: Option<KvPrecisionSetting>,
     /// The longest that other prompts may hold back a running stream's next token, in milliseconds
     #[arg(long, value_name = "MS")]
     pub step_target_ms: Option<u64>,

@@ -215,6 +215,15 @@ impl PrecisionSetting {
     }
 }
 
+/// How keys and values are kept in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KvPrecisionSetting {
+    #[default]
+    Bf16,
+    Int8,
+}
+
 /// What was agreed with a provider.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -245,6 +254,8 @@ pub struct EngineSettings {
     pub threads: usize,
     /// Memory for keys and values, in MiB, for each model.
     pub kv_mib: usize,
+    /// How they are kept: as bf16, or as int8 in half the memory.
+    pub kv_precision: KvPrecisionSetting,
     /// Sequences that run at once.
     pub max_running: usize,
     /// Sequences that may wait; one more is refused with 429.
@@ -272,6 +283,7 @@ impl Default for EngineSettings {
         Self {
             threads: 0,
             kv_mib: 1024,
+            kv_precision: KvPrecisionSetting::Bf16,
             max_running: 64,
             max_waiting: 512,
             step_target_ms: 100,

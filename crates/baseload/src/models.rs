@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use domain::{ModelName, Sampling};
 use indicatif::{ProgressBar, ProgressStyle};
-use kernels::Numerics;
+use kernels::{KvPrecision, Numerics};
 use model::weights::hub::{self, HubId, HubOptions, HubProgress};
 use model::weights::{self, Checkpoint, PackedCache, TokenizerSource};
 use model::{LoadOptions, LoadProgress, Model};
 
 use crate::bundled::BUNDLED;
-use crate::config::{Config, EngineSettings, HubSettings, ModelConfig, ModelSetting, PrecisionSetting};
+use crate::config::{
+    Config, EngineSettings, HubSettings, KvPrecisionSetting, ModelConfig, ModelSetting, PrecisionSetting,
+};
 
 /// Where a model is, once it has been understood what was meant.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,7 +176,11 @@ pub fn show(bar: &ProgressBar, progress: &LoadProgress<'_>) {
 fn load_options(wanted: &ModelConfig, engine: &EngineSettings) -> LoadOptions {
     let precision = wanted.precision.map(PrecisionSetting::precision);
     let numerics = if engine.batch_invariant { Numerics::BatchInvariant } else { Numerics::Fast };
-    let mut options = LoadOptions { precision, numerics, ..LoadOptions::default() };
+    let kv_precision = match engine.kv_precision {
+        KvPrecisionSetting::Bf16 => KvPrecision::Bf16,
+        KvPrecisionSetting::Int8 => KvPrecision::Int8,
+    };
+    let mut options = LoadOptions { precision, kv_precision, numerics, ..LoadOptions::default() };
     if engine.threads > 0 {
         options.threads = engine.threads;
     }

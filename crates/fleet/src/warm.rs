@@ -78,7 +78,8 @@ impl PrefixHasher {
 /// Where prefixes are warm. Its size is exact and fixed: [`WarmIndex::bytes`].
 #[derive(Clone, Debug)]
 pub struct WarmIndex {
-    /// Open addressing with linear probing, at most half full: the place of a node, or `NONE`.
+    /// Open addressing with linear probing, at most half full: a node's number plus one, or `EMPTY`, which is zero so that a table
+    /// that nothing was written to takes no memory yet.
     table: Box<[u32]>,
     /// Filled once, then reused from the oldest on.
     nodes: Vec<Node>,
@@ -96,7 +97,10 @@ struct Node {
     older: u32,
 }
 
+/// In the list: no node.
 const NONE: u32 = u32::MAX;
+/// In the table: no node.
+const EMPTY: u32 = 0;
 
 impl WarmIndex {
     /// What providers keep a prefix for, unless they are paid for more.
@@ -112,7 +116,7 @@ impl WarmIndex {
         }
         let nodes_max = places / 2;
         Self {
-            table: vec![NONE; places].into_boxed_slice(),
+            table: vec![EMPTY; places].into_boxed_slice(),
             nodes: Vec::with_capacity(nodes_max),
             nodes_max,
             newest: NONE,
@@ -182,20 +186,20 @@ impl WarmIndex {
             oldest
         };
         let mut place = self.home(key);
-        while self.table[place] != NONE {
+        while self.table[place] != EMPTY {
             place = self.next(place);
         }
-        self.table[place] = node;
+        self.table[place] = node + 1;
         node
     }
 
     fn find(&self, key: u64) -> Option<(usize, u32)> {
         let mut place = self.home(key);
         loop {
-            match self.table[place] {
-                NONE => return None,
-                node if self.nodes[node as usize].key == key => return Some((place, node)),
-                _ => place = self.next(place),
+            match self.table[place].checked_sub(1) {
+                None => return None,
+                Some(node) if self.nodes[node as usize].key == key => return Some((place, node)),
+                Some(_) => place = self.next(place),
             }
         }
     }
@@ -207,19 +211,16 @@ impl WarmIndex {
         let mut place = gap;
         loop {
             place = self.next(place);
-            let node = self.table[place];
-            if node == NONE {
-                break;
-            }
+            let Some(node) = self.table[place].checked_sub(1) else { break };
             let home = self.home(self.nodes[node as usize].key);
             let from_home_to_place = place.wrapping_sub(home) & mask;
             let from_gap_to_place = place.wrapping_sub(gap) & mask;
             if from_home_to_place >= from_gap_to_place {
-                self.table[gap] = node;
+                self.table[gap] = node + 1;
                 gap = place;
             }
         }
-        self.table[gap] = NONE;
+        self.table[gap] = EMPTY;
     }
 
     fn link_newest(&mut self, node: u32) {
@@ -267,7 +268,7 @@ impl WarmIndex {
         }
         assert_eq!(newer, self.oldest, "the list ends with the oldest");
         assert_eq!(walked, self.nodes.len(), "each node is in the list");
-        let listed = self.table.iter().filter(|&&node| node != NONE).count();
+        let listed = self.table.iter().filter(|&&node| node != EMPTY).count();
         assert_eq!(listed, self.nodes.len(), "the table holds each node once");
     }
 }

@@ -5,7 +5,10 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use kernels::{AttentionSpan, Isa, KvCache, Matrix, Pool, PoolOptions, Precision, matmul, reference};
+use kernels::{
+    AttentionSpan, Isa, KvCache, KvPrecision, Matrix, Numerics, Pool, PoolOptions, Precision, matmul,
+    reference, rope,
+};
 
 /// The products of one layer of Qwen3-0.6B, and its vocabulary: name, outputs, inputs.
 const SHAPES: [(&str, usize, usize); 5] = [
@@ -119,51 +122,262 @@ fn median(mut run: impl FnMut()) -> f64 {
     times[times.len() / 2]
 }
 
-/// Attention as in Qwen3-0.6B: 16 query heads on 8 kv heads of 128, many layers so that the cache is read from memory.
+/// Heads of a model: query heads, kv heads, dimensions, and layers enough that the cache is read from memory.
+#[derive(Clone, Copy)]
+struct Heads {
+    name: &'static str,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+const LLAMA_1B: Heads = Heads { name: "Llama-3.2-1B", layers: 16, heads: 32, kv_heads: 8, head_dim: 64 };
+const QWEN_06B: Heads = Heads { name: "Qwen3-0.6B", layers: 28, heads: 16, kv_heads: 8, head_dim: 128 };
+
 fn attention(pool: &Pool, bandwidth: f64) {
-    const CONTEXT: usize = 4096;
-    let (layers, heads, kv_heads, head_dim) = (28, 16, 8, 128);
-    let mut cache = KvCache::new(layers, CONTEXT / 32, kv_heads, head_dim);
-    let blocks: Vec<u32> = (0..CONTEXT as u32 / 32).collect();
-    let stride = (heads + 2 * kv_heads) * head_dim;
-    let mut fused = vec![0.0; CONTEXT * stride];
-    fill(3, &mut fused);
-    let (queries, narrow) = (heads * head_dim, kv_heads * head_dim);
-    let whole = [AttentionSpan { first_row: 0, rows: CONTEXT, first_position: 0, blocks: &blocks }];
-    let append =
-        median(|| cache.append(pool, 0, &fused[queries..], &fused[queries + narrow..], stride, &whole));
-    println!("append: {:.2} µs a token and layer", append * 1e6 / CONTEXT as f64);
-    for layer in 1..layers {
-        cache.append(pool, layer, &fused[queries..], &fused[queries + narrow..], stride, &whole);
+    let peak = [("f32 multiply-adds", peak(pool, false)), ("bf16 pairs", peak(pool, true))];
+    for (name, flops) in peak {
+        println!("registers reach {:.0} GFLOP/s in {name}", flops / 1e9);
     }
-    let mut out = vec![0.0; 512 * queries];
-    for (rows, name) in [(1, "decode"), (512, "prefill")] {
-        let span = [AttentionSpan { first_row: 0, rows, first_position: CONTEXT - rows, blocks: &blocks }];
-        let mut layer = 0;
-        let seconds = median(|| {
-            layer = (layer + 1) % layers;
-            cache.attend(
-                pool,
-                layer,
-                &fused,
-                stride,
-                heads,
-                0.09,
-                None,
-                &span,
-                black_box(&mut out[..rows * queries]),
-            );
+    let exact = Pool::with(PoolOptions { numerics: Numerics::BatchInvariant, ..PoolOptions::default() });
+    for heads in [LLAMA_1B, QWEN_06B] {
+        for (pool, precision) in
+            [(pool, KvPrecision::Bf16), (pool, KvPrecision::Int8), (&exact, KvPrecision::Bf16)]
+        {
+            println!("\n{}, {precision:?} keys and values, {:?}", heads.name, pool.numerics());
+            appending(pool, heads, precision);
+            for lengths in [&[128][..], &[1024], &[4096], &[16_384], &[128; 8], &[128; 32]] {
+                decode(pool, heads, precision, lengths, bandwidth);
+            }
+            let mixed: Vec<usize> = (0..32).map(|i| [128, 300, 1024, 2000][i % 4]).collect();
+            for lengths in [&mixed[..8], &mixed] {
+                decode(pool, heads, precision, lengths, bandwidth);
+            }
+            for position in [0, 2048, 8192] {
+                prefill(pool, heads, precision, position, &peak);
+            }
+        }
+    }
+}
+
+/// A cache whose layers hold sequences of these lengths, and the rows that filled it.
+struct Filled {
+    cache: KvCache,
+    blocks: Vec<Vec<u32>>,
+    /// `[2048][queries, keys, values]`
+    fused: Vec<f32>,
+    stride: usize,
+}
+
+/// Rows of `Filled`: what decodes or is prefilled takes the first of them.
+const ROWS: usize = 2048;
+
+impl Filled {
+    fn new(pool: &Pool, shape: Heads, precision: KvPrecision, layers: usize, lengths: &[usize]) -> Self {
+        let mut next = 0;
+        let blocks: Vec<Vec<u32>> = lengths
+            .iter()
+            .map(|length| {
+                let first = next;
+                next += length.div_ceil(32) as u32;
+                (first..next).collect()
+            })
+            .collect();
+        let stride = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+        let mut fused = vec![0.0; ROWS * stride];
+        fill(3, &mut fused);
+        let cache = KvCache::new(precision, layers, next as usize, shape.kv_heads, shape.head_dim);
+        let mut filled = Self { cache, blocks, fused, stride };
+        for layer in 0..layers {
+            for (sequence, length) in lengths.iter().enumerate() {
+                for first in (0..*length).step_by(ROWS) {
+                    filled.append(pool, shape, layer, sequence, first, ROWS.min(length - first));
+                }
+            }
+        }
+        filled
+    }
+
+    fn append(
+        &mut self,
+        pool: &Pool,
+        shape: Heads,
+        layer: usize,
+        sequence: usize,
+        first_position: usize,
+        rows: usize,
+    ) {
+        let (queries, keys) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        let span = AttentionSpan { first_row: 0, rows, first_position, blocks: &self.blocks[sequence] };
+        let (k, v) = (&self.fused[queries..], &self.fused[queries + keys..]);
+        self.cache.append(pool, layer, k, v, self.stride, &[span]);
+    }
+
+    fn attend(&self, pool: &Pool, shape: Heads, layer: usize, spans: &[AttentionSpan<'_>], out: &mut [f32]) {
+        self.cache.attend(pool, layer, &self.fused, self.stride, shape.heads, 0.09, None, spans, out);
+    }
+}
+
+/// What appending costs in this layout: a decode row alone, and a chunk.
+fn appending(pool: &Pool, shape: Heads, precision: KvPrecision) {
+    let mut filled = Filled::new(pool, shape, precision, 1, &[2048]);
+    let mut position = 0;
+    let one = median(|| {
+        position = (position + 1) % 2048;
+        filled.append(pool, shape, 0, 0, position, 1);
+    });
+    let chunk = median(|| filled.append(pool, shape, 0, 0, 512, 512));
+    // Turning queries and keys comes just before it: would the two be worth one pass?
+    let half = shape.head_dim / 2;
+    let mut row = filled.fused[..filled.stride].to_vec();
+    let (cos, sin) = (vec![0.8; half], vec![0.6; half]);
+    let heads = shape.heads + shape.kv_heads;
+    let turn = median(|| {
+        rope(black_box(&mut row), filled.stride, heads, shape.head_dim, shape.head_dim, &cos, &sin)
+    });
+    println!(
+        "  rope: one row {:.2} µs a layer; append: one row {:.2} µs a layer, 512 rows {:.2} µs a row and layer; {} bytes a token and layer",
+        turn * 1e6,
+        one * 1e6,
+        chunk * 1e6 / 512.0,
+        filled.cache.block_bytes() / 32
+    );
+}
+
+/// One row of each sequence.
+fn decode(pool: &Pool, shape: Heads, precision: KvPrecision, lengths: &[usize], bandwidth: f64) {
+    let blocks: usize = lengths.iter().map(|length| length.div_ceil(32)).sum();
+    let block_bytes = KvCache::new(precision, 1, 0, shape.kv_heads, shape.head_dim).block_bytes();
+    // Several times what a cache holds, where a model has so much.
+    let layers = (192_usize << 20).div_ceil(blocks * block_bytes).clamp(2, shape.layers);
+    let filled = Filled::new(pool, shape, precision, layers, lengths);
+    let spans: Vec<AttentionSpan<'_>> = lengths
+        .iter()
+        .zip(&filled.blocks)
+        .enumerate()
+        .map(|(row, (length, blocks))| AttentionSpan {
+            first_row: row,
+            rows: 1,
+            first_position: length - 1,
+            blocks,
+        })
+        .collect();
+    let mut out = vec![0.0; lengths.len() * shape.heads * shape.head_dim];
+    let mut layer = 0;
+    let seconds = median(|| {
+        layer = (layer + 1) % layers;
+        filled.attend(pool, shape, layer, &spans, black_box(&mut out));
+    });
+    let bytes = (blocks * block_bytes) as f64;
+    println!(
+        "  decode {:>2} × {:>5}{}: {:7.1} µs a layer, {:5.1} GB/s ({:3.0} %), {:.0} MB in all layers",
+        lengths.len(),
+        lengths[0],
+        if lengths.iter().all(|length| *length == lengths[0]) { "   " } else { " …  " },
+        seconds * 1e6,
+        bytes / seconds / 1e9,
+        100.0 * bytes / seconds / bandwidth,
+        bytes * layers as f64 / 1e6,
+    );
+}
+
+/// A chunk of 512 rows.
+fn prefill(pool: &Pool, shape: Heads, precision: KvPrecision, position: usize, peak: &[(&str, f64); 2]) {
+    const CHUNK: usize = 512;
+    let filled = Filled::new(pool, shape, precision, 2, &[position + CHUNK]);
+    let span =
+        AttentionSpan { first_row: 0, rows: CHUNK, first_position: position, blocks: &filled.blocks[0] };
+    let width = shape.heads * shape.head_dim;
+    let mut out = vec![0.0; CHUNK * width];
+    let mut layer = 0;
+    let seconds = median(|| {
+        layer ^= 1;
+        filled.attend(pool, shape, layer, &[span], black_box(&mut out));
+    });
+    let keys = CHUNK * position + CHUNK * (CHUNK + 1) / 2;
+    let flops = (4 * width * keys) as f64 / seconds;
+    let [(_, multiply_add), (_, pairs)] = *peak;
+    println!(
+        "  prefill {CHUNK} at {position:>4}: {:8.0} µs a layer, {:4.0} GFLOP/s ({:2.0} % of f32 multiply-adds, {:2.0} % of bf16 \
+         pairs)",
+        seconds * 1e6,
+        flops / 1e9,
+        100.0 * flops / multiply_add,
+        100.0 * flops / pairs
+    );
+}
+
+/// What all threads reach in registers alone: multiply-adds of f32, or pairs of bf16 products. The widest vectors that this
+/// processor has; 0 where it has no such instruction.
+fn peak(pool: &Pool, pairs: bool) -> f64 {
+    const STEPS: usize = 1 << 20;
+    let best = (0..5).map(|_| {
+        let start = Instant::now();
+        let flops = std::sync::atomic::AtomicUsize::new(0);
+        pool.run(pool.threads(), &|_| {
+            flops.fetch_add(register_flops(STEPS, pairs), std::sync::atomic::Ordering::Relaxed);
         });
-        let bytes = (CONTEXT * narrow * 2 * 2) as f64 / seconds;
-        let flops = (4 * queries * rows * (CONTEXT - rows / 2)) as f64 / seconds;
-        println!(
-            "attention, {name} of {rows} at {CONTEXT}: {:.0} µs a layer, {:.1} GB/s ({:.0} %), {:.0} GFLOP/s",
-            seconds * 1e6,
-            bytes / 1e9,
-            100.0 * bytes / bandwidth,
-            flops / 1e9
-        );
+        flops.into_inner() as f64 / start.elapsed().as_secs_f64()
+    });
+    best.fold(0.0, f64::max)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn register_flops(steps: usize, pairs: bool) -> usize {
+    use std::arch::x86_64::*;
+    const SUMS: usize = 16;
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn pairs_512(steps: usize) {
+        // SAFETY: both are 64 bytes of plain numbers.
+        let ones: __m512bh = unsafe { std::mem::transmute(black_box(_mm512_set1_epi32(0x3f80_3f80))) };
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for _ in 0..steps {
+            sums.iter_mut().for_each(|sum| *sum = _mm512_dpbf16_ps(*sum, ones, ones));
+        }
+        black_box(sums);
     }
+    #[target_feature(enable = "avx512f")]
+    fn multiply_adds_512(steps: usize) {
+        let ones = black_box(_mm512_set1_ps(1.0));
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for _ in 0..steps {
+            sums.iter_mut().for_each(|sum| *sum = _mm512_fmadd_ps(ones, ones, *sum));
+        }
+        black_box(sums);
+    }
+    #[target_feature(enable = "avx2,fma")]
+    fn multiply_adds_256(steps: usize) {
+        let ones = black_box(_mm256_set1_ps(1.0));
+        let mut sums = [_mm256_setzero_ps(); SUMS - 4];
+        for _ in 0..steps {
+            sums.iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(ones, ones, *sum));
+        }
+        black_box(sums);
+    }
+    // SAFETY: each is called only where the processor has its instructions.
+    unsafe {
+        if pairs {
+            if !(is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")) {
+                return 0;
+            }
+            pairs_512(steps);
+            steps * SUMS * 64
+        } else if is_x86_feature_detected!("avx512f") {
+            multiply_adds_512(steps);
+            steps * SUMS * 32
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            multiply_adds_256(steps);
+            steps * (SUMS - 4) * 16
+        } else {
+            0
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn register_flops(_steps: usize, _pairs: bool) -> usize {
+    0
 }
 
 /// Packing a matrix of 311 MB, as the vocabulary of Qwen3-0.6B.

@@ -1,22 +1,39 @@
 //! Where do keys and values live, and how do queries read them?
 
-use crate::Pool;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
+
 use crate::cpu::append::Append;
-use crate::cpu::attention::{Reader, Tile};
-use crate::cpu::lanes::{LANES, dispatch};
+use crate::cpu::attention::{Exact, Form, Pairs, Part, Reader, Reading, SEGMENT_TOKENS, Shorts, Tile};
+use crate::cpu::lanes::{LANES, dispatch, dispatch_dots, has_dots};
 use crate::memory::{Arena, Shared};
+use crate::{Numerics, Pool};
 
 /// Tokens in one block of the cache.
 pub const BLOCK_TOKENS: usize = 32;
 
-/// The keys and values of all layers, in blocks of `BLOCK_TOKENS` tokens: a pre-sized arena, bf16.
+/// How keys and values are kept in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KvPrecision {
+    #[default]
+    Bf16,
+    /// One scale for each token's key and one for its value, of each head. Half the bytes; a number is off by up to half a
+    /// step of 1/126 of the largest in its vector.
+    Int8,
+}
+
+/// The keys and values of all layers, in blocks of `BLOCK_TOKENS` tokens: a pre-sized arena.
 ///
 /// For each layer, block and kv head, the keys and then the values of 32 tokens lie together, both packed as `Matrix` packs
-/// bf16 weights (`d` is the head dimension rounded up to 16):
+/// weights (`d` is the head dimension rounded up to 16):
 ///
 /// ```text
-/// keys      [32/16 tokens][d/2][16][2]       a matrix with a token for each output
-/// values    [d/16][32/2 tokens][16][2]       a matrix with a token for each input
+/// bf16    keys      [32/16 tokens][d/2][16][2]       a matrix with a token for each output
+///         values    [d/16][32/2 tokens][16][2]       a matrix with a token for each input
+/// int8    keys      [32/16 tokens][d/4][16][4]
+///         values    [d/16][32/4 tokens][16][4]
+///         scales    [32] of keys, [32] of values     bf16
 /// ```
 ///
 /// So `q · keys` and `weights · values` are the same product as the one with weights, on registers and on tiles; each panel
@@ -26,7 +43,34 @@ pub struct KvCache {
     blocks: usize,
     kv_heads: usize,
     head_dim: usize,
-    halves: Arena,
+    layout: HeadLayout,
+    bytes: Arena,
+}
+
+/// Where one head's numbers of one block lie, in bytes behind its keys.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadLayout {
+    pub precision: KvPrecision,
+    /// The head dimension rounded up to whole lanes.
+    pub width: usize,
+    pub values: usize,
+    pub key_scales: usize,
+    pub value_scales: usize,
+    pub bytes: usize,
+}
+
+impl HeadLayout {
+    fn new(precision: KvPrecision, head_dim: usize) -> Self {
+        let width = head_dim.next_multiple_of(LANES);
+        let (number_bytes, scale_bytes) = match precision {
+            KvPrecision::Bf16 => (size_of::<u16>(), 0),
+            KvPrecision::Int8 => (size_of::<i8>(), BLOCK_TOKENS * size_of::<u16>()),
+        };
+        let values = BLOCK_TOKENS * width * number_bytes;
+        let key_scales = 2 * values;
+        let value_scales = key_scales + scale_bytes;
+        Self { precision, width, values, key_scales, value_scales, bytes: value_scales + scale_bytes }
+    }
 }
 
 /// Rows of one batch that belong to one sequence: consecutive positions that start at `first_position`.
@@ -49,17 +93,26 @@ impl AttentionSpan<'_> {
 }
 
 impl KvCache {
-    pub fn new(layers: usize, blocks: usize, kv_heads: usize, head_dim: usize) -> Self {
+    pub fn new(
+        precision: KvPrecision,
+        layers: usize,
+        blocks: usize,
+        kv_heads: usize,
+        head_dim: usize,
+    ) -> Self {
         assert!(kv_heads > 0 && head_dim > 0, "a cache has heads, and heads have dimensions");
-        let halves = Arena::zeroed(blocks * Self::block_bytes(layers, kv_heads, head_dim));
-        Self { layers, blocks, kv_heads, head_dim, halves }
+        let layout = HeadLayout::new(precision, head_dim);
+        let bytes = Arena::zeroed(blocks * layers * kv_heads * layout.bytes);
+        Self { layers, blocks, kv_heads, head_dim, layout, bytes }
     }
 
     /// Bytes that one block takes over all layers.
-    pub fn block_bytes(layers: usize, kv_heads: usize, head_dim: usize) -> usize {
-        layers * kv_heads * head_halves(head_dim) * size_of::<u16>()
+    pub fn block_bytes(&self) -> usize {
+        self.layers * self.kv_heads * self.layout.bytes
     }
-
+    pub fn precision(&self) -> KvPrecision {
+        self.layout.precision
+    }
     pub fn blocks(&self) -> usize {
         self.blocks
     }
@@ -67,7 +120,25 @@ impl KvCache {
         self.layers
     }
     pub fn resident_bytes(&self) -> usize {
-        self.halves.bytes()
+        self.bytes.bytes()
+    }
+
+    /// Copies a block's keys and values of all layers, `block_bytes` long, as they lie in memory: for whoever keeps blocks
+    /// elsewhere and brings them back with `import_block`, to any block of a cache of the same kind.
+    pub fn export_block(&self, block: usize, to: &mut [u8]) {
+        let layer_bytes = self.check_block(block, to.len());
+        for (layer, to) in to.chunks_exact_mut(layer_bytes.max(1)).enumerate() {
+            to.copy_from_slice(&self.bytes.as_slice()[self.block_start(layer, block)..][..layer_bytes]);
+        }
+    }
+
+    /// Puts back what `export_block` gave.
+    pub fn import_block(&mut self, block: usize, from: &[u8]) {
+        let layer_bytes = self.check_block(block, from.len());
+        for (layer, from) in from.chunks_exact(layer_bytes.max(1)).enumerate() {
+            let start = self.block_start(layer, block);
+            self.bytes.as_mut_slice()[start..][..layer_bytes].copy_from_slice(from);
+        }
     }
 
     /// Writes the keys and values of a batch's rows to their places. `keys` and `values` start at the first row's first
@@ -94,20 +165,22 @@ impl KvCache {
         /// Fewer values than this are written sooner than a thread wakes up.
         const VALUES_LEAST: usize = 8 << 10;
         let heads_least = (VALUES_LEAST / (rows * self.head_dim).max(1)).max(1);
-        let (head_dim, kv_heads, start) = (self.head_dim, self.kv_heads, self.head_start(layer, 0, 0));
-        let words = Shared::new(self.halves.start_mut().cast::<u32>());
+        let (head_dim, kv_heads, layout) = (self.head_dim, self.kv_heads, self.layout);
+        let start = self.block_start(layer, 0);
+        let bytes = Shared::new(self.bytes.start_mut());
         pool.run_ranges(kv_heads, heads_least, &|heads| {
             for stretch in stretches(spans) {
                 for head in heads.clone() {
-                    let at = start + (stretch.block * kv_heads + head) * head_halves(head_dim);
+                    let at = start + (stretch.block * kv_heads + head) * layout.bytes;
                     // SAFETY: `check_spans` saw that layer and block exist, so this head's words lie inside the arena;
-                    // each head is in one range only, so nobody else touches them.
+                    // each head is in one range only, so nobody else touches them. A head is whole cache lines.
                     let words = unsafe {
-                        std::slice::from_raw_parts_mut(words.get().add(at / 2), head_halves(head_dim) / 2)
+                        std::slice::from_raw_parts_mut(bytes.get().add(at).cast::<u32>(), layout.bytes / 4)
                     };
                     for (i, row) in stretch.rows.clone().enumerate() {
                         let from = row * stride + head * head_dim;
                         let append = Append {
+                            precision: layout.precision,
                             words,
                             token: stretch.token + i,
                             key: &keys[from..from + head_dim],
@@ -155,9 +228,12 @@ impl KvCache {
             assert!(span.end_row() * width <= out.len(), "out reaches to the last row of each span");
         }
         check_disjoint(spans);
+        let plan =
+            Plan::new(pool.threads(), self.kv_heads, heads / self.kv_heads, window, self.layout.width, spans);
+        let mut partial = vec![0.0; plan.partial_values];
         let reader = Reader {
-            halves: self.halves.start().cast(),
-            layer_start: self.head_start(layer, 0, 0),
+            layer: self.bytes.as_slice()[self.block_start(layer, 0)..].as_ptr(),
+            layout: self.layout,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             heads,
@@ -166,46 +242,30 @@ impl KvCache {
             scale,
             window,
             out: Shared::new(out.as_mut_ptr()),
+            partial: Shared::new(partial.as_mut_ptr()),
+            waiting: &plan.waiting,
         };
-        let tiles = self.tiles(heads / self.kv_heads, spans);
-        let task = |i: usize| {
-            // SAFETY: the pool holds only paths that this machine has. The checks above saw that each tile's blocks,
-            // queries and outputs exist; spans share no rows, and tiles of a span share none with equal heads.
-            unsafe { dispatch(pool.isa(), reader.read(&tiles[i])) };
-        };
-        pool.run(tiles.len(), &task);
-    }
-
-    /// Cuts the spans into tiles of rows and query heads that share one reading of one kv head. Tiles that read the same
-    /// follow each other, so that they find it in a cache; later rows read more, so they come first, and no thread is
-    /// left with a long tile at the end.
-    fn tiles<'a>(&self, group: usize, spans: &[AttentionSpan<'a>]) -> Vec<Tile<'a>> {
-        let heads_at_once = group.min(Tile::QUERIES_MAX);
-        let rows_at_once = Tile::QUERIES_MAX / heads_at_once;
-        let heads = (0..group).step_by(heads_at_once);
-        let mut tiles = Vec::new();
-        for span in spans {
-            for (kv_head, head) in (0..self.kv_heads).flat_map(|kv| heads.clone().map(move |head| (kv, head)))
-            {
-                for start in (0..span.rows).step_by(rows_at_once).rev() {
-                    tiles.push(Tile {
-                        blocks: span.blocks,
-                        first_row: span.first_row + start,
-                        first_position: span.first_position + start,
-                        rows: rows_at_once.min(span.rows - start),
-                        kv_head,
-                        first_head: kv_head * group + head,
-                        heads: heads_at_once.min(group - head),
-                    });
-                }
+        // Batch invariance asks for sums that no other path would round differently.
+        match self.layout.precision {
+            KvPrecision::Int8 => plan.run::<Shorts>(pool, &reader),
+            KvPrecision::Bf16 if has_dots(pool.isa()) && pool.numerics() == Numerics::Fast => {
+                plan.run::<Pairs>(pool, &reader);
             }
+            KvPrecision::Bf16 => plan.run::<Exact>(pool, &reader),
         }
-        tiles
     }
 
-    /// Where the keys of a head begin, in halves.
-    fn head_start(&self, layer: usize, block: usize, head: usize) -> usize {
-        ((layer * self.blocks + block) * self.kv_heads + head) * head_halves(self.head_dim)
+    /// Returns the bytes that one layer of a block takes.
+    fn check_block(&self, block: usize, bytes: usize) -> usize {
+        assert!(block < self.blocks, "block {block} of a cache with {}", self.blocks);
+        let block_bytes = self.block_bytes();
+        assert_eq!(bytes, block_bytes, "a block is exported to and imported from {block_bytes} bytes");
+        self.kv_heads * self.layout.bytes
+    }
+
+    /// Where a block's keys and values of one layer begin, in bytes.
+    fn block_start(&self, layer: usize, block: usize) -> usize {
+        (layer * self.blocks + block) * self.kv_heads * self.layout.bytes
     }
 
     fn check_spans(&self, layer: usize, spans: &[AttentionSpan<'_>]) {
@@ -223,9 +283,139 @@ impl KvCache {
     }
 }
 
-/// Halves (bf16 values) that the keys and values of one head take in one block.
-pub(crate) fn head_halves(head_dim: usize) -> usize {
-    2 * BLOCK_TOKENS * head_dim.next_multiple_of(LANES)
+/// Who reads what: tiles, and tasks of some tiles each.
+struct Plan<'a> {
+    tiles: Vec<Tile<'a>>,
+    tasks: Vec<Range<usize>>,
+    /// For each tile that was cut into parts, how many.
+    waiting: Vec<AtomicUsize>,
+    partial_values: usize,
+}
+
+/// Tasks a thread should get, so that one that other programs hold up does not hold up the rest.
+const TASKS_PER_THREAD: usize = 8;
+
+impl<'a> Plan<'a> {
+    /// Cuts the spans into tiles of rows and query heads that share one reading of one kv head. Tiles that read the same
+    /// follow each other, so that they find it in a cache. Later rows read more, so they come first, and a tile that would be
+    /// more than its share of the work is cut into parts of its sequence: no thread is left with a long one at the end.
+    fn new(
+        threads: usize,
+        kv_heads: usize,
+        group: usize,
+        window: Option<usize>,
+        width: usize,
+        spans: &[AttentionSpan<'a>],
+    ) -> Self {
+        /// Less than this is not worth a thread's attention: about two microseconds.
+        const WORK_LEAST: usize = 12;
+        let whole = tiles(kv_heads, group, window, spans);
+        let all: usize = whole.iter().map(|tile| work(tile, window)).sum();
+        let share = match threads {
+            1 => usize::MAX,
+            _ => (all / (threads * TASKS_PER_THREAD)).max(WORK_LEAST),
+        };
+        let mut plan = Self {
+            tiles: Vec::with_capacity(whole.len()),
+            tasks: Vec::new(),
+            waiting: Vec::new(),
+            partial_values: 0,
+        };
+        let (mut first, mut gathered) = (0, 0);
+        for tile in whole {
+            for tile in plan.parts(tile, share, window, width) {
+                gathered += work(&tile, window);
+                plan.tiles.push(tile);
+                if gathered >= share {
+                    plan.tasks.push(first..plan.tiles.len());
+                    (first, gathered) = (plan.tiles.len(), 0);
+                }
+            }
+        }
+        if first < plan.tiles.len() {
+            plan.tasks.push(first..plan.tiles.len());
+        }
+        plan
+    }
+
+    /// Cuts a tile that is more than twice a share of the work into parts, if it has segments enough.
+    fn parts(
+        &mut self,
+        tile: Tile<'a>,
+        share: usize,
+        window: Option<usize>,
+        width: usize,
+    ) -> impl Iterator<Item = Tile<'a>> + use<'a> {
+        let segments = tile.segments.clone();
+        let parts = (work(&tile, window) / share).clamp(1, segments.len());
+        let part = (parts > 1).then(|| {
+            let part =
+                Part { tile: self.waiting.len(), first: self.partial_values, segments: segments.clone() };
+            self.waiting.push(AtomicUsize::new(parts));
+            self.partial_values += segments.len() * tile.partial_values(width);
+            part
+        });
+        (0..parts).map(move |i| {
+            let border = |i: usize| segments.start + segments.len() * i / parts;
+            Tile { segments: border(i)..border(i + 1), part: part.clone(), ..tile }
+        })
+    }
+
+    fn run<F: Form + Sync>(&self, pool: &Pool, reader: &Reader<'_>) {
+        pool.run(self.tasks.len(), &|i| {
+            let reading =
+                Reading::<F> { reader, tiles: &self.tiles[self.tasks[i].clone()], form: PhantomData };
+            // SAFETY: the pool holds only paths that this machine has. `attend` saw that each tile's blocks, queries and
+            // outputs exist; spans share no rows, and tiles of a span share none with equal heads, but for parts of one tile,
+            // of which the last to be ready alone writes.
+            unsafe { dispatch_dots(pool.isa(), reading) };
+        });
+    }
+}
+
+fn tiles<'a>(
+    kv_heads: usize,
+    group: usize,
+    window: Option<usize>,
+    spans: &[AttentionSpan<'a>],
+) -> Vec<Tile<'a>> {
+    let heads_at_once = group.min(Tile::QUERIES_MAX);
+    let rows_at_once = Tile::QUERIES_MAX / heads_at_once;
+    let heads = (0..group).step_by(heads_at_once);
+    let tiles_of = |span: &AttentionSpan<'_>| span.rows.div_ceil(rows_at_once) * kv_heads * heads.len();
+    let mut tiles = Vec::with_capacity(spans.iter().map(tiles_of).sum());
+    let mut longest_first: Vec<&AttentionSpan<'a>> = spans.iter().collect();
+    longest_first.sort_by_key(|span| std::cmp::Reverse(span.end_position()));
+    for span in longest_first {
+        for (kv_head, head) in (0..kv_heads).flat_map(|kv| heads.clone().map(move |head| (kv, head))) {
+            for start in (0..span.rows).step_by(rows_at_once).rev() {
+                let mut tile = Tile {
+                    blocks: span.blocks,
+                    first_row: span.first_row + start,
+                    first_position: span.first_position + start,
+                    rows: rows_at_once.min(span.rows - start),
+                    kv_head,
+                    first_head: kv_head * group + head,
+                    heads: heads_at_once.min(group - head),
+                    segments: 0..0,
+                    part: None,
+                };
+                let positions = tile.positions(window);
+                tile.segments = positions.start / SEGMENT_TOKENS..positions.end.div_ceil(SEGMENT_TOKENS);
+                tiles.push(tile);
+            }
+        }
+    }
+    tiles
+}
+
+/// The work of a tile, in units of what eight queries take with a block in a near cache: a fraction of a microsecond. To bring
+/// the block near takes about twice that.
+fn work(tile: &Tile<'_>, window: Option<usize>) -> usize {
+    let positions = tile.positions(window);
+    let (first, last) = (tile.segments.start * SEGMENT_TOKENS, tile.segments.end * SEGMENT_TOKENS);
+    let tokens = positions.end.min(last) - positions.start.max(first);
+    tokens.div_ceil(BLOCK_TOKENS) * (2 + tile.queries().div_ceil(8))
 }
 
 /// Rows that follow each other in one block, the first at `token`.

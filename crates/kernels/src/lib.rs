@@ -14,7 +14,7 @@ mod pool;
 mod probe;
 pub mod reference;
 
-pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache};
+pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache, KvPrecision};
 pub use elementwise::{add, rms_norm, rope, silu_mul};
 pub use isa::{Isa, describe};
 pub use matrix::{FillInt4, INT4_GROUP, Int4Group, Matrix, Precision, matmul};

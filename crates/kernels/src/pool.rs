@@ -37,6 +37,7 @@ pub struct PoolOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Numerics {
     /// Take the fastest path for the number of rows. Products of many rows may round activations to bf16 on AMX.
+    /// Attention rounds queries and weights to bf16 where the processor multiplies pairs of them.
     #[default]
     Fast,
     /// A row gives the same bits whatever rows stand beside it, so AMX is never used.

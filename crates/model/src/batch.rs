@@ -77,6 +77,10 @@ pub trait Forward: Send {
     /// Computes all rows, writes their keys and values into the blocks, and fills `logits` with
     /// `[logit_rows.len()][vocabulary]` scores. Rows do not influence each other except through their own sequence.
     fn run(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), ForwardError>;
+    /// Copies what a block holds, over all layers, to `Shape::block_bytes` bytes: for tiers below memory.
+    fn save_block(&self, block: BlockId, to: &mut [u8]);
+    /// Puts back what `save_block` gave, into the same block or another one of a model loaded the same way.
+    fn restore_block(&mut self, block: BlockId, from: &[u8]);
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

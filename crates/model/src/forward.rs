@@ -5,7 +5,7 @@ use std::ops::Range;
 use domain::TokenId;
 use kernels::{AttentionSpan, BLOCK_TOKENS, KvCache, Matrix, Pool, matmul, rms_norm};
 
-use crate::batch::{Batch, Forward, ForwardError, Shape, Span};
+use crate::batch::{Batch, BlockId, Forward, ForwardError, Shape, Span};
 use crate::config::ModelConfig;
 use crate::layers::{Buffers, Layer, Rotary, Step};
 use crate::load::LoadReport;
@@ -161,12 +161,21 @@ impl Forward for Model {
             return refuse(bytes, error.to_string());
         }
         let config = &self.config;
-        self.cache = KvCache::new(config.layers(), blocks, config.kv_heads, config.head_dim);
+        self.cache =
+            KvCache::new(self.cache.precision(), config.layers(), blocks, config.kv_heads, config.head_dim);
         Ok(())
     }
 
     fn run(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
         self.run_watched(batch, logits, &mut |_, _| {})
+    }
+
+    fn save_block(&self, block: BlockId, to: &mut [u8]) {
+        self.cache.export_block(block.0 as usize, to);
+    }
+
+    fn restore_block(&mut self, block: BlockId, from: &[u8]) {
+        self.cache.import_block(block.0 as usize, from);
     }
 }
 

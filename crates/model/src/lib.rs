@@ -15,5 +15,5 @@ pub use batch::{Batch, BlockId, Forward, ForwardError, Shape, Span};
 pub use config::{ConfigError, ModelConfig, Names, Rope, RopeScaling};
 pub use forward::Model;
 /// How weights are kept, and how their products are computed.
-pub use kernels::{Isa, Numerics, Precision};
+pub use kernels::{Isa, KvPrecision, Numerics, Precision};
 pub use load::{BlockFormats, LoadError, LoadOptions, LoadProgress, LoadReport};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use kernels::{BLOCK_TOKENS, Isa, KvCache, Matrix, Numerics, Pool, PoolOptions, Precision};
+use kernels::{BLOCK_TOKENS, Isa, KvCache, KvPrecision, Matrix, Numerics, Pool, PoolOptions, Precision};
 
 use crate::batch::Shape;
 use crate::config::{ConfigError, DIVISORS, ModelConfig, RopeScaling};
@@ -11,7 +11,8 @@ use crate::forward::Model;
 use crate::layers::{Attention, Buffers, HeadNorms, Layer, Linear, Mlp, Rotary};
 use crate::quantize::{Moments, Observer, Requantized, Sums, gate, round};
 use crate::weights::{
-    CacheUse, Checkpoint, Encoding, Identity, PACKED, PackedCache, PackedFile, PackedWriter, Tensor, WeightsError,
+    CacheUse, Checkpoint, Encoding, Identity, PACKED, PackedCache, PackedFile, PackedWriter, Tensor,
+    WeightsError,
 };
 
 /// How a model shall be kept and run.
@@ -20,6 +21,8 @@ pub struct LoadOptions {
     /// How weights are kept in memory. `None` is as they are stored, which for GGUF's block formats `block_formats` says.
     pub precision: Option<Precision>,
     pub block_formats: BlockFormats,
+    /// How keys and values are kept in memory.
+    pub kv_precision: KvPrecision,
     /// Threads that compute a step, the calling one included.
     pub threads: usize,
     /// The best code path to take; the default is the best of this machine.
@@ -41,7 +44,14 @@ pub enum BlockFormats {
 impl Default for LoadOptions {
     fn default() -> Self {
         let PoolOptions { threads, isa, numerics } = PoolOptions::default();
-        Self { precision: None, block_formats: BlockFormats::default(), threads, isa, numerics }
+        Self {
+            precision: None,
+            block_formats: BlockFormats::default(),
+            kv_precision: KvPrecision::default(),
+            threads,
+            isa,
+            numerics,
+        }
     }
 }
 
@@ -167,7 +177,8 @@ impl Model {
             (trouble, written) => {
                 let error = trouble.or(written.and_then(Result::err));
                 let why = error.map_or_else(String::new, |error| format!(": {error}"));
-                warnings.push(format!("no packed copy of {name} is kept, so the next start packs it again{why}"));
+                warnings
+                    .push(format!("no packed copy of {name} is kept, so the next start packs it again{why}"));
                 CacheUse::Failed
             }
         };
@@ -214,7 +225,7 @@ impl Model {
     ) -> Result<(Model, Option<Result<u64, WeightsError>>), LoadError> {
         let config = ModelConfig::parse(&checkpoint.config)
             .map_err(|source| LoadError::Config { model: checkpoint.name.clone(), source })?;
-        let LoadOptions { precision, block_formats, threads, isa, numerics } = *options;
+        let LoadOptions { precision, block_formats, kv_precision, threads, isa, numerics } = *options;
         let pool = Pool::with(PoolOptions { threads, isa, numerics });
         let mut loader = Loader {
             checkpoint,
@@ -251,7 +262,8 @@ impl Model {
         let head_observer = loader.observer(&weight(head_name));
         let (observed, written) = (loader.observed.clone(), loader.finish_writing());
 
-        let block_bytes = KvCache::block_bytes(config.layers(), config.kv_heads, config.head_dim);
+        let cache = KvCache::new(kv_precision, config.layers(), 0, config.kv_heads, config.head_dim);
+        let block_bytes = cache.block_bytes();
         let report = loader.report(&layers, &head, block_bytes);
         let model = Model {
             shape: Shape {
@@ -267,7 +279,7 @@ impl Model {
             norm,
             head,
             rotary: Rotary::new(&config.rope, divisors.as_deref()),
-            cache: KvCache::new(config.layers(), 0, config.kv_heads, config.head_dim),
+            cache,
             buffers: Buffers::default(),
             observed,
             head_observer,
@@ -404,7 +416,8 @@ impl<'a> Loader<'a> {
         for &precision in candidates {
             // The search costs a little and brings more of the narrow form through the gate.
             let matrix = self.pack(name, tensors, precision, outputs, inputs, Some(&Moments::default()));
-            let error = gate::relative_error(self.pool, &matrix, &|row, values| read_row(tensors, row, values));
+            let error =
+                gate::relative_error(self.pool, &matrix, &|row, values| read_row(tensors, row, values));
             if gate::admits(precision, error) {
                 let (stored, kept) = (gate::stored(tensors), gate::name(precision));
                 self.requantized.push(Requantized { matrix: name.into(), stored, kept, error, refused });

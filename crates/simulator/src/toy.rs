@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::TokenId;
-use model::{Batch, Forward, ForwardError, Shape, Span};
+use model::{Batch, BlockId, Forward, ForwardError, Shape, Span};
 
 use crate::random::scramble;
 
@@ -125,13 +125,16 @@ struct Cell {
     position: usize,
 }
 
+/// A cell that went away: whether there was one, its token, its position.
+const CELL_BYTES: usize = 24;
+
 impl Toy {
     pub fn new(settings: ToySettings) -> Self {
         let shape = Shape {
             vocabulary: settings.vocabulary,
             context_tokens: settings.context_tokens,
             block_tokens: settings.block_tokens,
-            block_bytes: settings.block_tokens * size_of::<Option<Cell>>(),
+            block_bytes: settings.block_tokens * CELL_BYTES,
         };
         Self { shape, settings, cells: Vec::new() }
     }
@@ -140,6 +143,11 @@ impl Toy {
         let block_tokens = self.shape.block_tokens;
         let block = span.blocks[position / block_tokens].0 as usize;
         &mut self.cells[block * block_tokens + position % block_tokens]
+    }
+
+    fn block_cells(&self, block: BlockId) -> std::ops::Range<usize> {
+        let start = block.0 as usize * self.shape.block_tokens;
+        start..start + self.shape.block_tokens
     }
 
     fn fail_if_told(&mut self, batch: &Batch) -> Result<(), ForwardError> {
@@ -216,6 +224,23 @@ impl Forward for Toy {
         }
         Ok(())
     }
+
+    fn save_block(&self, block: BlockId, to: &mut [u8]) {
+        assert_eq!(to.len(), self.shape.block_bytes, "a whole block is saved");
+        for (cell, to) in self.cells[self.block_cells(block)].iter().zip(to.as_chunks_mut::<CELL_BYTES>().0) {
+            let words = cell.map_or([0; 3], |cell| [1, u64::from(cell.token), cell.position as u64]);
+            to.as_chunks_mut().0.iter_mut().zip(words).for_each(|(to, word)| *to = word.to_le_bytes());
+        }
+    }
+
+    fn restore_block(&mut self, block: BlockId, from: &[u8]) {
+        assert_eq!(from.len(), self.shape.block_bytes, "a whole block is restored");
+        let cells = self.block_cells(block);
+        for (cell, from) in self.cells[cells].iter_mut().zip(from.as_chunks::<CELL_BYTES>().0) {
+            let word = |i: usize| u64::from_le_bytes(from.as_chunks().0[i]);
+            *cell = (word(0) == 1).then(|| Cell { token: word(1) as TokenId, position: word(2) as usize });
+        }
+    }
 }
 
 /// What a real device would compute wrongly without a word.
@@ -269,4 +294,33 @@ pub fn greedy_answer(
         tokens.push(next);
     }
     tokens.split_off(prompt.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_went_away_and_came_back_elsewhere_reads_the_same() {
+        let mut toy = Toy::new(ToySettings::default());
+        toy.reserve(2).unwrap();
+        let span = |first_position, rows, block| Span {
+            first_row: 0,
+            rows,
+            first_position,
+            blocks: vec![BlockId(block)],
+        };
+        let batch = |tokens: &[TokenId], span| Batch {
+            tokens: tokens.to_vec(),
+            spans: vec![span],
+            logit_rows: vec![tokens.len() as u32 - 1],
+        };
+        let mut logits = Vec::new();
+        toy.run(&batch(&[7, 8, 9], span(0, 3, 0)), &mut logits).unwrap();
+        let mut bytes = vec![0xaa; toy.shape().block_bytes];
+        toy.save_block(BlockId(0), &mut bytes);
+        toy.restore_block(BlockId(1), &bytes);
+        toy.run(&batch(&[10], span(3, 1, 1)), &mut logits).unwrap();
+        assert_eq!(logits, scores_after(&[7, 8, 9, 10], 61));
+    }
 }

@@ -38,8 +38,8 @@ fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
         "{} is quantized already; quantize the original model: rounding twice loses more than rounding once",
         path.display()
     );
-    let text =
-        text_model(&checkpoint).with_context(|| format!("the tokenizer of {} in {}", checkpoint.name, path.display()))?;
+    let text = text_model(&checkpoint)
+        .with_context(|| format!("the tokenizer of {} in {}", checkpoint.name, path.display()))?;
     let windows = if args.no_measure { Vec::new() } else { windows(args, &text)? };
     let precision = match args.precision {
         QuantizedPrecision::Int8 => Precision::Int8,
@@ -92,7 +92,8 @@ impl Work<'_> {
             return Ok((self.write(None)?.report().clone(), Vec::new(), 0));
         }
         let bar = bytes_bar(format!("loading {}", self.checkpoint.name));
-        let (options, progress) = (self.options(None), &mut |progress: LoadProgress<'_>| show(&bar, &progress));
+        let (options, progress) =
+            (self.options(None), &mut |progress: LoadProgress<'_>| show(&bar, &progress));
         let mut reference = match self.args.calibrate {
             true => Model::load_observed(self.checkpoint, &options, progress)?,
             false => Model::load(self.checkpoint, &options, progress)?,
@@ -143,10 +144,15 @@ impl Work<'_> {
 
     fn write(&self, search: Option<&Moments>) -> anyhow::Result<Model> {
         let bar = bytes_bar(format!("quantizing {}", self.checkpoint.name));
-        let model =
-            Model::quantize(self.checkpoint, &self.options(Some(self.precision)), search, &self.args.out, &mut |progress| {
+        let model = Model::quantize(
+            self.checkpoint,
+            &self.options(Some(self.precision)),
+            search,
+            &self.args.out,
+            &mut |progress| {
                 show(&bar, &progress);
-            });
+            },
+        );
         bar.finish_and_clear();
         model.with_context(|| format!("quantizing {} into {}", self.checkpoint.name, self.args.out.display()))
     }
@@ -194,8 +200,17 @@ impl Work<'_> {
     }
 
     fn table(&self, compared: &[Compared], kept: usize) -> String {
-        let headings =
-            ["", "rounding", "perplexity before", "after", "ratio", "mean KL", "99th KL", "same likeliest token", "tokens"];
+        let headings = [
+            "",
+            "rounding",
+            "perplexity before",
+            "after",
+            "ratio",
+            "mean KL",
+            "99th KL",
+            "same likeliest token",
+            "tokens",
+        ];
         table::text(
             &headings,
             compared.iter().enumerate().map(|(number, one)| {
@@ -232,9 +247,8 @@ fn token_bar(what: &str, windows: &[Vec<TokenId>]) -> ProgressBar {
 fn windows(args: &QuantizeArgs, text: &TextModel) -> anyhow::Result<Vec<Vec<TokenId>>> {
     let mut windows: Vec<Vec<TokenId>> = match &args.text {
         Some(path) => {
-            let content = fs::read_to_string(path).with_context(|| {
-                format!("the text {}; --text names a file of UTF-8 text", path.display())
-            })?;
+            let content = fs::read_to_string(path)
+                .with_context(|| format!("the text {}; --text names a file of UTF-8 text", path.display()))?;
             let tokens = text.tokenizer().encode(&content, Special::AsText, false)?;
             let begin = text.tokenizer().bos();
             tokens.chunks(WINDOW_TOKENS).map(|piece| begin.iter().chain(piece).copied().collect()).collect()

@@ -284,6 +284,7 @@ fn override_by_flags(config: &mut Config, loading: &Loading) {
     let engine = &mut config.engine;
     engine.threads = loading.threads.unwrap_or(engine.threads);
     engine.kv_mib = loading.kv_mib.unwrap_or(engine.kv_mib);
+    engine.kv_precision = loading.kv_precision.unwrap_or(engine.kv_precision);
     engine.step_target_ms = loading.step_target_ms.unwrap_or(engine.step_target_ms);
     engine.batch_invariant |= loading.batch_invariant;
     if loading.no_packed_cache {
@@ -492,7 +493,11 @@ impl ModelLine {
         match &report.cache {
             CacheUse::Mapped(path) => told.push(format!("weights mapped from {}", path.display())),
             CacheUse::Written { path, bytes } => {
-                told.push(format!("weights packed, and kept for the next start: {} in {}", size(*bytes), path.display()));
+                told.push(format!(
+                    "weights packed, and kept for the next start: {} in {}",
+                    size(*bytes),
+                    path.display()
+                ));
             }
             CacheUse::None | CacheUse::Failed => {}
         }

@@ -39,9 +39,10 @@ impl Credit {
         self.delivered += tokens;
     }
 
-    /// Returns the total to ask for, if it is time to.
-    pub fn wish(&self) -> Option<u64> {
-        let is_low = self.room() < LOW_MIN.max(self.held / 4);
+    /// Returns the total to ask for, if it is time to. `next` tokens wait to be delivered: a whole answer comes as one piece, which
+    /// may be more than there is room for long before the room is low.
+    pub fn wish(&self, next: u64) -> Option<u64> {
+        let is_low = self.room() < LOW_MIN.max(self.held / 4).max(next);
         (is_low && !self.is_refused && self.held < self.ceiling)
             .then(|| (self.held + self.step).min(self.ceiling))
     }
@@ -65,18 +66,18 @@ mod tests {
     #[test]
     fn a_stream_asks_before_it_runs_dry_and_for_as_much_again() {
         let mut credit = Credit::new(100, 1_000, 1);
-        assert_eq!((credit.room(), credit.wish()), (99, None));
+        assert_eq!((credit.room(), credit.wish(0)), (99, None));
         credit.deliver(68);
-        assert_eq!((credit.room(), credit.wish()), (31, Some(200)));
+        assert_eq!((credit.room(), credit.wish(0)), (31, Some(200)));
         credit.granted(200);
-        assert_eq!((credit.room(), credit.wish()), (131, None));
+        assert_eq!((credit.room(), credit.wish(0)), (131, None));
         credit.deliver(130);
         credit.granted(400);
         credit.deliver(199);
         credit.granted(1_000);
         assert_eq!(credit.room(), 1_000 - 397, "at the ceiling nothing is kept back");
         credit.deliver(603);
-        assert_eq!(credit.wish(), None);
+        assert_eq!(credit.wish(0), None);
     }
 
     #[test]
@@ -84,7 +85,7 @@ mod tests {
         let mut credit = Credit::new(64, 1_000, 1);
         credit.deliver(60);
         let mut wishes = Vec::new();
-        while let Some(wish) = credit.wish() {
+        while let Some(wish) = credit.wish(0) {
             wishes.push(wish);
             credit.refused();
         }
@@ -93,10 +94,19 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_that_is_larger_than_the_room_is_asked_for_although_the_room_is_not_low() {
+        let mut credit = Credit::new(400, 4_096, 1);
+        assert_eq!((credit.room(), credit.wish(0)), (399, None));
+        assert_eq!(credit.wish(520), Some(800));
+        credit.granted(800);
+        assert_eq!((credit.room(), credit.wish(520)), (799, None));
+    }
+
+    #[test]
     fn an_answer_that_is_held_whole_never_asks() {
         let mut credit = Credit::new(10, 10, 2);
-        assert_eq!((credit.room(), credit.wish()), (10, None));
+        assert_eq!((credit.room(), credit.wish(0)), (10, None));
         credit.deliver(10);
-        assert_eq!((credit.room(), credit.wish()), (0, None));
+        assert_eq!((credit.room(), credit.wish(0)), (0, None));
     }
 }

@@ -1,15 +1,18 @@
 //! In which one way did an answer end, and what follows from that?
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::{ModelName, RequestId, UsageEnd};
 use fleet::{Fault, Outcome};
 use ledger::{Action, Measure, ReleaseReason, Standing};
 
+use tokio::time::Instant as TokioInstant;
+
 use super::outlet::Deaf;
 use crate::app::App;
 use crate::metrics::Finished;
 use crate::refusal::Refusal;
+use crate::visit::Visit;
 
 /// The one way in which an answer ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,8 +115,34 @@ pub fn refusal_of(end: &End, app: &App, model: &ModelName) -> Option<Refusal> {
     }
 }
 
+/// Until when an answer may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    pub at: TokioInstant,
+    /// A task's time ends the answer, before the server's own limit does.
+    is_budget: bool,
+}
+
+impl Deadline {
+    pub fn of(app: &App, visit: &Visit, standings: &[Standing]) -> Self {
+        let limit = visit.arrived + app.limits.request_timeout;
+        let left = wall_clock_left(standings).map(|left| Instant::now() + left);
+        let is_budget = left.is_some_and(|end| end < limit);
+        Self { at: TokioInstant::from_std(left.map_or(limit, |end| end.min(limit))), is_budget }
+    }
+
+    /// Returns the end that this was: one that took too long may have been its task's.
+    pub fn judge(&self, relayed: Result<(), End>) -> End {
+        match relayed {
+            Ok(()) => End::Complete,
+            Err(End::TooLong) if self.is_budget => End::BudgetExhausted,
+            Err(end) => end,
+        }
+    }
+}
+
 /// Returns how long the answer may take by its task's limits on time.
-pub fn wall_clock_left(standings: &[Standing]) -> Option<Duration> {
+fn wall_clock_left(standings: &[Standing]) -> Option<Duration> {
     let clocks = standings.iter().filter(|standing| {
         standing.limit.measure == Measure::WallClock && standing.limit.action == Action::Refuse
     });

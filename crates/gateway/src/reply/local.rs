@@ -12,10 +12,9 @@ use domain::{
     AnswerEvent, Delta, Finish, FinishReason, StepEvent, TokenOut, Usage, UsageReport, UsageSource, WorkEnd,
     WorkEvent, WorkKey,
 };
-use tokio::time::Instant as TokioInstant;
 
 use super::choice::Choice;
-use super::end::{End, refusal_of, wall_clock_left};
+use super::end::{Deadline, End, refusal_of};
 use super::listener::{Closing, Listener, Stir};
 use super::purse::Purse;
 use super::tally::{self, Tally};
@@ -61,9 +60,7 @@ pub struct Reply {
     metrics: ModelMetrics,
     started: Instant,
     last_token: Vec<Option<Instant>>,
-    deadline: TokioInstant,
-    /// A task's time ends the answer, before the server's own limit does.
-    ends_by_budget: bool,
+    deadline: Deadline,
     attempt: Attempt,
     /// Whoever else hears the answer.
     ears: Ears,
@@ -74,10 +71,8 @@ impl Reply {
     pub fn new(app: Arc<App>, visit: Arc<Visit>, begun: Begun) -> Self {
         let Begun { order, works, listener, hold, attempt, ears, head } = begun;
         let count = order.choices_total();
-        let deadline = visit.arrived + app.limits.request_timeout;
-        let left = wall_clock_left(&hold.standings).map(|left| Instant::now() + left);
+        let deadline = Deadline::of(&app, &visit, &hold.standings);
         Self {
-            ends_by_budget: left.is_some_and(|end| end < deadline),
             purse: Purse::new(hold, order.output_tokens_max(), count as u64),
             choices: (0..count).map(|index| Choice::new(&order, index)).collect(),
             tallies: (0..count).map(|index| Tally::new(order.prompt_of(index).tokens.len())).collect(),
@@ -86,7 +81,7 @@ impl Reply {
             metrics: app.metrics.model(order.model.name.as_str()),
             started: Instant::now(),
             last_token: vec![None; count],
-            deadline: TokioInstant::from_std(left.map_or(deadline, |end| end.min(deadline))),
+            deadline,
             app,
             visit,
             order,
@@ -99,11 +94,8 @@ impl Reply {
     }
 
     pub async fn run(mut self) {
-        let end = match self.relay().await {
-            Ok(()) => End::Complete,
-            Err(End::TooLong) if self.ends_by_budget => End::BudgetExhausted,
-            Err(end) => end,
-        };
+        let relayed = self.relay().await;
+        let end = self.deadline.judge(relayed);
         if end == End::BudgetExhausted {
             self.end_by_budget();
         }
@@ -153,7 +145,7 @@ impl Reply {
         while self.finishes.iter().any(Option::is_none) {
             let event = self.next_event().await?;
             self.take(event).await?;
-            self.purse.ask_for_more();
+            self.purse.ask_for_more(0);
             // What has arrived meanwhile leaves in the same packet.
             while let Some(event) = self.works.next_ready() {
                 self.take(event).await?;
@@ -173,7 +165,7 @@ impl Reply {
                     Stir::PingTime => self.listener.ping(),
                 },
                 () = cut.cancelled() => return Err(End::Cut),
-                () = tokio::time::sleep_until(self.deadline) => return Err(End::TooLong),
+                () = tokio::time::sleep_until(self.deadline.at) => return Err(End::TooLong),
                 grown = self.purse.grown() => grown?,
                 event = self.works.next() => return event.ok_or(End::EngineLost),
             }
@@ -224,7 +216,7 @@ impl Reply {
     /// Returns how many of so many tokens may be delivered: all of them as soon as they are held, or fewer, and then no more
     /// will ever be.
     async fn room_for(&mut self, tokens: u64) -> Result<usize, End> {
-        while self.purse.room() < tokens && self.purse.ask_for_more() {
+        while self.purse.room() < tokens && self.purse.ask_for_more(tokens) {
             let cut = self.app.cut.clone();
             tokio::select! {
                 biased;
@@ -234,7 +226,7 @@ impl Reply {
                     Stir::PingTime => self.listener.ping(),
                 },
                 () = cut.cancelled() => return Err(End::Cut),
-                () = tokio::time::sleep_until(self.deadline) => return Err(End::TooLong),
+                () = tokio::time::sleep_until(self.deadline.at) => return Err(End::TooLong),
             }
         }
         Ok(self.purse.room().min(tokens) as usize)
@@ -298,7 +290,7 @@ impl Reply {
         tokio::select! {
             flushed = self.listener.flush() => flushed.map_err(End::from),
             () = cut.cancelled() => Err(End::Cut),
-            () = tokio::time::sleep_until(self.deadline) => Err(End::TooLong),
+            () = tokio::time::sleep_until(self.deadline.at) => Err(End::TooLong),
         }
     }
 

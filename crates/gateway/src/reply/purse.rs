@@ -31,11 +31,11 @@ impl Purse {
         self.credit.deliver(tokens);
     }
 
-    /// Asks for a larger hold when it is time to; tokens go on being delivered meanwhile, as far as they are held. Returns
-    /// whether an answer is awaited.
-    pub fn ask_for_more(&mut self) -> bool {
+    /// Asks for a larger hold when it is time to, or too small for the `next` tokens; tokens go on being delivered meanwhile, as far
+    /// as they are held. Returns whether an answer is awaited.
+    pub fn ask_for_more(&mut self, next: u64) -> bool {
         if self.growth.is_none()
-            && let Some(output) = self.credit.wish()
+            && let Some(output) = self.credit.wish(next)
         {
             let estimate = Usage { output, ..self.hold.estimate };
             self.growth = Some(tokio::spawn(admit::grow(&self.hold, estimate)));

@@ -8,6 +8,7 @@
 //! hold a running answer; where it never does, the guess is booked and labelled as one. The bytes that end an answer well wait
 //! until it is booked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,8 @@ use dialect::Head;
 use domain::{AnswerEvent, Delta, Finish, Usage, UsageReport, UsageSource};
 use fleet::{Pace, Verdict};
 use http::header::HeaderValue;
-use tokio::time::Instant as TokioInstant;
 
-use super::end::{End, refusal_of, wall_clock_left};
+use super::end::{Deadline, End, refusal_of};
 use super::listener::{Closing, Listener, Stir};
 use super::purse::Purse;
 use crate::admit::OpenHold;
@@ -65,7 +65,7 @@ pub struct RemoteReply {
     choices: u32,
     prompt_bytes: u64,
     /// How many choices have ended, and the end of the one that ended last: told only when the answer is booked.
-    finished: u32,
+    finished: BTreeSet<u32>,
     last_finish: Option<(u32, Finish)>,
     /// The upstream's bytes from its answer's end on.
     held_back: Vec<u8>,
@@ -78,8 +78,7 @@ pub struct RemoteReply {
     pace: Option<Pace>,
     metrics: ModelMetrics,
     last_said: Option<Instant>,
-    deadline: TokioInstant,
-    ends_by_budget: bool,
+    deadline: Deadline,
     ears: Ears,
     head: Head,
 }
@@ -91,15 +90,13 @@ const PACE_LOOK: Duration = Duration::from_secs(5);
 impl RemoteReply {
     pub fn new(app: Arc<App>, visit: Arc<Visit>, begun: Begun) -> Self {
         let Begun { answer, provider, attempt, hold, listener, passes, hides_usage, choices, .. } = begun;
-        let deadline = visit.arrived + app.limits.request_timeout;
-        let left = wall_clock_left(&hold.standings).map(|left| Instant::now() + left);
+        let deadline = Deadline::of(&app, &visit, &hold.standings);
         let metrics = app.metrics.model(hold.hold().model.as_str());
         let ceiling = begun.output_tokens_max.unwrap_or(u64::MAX / 2);
         Self {
             purse: Purse::new(hold, ceiling, u64::from(choices)),
-            ends_by_budget: left.is_some_and(|end| end < deadline),
-            deadline: TokioInstant::from_std(left.map_or(deadline, |end| end.min(deadline))),
-            finished: 0,
+            deadline,
+            finished: BTreeSet::new(),
             last_finish: None,
             held_back: Vec::new(),
             report: None,
@@ -125,14 +122,14 @@ impl RemoteReply {
     }
 
     pub async fn run(mut self) {
-        let end = match self.relay().await {
-            Ok(()) => End::Complete,
-            Err(End::TooLong) if self.ends_by_budget => End::BudgetExhausted,
-            Err(end) => end,
-        };
+        let relayed = self.relay().await;
+        let end = self.deadline.judge(relayed);
         self.drain(&end).await;
         let (usage, source) = self.usage();
         self.measure(&end, &usage);
+        if end == End::BudgetExhausted && !self.passes {
+            self.end_by_budget();
+        }
         end.amend(&self.app, &self.visit.id);
         let Self { app, visit, attempt, purse, mut listener, mut answer, passes, ears, head, .. } = self;
         attempt.end(end.outcome(usage.output));
@@ -182,7 +179,7 @@ impl RemoteReply {
             self.flush().await?;
         }
         // An upstream may end well before a choice has begun that it was asked for.
-        match self.finished >= self.choices {
+        match self.all_finished() {
             true => Ok(()),
             false => Err(self.broke(&Failure::Unfinished)),
         }
@@ -198,7 +195,7 @@ impl RemoteReply {
                     Stir::PingTime => self.listener.ping(),
                 },
                 () = cut.cancelled() => return Err(End::Cut),
-                () = tokio::time::sleep_until(self.deadline) => return Err(End::TooLong),
+                () = tokio::time::sleep_until(self.deadline.at) => return Err(End::TooLong),
                 grown = self.purse.grown() => grown?,
                 piece = self.answer.next() => return piece.map_err(|failure| self.broke(&failure)),
                 () = tokio::time::sleep(PACE_LOOK), if self.pace.is_some() => self.check_pace()?,
@@ -255,19 +252,19 @@ impl RemoteReply {
         if !self.passes {
             self.listener.say(choice, vec![delta]);
         }
-        self.purse.ask_for_more();
+        self.purse.ask_for_more(0);
         Ok(())
     }
 
     /// Returns when so many tokens may be delivered, because they are held.
     async fn room_for(&mut self, tokens: u64) -> Result<(), End> {
-        while self.purse.room() < tokens && self.purse.ask_for_more() {
+        while self.purse.room() < tokens && self.purse.ask_for_more(tokens) {
             let cut = self.app.cut.clone();
             tokio::select! {
                 biased;
                 grown = self.purse.grown() => grown?,
                 () = cut.cancelled() => return Err(End::Cut),
-                () = tokio::time::sleep_until(self.deadline) => return Err(End::TooLong),
+                () = tokio::time::sleep_until(self.deadline.at) => return Err(End::TooLong),
             }
         }
         if self.purse.room() < tokens { Err(End::BudgetExhausted) } else { Ok(()) }
@@ -275,15 +272,34 @@ impl RemoteReply {
 
     /// Notes how a choice ended, and tells it unless it is the last: that is told when the answer is booked.
     fn finish(&mut self, choice: u32, finish: Finish) {
-        self.finished += 1;
+        self.finished.insert(choice);
         self.metrics.finished(match finish.reason {
             domain::FinishReason::Length => Finished::Length,
             _ => Finished::Stop,
         });
-        match self.finished >= self.choices {
+        match self.all_finished() {
             true => self.last_finish = Some((choice, finish)),
             false if !self.passes => self.listener.finish(choice, finish),
             false => {}
+        }
+    }
+
+    fn all_finished(&self) -> bool {
+        self.unfinished().next().is_none()
+    }
+
+    fn unfinished(&self) -> impl Iterator<Item = u32> {
+        (0..self.choices).filter(|choice| !self.finished.contains(choice))
+    }
+
+    /// Says of every choice that still runs why it goes no further; the last word waits for the booking.
+    fn end_by_budget(&mut self) {
+        let rest: Vec<u32> = self.unfinished().collect();
+        for choice in rest {
+            let last = (choice, Finish::of(domain::FinishReason::BudgetExhausted));
+            if let Some((choice, finish)) = self.last_finish.replace(last) {
+                self.listener.finish(choice, finish);
+            }
         }
     }
 
@@ -292,7 +308,7 @@ impl RemoteReply {
         tokio::select! {
             flushed = self.listener.flush() => flushed.map_err(End::from),
             () = cut.cancelled() => Err(End::Cut),
-            () = tokio::time::sleep_until(self.deadline) => Err(End::TooLong),
+            () = tokio::time::sleep_until(self.deadline.at) => Err(End::TooLong),
         }
     }
 
@@ -345,7 +361,9 @@ impl RemoteReply {
                 for event in piece.events {
                     match event {
                         AnswerEvent::Used(report) => self.report = Some(report),
-                        AnswerEvent::Finished { .. } => self.finished += 1,
+                        AnswerEvent::Finished { choice, .. } => {
+                            self.finished.insert(choice);
+                        }
                         AnswerEvent::Delta { delta, .. } => self.said_bytes += bytes_of(&delta),
                         AnswerEvent::Began { .. } => {}
                     }
@@ -359,7 +377,7 @@ impl RemoteReply {
     fn usage(&self) -> (Usage, UsageSource) {
         let guessed = Usage { output: self.guessed_output(), ..self.purse.hold.estimate };
         match self.report.as_ref().map(|report| report.usage) {
-            Some(usage) if self.finished > 0 => (usage, UsageSource::Provider),
+            Some(usage) if !self.finished.is_empty() => (usage, UsageSource::Provider),
             // A count from the middle of an answer has its prompt right, and its output too low.
             Some(usage) => {
                 (Usage { output: usage.output.max(guessed.output), ..usage }, UsageSource::Estimated)
@@ -378,7 +396,7 @@ impl RemoteReply {
         self.metrics.e2e.observe(self.visit.arrived.elapsed().as_secs_f64());
         self.metrics.prompt_tokens.observe(usage.input() as f64);
         self.metrics.output_tokens.observe(usage.output as f64);
-        (self.finished..self.choices).for_each(|_| self.metrics.finished(end.finished()));
+        self.unfinished().for_each(|_| self.metrics.finished(end.finished()));
         if *end == End::SlowReader {
             self.app.metrics.slow_readers_cut.inc();
         }

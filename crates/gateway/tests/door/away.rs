@@ -9,8 +9,8 @@ use dialect::openai::chat::ChatUpstream;
 use domain::{Provider, Usage, UsageEnd, UsageSource};
 use fleet::{Capabilities, Capability, Jurisdiction, Order, Residency, Unit};
 use gateway::{
-    Auth, CacheRule, CacheShare, HttpProvider, HttpSettings, OnCancel, Paths, ResidencyRule, RouteRules,
-    Secret, Supply, SupplyRoute, SupplyUnit, Timeouts, UnitKind,
+    Auth, CacheRule, CacheShare, HttpProvider, HttpSettings, KeysPolicy, OnCancel, Paths, ResidencyRule,
+    RouteRules, Secret, Supply, SupplyRoute, SupplyUnit, Timeouts, UnitKind,
 };
 use http::HeaderName;
 use ledger::{Ending, How, RequestRow};
@@ -21,6 +21,7 @@ use simulator::standin::{
 
 use crate::engine::Script;
 use crate::harness::{Door, Events, Heard};
+use crate::limits::limit;
 
 /// The door, and stand-ins behind it: `one` and `two` speak OpenAI's dialect in Germany, `three` Anthropic's in the United States.
 struct Away {
@@ -43,7 +44,10 @@ impl Away {
     }
 
     async fn with(change: impl FnOnce(&mut RouteRules)) -> Self {
-        let door = Door::open(Script::says("never said")).await;
+        Self::behind(Door::open(Script::says("never said")).await, change).await
+    }
+
+    async fn behind(door: Door, change: impl FnOnce(&mut RouteRules)) -> Self {
         let start = async |kind| {
             Standin::start(kind, "127.0.0.1:0".parse().unwrap(), Settings::default()).await.unwrap()
         };
@@ -228,6 +232,45 @@ async fn the_providers_count_is_booked_and_an_end_waits_for_the_book() {
         (told["prompt_tokens"].clone(), told["completion_tokens"].clone())
     );
     assert_eq!(how(&ending), Some((UsageEnd::Complete, UsageSource::Provider)));
+    away.door.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_as_one_piece_may_be_longer_than_those_before_it() {
+    let away = Away::open().await;
+    let ask = async |model: &str, count: u32| {
+        let content = format!("count to {count}");
+        away.ask(model, json!({ "messages": [{ "role": "user", "content": content }] })).await
+    };
+    for model in ["m-one", "m-three"] {
+        // Estimates learn from short answers, so the hold of the long one is too small for it.
+        for _ in 0..24 {
+            assert_eq!(ask(model, 5).await.status, 200);
+        }
+        let heard = ask(model, 300).await;
+        assert_eq!(heard.status, 200, "{model}: {:?}", heard.body);
+        assert_eq!(heard.body["choices"][0]["finish_reason"], "stop", "{model}");
+        assert!(heard.body["usage"]["completion_tokens"].as_u64().unwrap() >= 300, "{model}");
+    }
+    away.door.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_a_limit_ends_says_so_whatever_the_provider_speaks() {
+    let door = Door::open_with(Script::says("never said"), KeysPolicy::LoopbackOpen, |limits| {
+        limits.hold_output_tokens = 64;
+    });
+    let away = Away::behind(door.await, |_| {}).await;
+    away.door.journal.set_limit(limit("tokens", 150, "day")).await.unwrap();
+    let more = json!({
+        "messages": [{ "role": "user", "content": "count to 300" }],
+        "stream_options": { "include_usage": true },
+    });
+    let events = away.stream("m-three", more).await;
+    assert_eq!(events.finishes(0), ["budget_exhausted"]);
+    assert!(events.is_done && events.error().is_none(), "it is an end, and it says which");
+    let ending = away.door.booked(&events.request).await;
+    assert_eq!(how(&ending).unwrap().0, UsageEnd::Truncated);
     away.door.close().await;
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::engine::Script;
 use crate::harness::{CHAT_TOKENS, Door, MODEL, used, words_of};
 
-fn limit(measure: &str, amount: i64, window: &str) -> NewLimit {
+pub fn limit(measure: &str, amount: i64, window: &str) -> NewLimit {
     NewLimit {
         name: Some(format!("{measure} of local")),
         scope: "local".parse().unwrap(),

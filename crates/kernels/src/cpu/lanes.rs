@@ -4,7 +4,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod dots;
 mod portable;
+
+pub(crate) use dots::{Dots, FINE, ROUGH, Terms, exp2};
 
 use crate::Isa;
 
@@ -18,7 +21,7 @@ pub(crate) const LANES: usize = 16;
 /// same type, which `dispatch` calls only for paths that this machine has. All methods are `#[inline(always)]`, so that they
 /// become instructions of the function that `enter` compiled for those features. Pointers must be valid for what is read or
 /// written through them; no alignment is needed.
-pub(crate) trait Lanes: Copy {
+pub(crate) trait Lanes: Dots {
     /// Rows of activations, and panels of weights beside each other, whose sums fit in the registers.
     const ROWS: usize;
     const PANELS: usize;
@@ -115,12 +118,37 @@ pub(crate) unsafe fn dispatch(isa: Isa, operation: impl Operation) {
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Amx => avx512::F32x16::enter(operation),
+            Isa::Avx512 | Isa::Amx => avx512::F32x16::<false>::enter(operation),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::F32x16::enter(operation),
             _ => portable::F32x16::enter(operation),
         }
     }
+}
+
+/// The same, with the sums of bf16 and 16-bit products that `Dots` asks for where the path and this processor have them.
+///
+/// # Safety
+/// As for `dispatch`.
+pub(crate) unsafe fn dispatch_dots(isa: Isa, operation: impl Operation) {
+    // SAFETY: the caller promises the path, and the processor was asked for the rest.
+    unsafe {
+        match has_dots(isa) {
+            #[cfg(target_arch = "x86_64")]
+            true => avx512::F32x16::<true>::enter(operation),
+            _ => dispatch(isa, operation),
+        }
+    }
+}
+
+/// Whether a path comes with AVX-512 BF16 and VNNI on this processor.
+pub(crate) fn has_dots(isa: Isa) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx512 {
+        return is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni");
+    }
+    let _ = isa;
+    false
 }
 
 /// `e^x` with a relative error below 2.5e-7; 0 below -87.3, capped at `e^88.3` above; NaN stays NaN.

@@ -35,7 +35,8 @@ pub struct Requantized {
 
 /// Returns the forms to try, the narrowest first, for tensors that make one matrix; none where they are not all blocks.
 pub(crate) fn candidates(encodings: impl Iterator<Item = Encoding> + Clone) -> &'static [Precision] {
-    let is_block = |encoding| matches!(encoding, Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q4K | Encoding::Q6K);
+    let is_block =
+        |encoding| matches!(encoding, Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q4K | Encoding::Q6K);
     let is_four_bits = |encoding| matches!(encoding, Encoding::Q4_0 | Encoding::Q4K);
     if !encodings.clone().all(is_block) {
         return &[];
@@ -68,11 +69,7 @@ pub(crate) fn stored(tensors: &[Tensor<'_>]) -> String {
 }
 
 /// Returns the error of every number of a matrix, relative to their size; `fill` writes a row as it should be.
-pub(crate) fn relative_error(
-    pool: &Pool,
-    matrix: &Matrix,
-    fill: &(dyn Fn(usize, &mut [f32]) + Sync),
-) -> f64 {
+pub(crate) fn relative_error(pool: &Pool, matrix: &Matrix, fill: &(dyn Fn(usize, &mut [f32]) + Sync)) -> f64 {
     /// Rows that one task takes.
     const ROWS: usize = 64;
     let sums = Mutex::new((0.0, 0.0));

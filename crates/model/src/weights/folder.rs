@@ -8,7 +8,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::map::MappedFile;
-use super::{Checkpoint, GgufVocabulary, PACKED, PackedFile, TokenizerSource, WeightsError, gguf, safetensors};
+use super::{
+    Checkpoint, GgufVocabulary, PACKED, PackedFile, TokenizerSource, WeightsError, gguf, safetensors,
+};
 
 /// Index files of the largest models are a few megabytes, templates a few kilobytes.
 const TEXT_BYTES_MAX: u64 = 64 << 20;

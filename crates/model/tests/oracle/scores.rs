@@ -1,6 +1,6 @@
 //! Do scores and hidden states agree with transformers, and would the comparison notice if they did not?
 
-use model::{Forward, Isa, LoadOptions, Model, Numerics, Precision};
+use model::{Forward, Isa, KvPrecision, LoadOptions, Model, Numerics, Precision};
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -65,6 +65,29 @@ fn every_precision_keeps_the_answers_and_takes_its_bits() {
             assert!((bits..bits * 1.2).contains(&found_bits), "{family} {precision:?}: {found_bits} bits");
             let good = if precision == Precision::Int8 { gap.mean < 0.2 } else { gap.passes() };
             assert!(good, "{family} {precision:?}: {gap:?}");
+        }
+    }
+}
+
+/// A step of int8 is 1/127 of the largest number in a vector; of 16 numbers the typical one is half the largest, and a rounding
+/// is off by 0.29 of a step: 0.46 % of a typical number. That of bf16 is off by 0.17 %. So int8 keys and values cost such
+/// small heads about three times what bf16 ones do, and the gate of the other paths is too tight for some fixtures in its
+/// p99. As with int8 weights, a mean of 0.2, the least that a missing rule costs, is wrong; and no answer may be regretted.
+/// What it costs a trained model is in `docs/decisions/010-attention.md`.
+#[test]
+fn int8_keys_and_values_keep_the_answers_in_half_the_memory() {
+    for isa in Isa::available() {
+        let options = LoadOptions { isa, kv_precision: KvPrecision::Int8, ..LoadOptions::default() };
+        for family in FAMILIES {
+            let model = load_with(&folder(family), options);
+            let halves = load(&folder(family));
+            let share = model.shape().block_bytes as f64 / halves.shape().block_bytes as f64;
+            // Two bytes of scale for each vector of 16 or more numbers.
+            assert!((0.5..=0.57).contains(&share), "{family}: {share} of the memory");
+            assert_eq!(model.report().kv_bytes_per_token * 32, model.shape().block_bytes);
+            let gap = gap(family, model);
+            println!("{family:14} {:9} int8 keys and values: {gap:?}", isa.name());
+            assert!(gap.mean < 0.2 && gap.regret <= 0.20, "{family} on {}: {gap:?}", isa.name());
         }
     }
 }

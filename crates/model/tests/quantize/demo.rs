@@ -15,8 +15,10 @@ pub fn checkpoint(name: &str) -> Checkpoint {
 /// Chats that neither demo model was trained on, as tokens.
 pub fn heldout() -> Vec<Vec<u32>> {
     let bytes =
-        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/heldout/tokens.u16")).unwrap();
-    let words: Vec<u32> = bytes.as_chunks().0.iter().map(|word| u32::from(u16::from_le_bytes(*word))).collect();
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/heldout/tokens.u16"))
+            .unwrap();
+    let words: Vec<u32> =
+        bytes.as_chunks().0.iter().map(|word| u32::from(u16::from_le_bytes(*word))).collect();
     let (mut rest, mut chats) = (&words[..], Vec::new());
     while let Some((length, more)) = rest.split_first() {
         let (chat, after) = more.split_at(*length as usize);

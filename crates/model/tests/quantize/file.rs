@@ -79,7 +79,8 @@ fn a_gguf_file_becomes_a_folder_with_its_tokenizer() {
 fn packed_weights_cannot_be_kept_in_another_way_or_quantized_again() {
     let (folder, _) = quantized(&family("qwen3"), Precision::Int8);
     let checkpoint = weights::open(folder.path()).unwrap();
-    let other = Model::load(&checkpoint, &options(Some(Precision::Int4)), &mut |_| {}).err().unwrap().to_string();
+    let other =
+        Model::load(&checkpoint, &options(Some(Precision::Int4)), &mut |_| {}).err().unwrap().to_string();
     assert!(other.contains("int4") && other.contains(PACKED), "{other}");
     let target = tempfile::tempdir().unwrap();
     let again =
@@ -105,7 +106,8 @@ fn damage_before_and_behind_the_weights_is_noticed_at_once_and_in_them_when_aske
     for at in (0..128).chain((index..whole.len()).step_by(7)) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
-        let error = opened(&bytes).err().unwrap_or_else(|| panic!("byte {at} is changed, and nobody notices"));
+        let error =
+            opened(&bytes).err().unwrap_or_else(|| panic!("byte {at} is changed, and nobody notices"));
         assert!(error.to_string().contains(PACKED), "{error}");
     }
     for length in (0..300).chain((300..whole.len()).step_by(991)) {
@@ -185,7 +187,10 @@ fn the_other_process() {
     let folder = std::env::var(SHARED_FOLDER).expect("the parent sets it");
     let checkpoint = weights::open(Path::new(&folder)).unwrap();
     let mut model = Model::load(&checkpoint, &options(None), &mut |_| {}).unwrap();
-    println!("scores {:x}", scores(&mut model).iter().fold(7_u64, |hash, bits| hash.rotate_left(5) ^ u64::from(*bits)));
+    println!(
+        "scores {:x}",
+        scores(&mut model).iter().fold(7_u64, |hash, bits| hash.rotate_left(5) ^ u64::from(*bits))
+    );
     std::io::stdout().flush().unwrap();
     // Until the parent has looked.
     let _ = std::io::stdin().read_line(&mut String::new());
@@ -206,13 +211,15 @@ fn two_processes_share_the_pages_of_one_file() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = lines.map_while(Result::ok).find(|line| line.contains("scores ")).expect("the child answers");
+    // Read to the end only afterwards: a child that finds nobody listening fails.
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.contains("scores ")).expect("the child answers");
     assert!(line.ends_with(&format!("scores {own:x}")), "{line}, here {own:x}");
     let (shared, private) = pages_of(PACKED);
     println!("{shared} KiB shared, {private} KiB private");
     assert!(shared > 5_000 && private == 0, "{shared} KiB shared, {private} KiB private");
     drop(child.stdin.take());
+    lines.for_each(drop);
     assert!(child.wait().unwrap().success());
 }
 
@@ -225,8 +232,12 @@ fn pages_of(name: &str) -> (u64, u64) {
         let mut words = line.split_whitespace();
         match (words.next(), words.next().and_then(|value| value.parse::<u64>().ok())) {
             (Some("Shared_Clean:"), Some(kib)) if is_ours => shared += kib,
-            (Some("Private_Clean:" | "Private_Dirty:" | "Shared_Dirty:"), Some(kib)) if is_ours => private += kib,
-            (Some(first), _) if first.contains('-') && !first.ends_with(':') => is_ours = line.ends_with(name),
+            (Some("Private_Clean:" | "Private_Dirty:" | "Shared_Dirty:"), Some(kib)) if is_ours => {
+                private += kib
+            }
+            (Some(first), _) if first.contains('-') && !first.ends_with(':') => {
+                is_ours = line.ends_with(name)
+            }
             _ => {}
         }
     }

@@ -11,7 +11,12 @@ fn options(precision: Option<Precision>) -> LoadOptions {
 }
 
 /// Quantizes, maps what was written, and measures it against the model as it is stored.
-fn loss(checkpoint: &Checkpoint, precision: Precision, search: Option<&Moments>, chats: &[Vec<u32>]) -> Comparison {
+fn loss(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    search: Option<&Moments>,
+    chats: &[Vec<u32>],
+) -> Comparison {
     let folder = tempfile::tempdir().unwrap();
     let mut reference = Model::load(checkpoint, &options(None), &mut |_| {}).unwrap();
     let mut quantized =
@@ -45,7 +50,8 @@ fn the_demo_model_loses_at_most_a_thousandth_in_eight_bits_and_three_hundredths_
 #[ignore = "writes the table of a decision; the test above holds its lines"]
 fn every_way_of_quantizing_every_demo_model() {
     let chats = heldout();
-    let (taught, held): (Vec<_>, Vec<_>) = chats.into_iter().enumerate().partition(|(number, _)| number % 4 == 0);
+    let (taught, held): (Vec<_>, Vec<_>) =
+        chats.into_iter().enumerate().partition(|(number, _)| number % 4 == 0);
     let plain = |chats: Vec<(usize, Vec<u32>)>| chats.into_iter().map(|(_, chat)| chat).collect::<Vec<_>>();
     let (taught, held) = (plain(taught), plain(held));
     for name in ["main", "small"] {

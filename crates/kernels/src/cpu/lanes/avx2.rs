@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{Lanes, Operation};
 
 #[derive(Clone, Copy)]
-pub(super) struct F32x16(__m256, __m256);
+pub(super) struct F32x16(pub(super) __m256, pub(super) __m256);
 
 // Every block below relies on the trait's promise: the processor has AVX2, FMA and F16C, because these methods are called
 // only inside `enter`; and pointers are valid for the bytes that the method's documentation names.
@@ -150,7 +150,7 @@ unsafe fn exp2_whole(x: __m256) -> __m256 {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn even(pairs: __m256i) -> __m256 {
+pub(super) unsafe fn even(pairs: __m256i) -> __m256 {
     // SAFETY: as the caller promises.
     unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)) }
 }
@@ -158,7 +158,7 @@ unsafe fn even(pairs: __m256i) -> __m256 {
 /// # Safety
 /// AVX2.
 #[inline(always)]
-unsafe fn odd(pairs: __m256i) -> __m256 {
+pub(super) unsafe fn odd(pairs: __m256i) -> __m256 {
     // SAFETY: as the caller promises.
     unsafe { _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32))) }
 }

@@ -4,21 +4,21 @@ use std::arch::x86_64::*;
 
 use super::{Lanes, Operation};
 
+/// `DOTS` says that the processor has BF16 and VNNI besides.
 #[derive(Clone, Copy)]
-pub(super) struct F32x16(__m512);
+pub(super) struct F32x16<const DOTS: bool>(pub(super) __m512);
 
 // Every block below relies on the trait's promise: the processor has AVX-512 (F, BW, DQ, VL), because these methods are
 // called only inside `enter`; and pointers are valid for the bytes that the method's documentation names.
-impl Lanes for F32x16 {
+impl<const DOTS: bool> Lanes for F32x16<DOTS> {
     /// Sixteen sums, eight widened weights and a broadcast leave registers to spare among 32.
     const ROWS: usize = 8;
     const PANELS: usize = 2;
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    #[inline(always)]
     unsafe fn enter<O: Operation>(operation: O) {
         // SAFETY: the caller promises the features and the operation's fields.
-        unsafe { operation.run::<Self>() }
+        unsafe { if DOTS { enter_with_dots(operation) } else { enter_without(operation) } }
     }
 
     #[inline(always)]
@@ -164,6 +164,24 @@ impl Lanes for F32x16 {
             ]
         }
     }
+}
+
+/// # Safety
+/// AVX-512 (F, BW, DQ, VL), and as the operation promises.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn enter_without<O: Operation>(operation: O) {
+    // SAFETY: as the caller promises.
+    unsafe { operation.run::<F32x16<false>>() }
+}
+
+/// # Safety
+/// AVX-512 (F, BW, DQ, VL, BF16, VNNI), and as the operation promises.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma,f16c")]
+unsafe fn enter_with_dots<O: Operation>(operation: O) {
+    // SAFETY: as the caller promises.
+    unsafe { operation.run::<F32x16<true>>() }
 }
 
 /// `(bits & MASK | EXPONENT) as f32 - surplus`.

@@ -6,7 +6,7 @@ use super::{LANES, Lanes, Operation};
 pub(super) struct F32x16([f32; LANES]);
 
 #[inline(always)]
-fn each(f: impl Fn(usize) -> f32) -> F32x16 {
+pub(super) fn each(f: impl Fn(usize) -> f32) -> F32x16 {
     let mut lanes = [0.0; LANES];
     for (i, lane) in lanes.iter_mut().enumerate() {
         *lane = f(i);

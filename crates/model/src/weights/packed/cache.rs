@@ -83,7 +83,10 @@ impl PackedCache {
             packed.verify()?;
         }
         // The order of use; a folder that cannot be written has none, which is as good.
-        let _ = fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        let _ = fs::File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(SystemTime::now()));
         Ok(Some(packed))
     }
 
@@ -159,7 +162,8 @@ impl Identity {
     /// Returns what differs first, what was expected and what `other` has.
     fn difference(&self, other: &Self) -> Option<(String, String, String)> {
         if let Some((mine, theirs)) = self.files.iter().zip(&other.files).find(|(a, b)| a != b) {
-            let told = |file: &SourceFile| format!("{} bytes, changed at {} ns", file.bytes, file.modified_ns);
+            let told =
+                |file: &SourceFile| format!("{} bytes, changed at {} ns", file.bytes, file.modified_ns);
             return Some((mine.path.clone(), told(mine), told(theirs)));
         }
         let rows = [

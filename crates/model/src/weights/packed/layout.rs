@@ -14,9 +14,7 @@ pub(super) fn fingerprint() -> &'static str {
         const OUTPUTS: usize = 19;
         const INPUTS: usize = 150;
         let mut hash = Sha256::new();
-        for precision in
-            [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8, Precision::Int4]
-        {
+        for precision in [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8, Precision::Int4] {
             let matrix = Matrix::pack(precision, OUTPUTS, INPUTS, &mut |row, values| {
                 let value = |i: usize| ((row * 31 + i * 17) % 101) as f32 / 64.0 - 0.7;
                 values.iter_mut().enumerate().for_each(|(i, place)| *place = value(i));

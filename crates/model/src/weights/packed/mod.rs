@@ -28,8 +28,8 @@ use kernels::{Mapping, Matrix, Precision, Storage};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use cache::{CacheUse, PackedCache};
 pub(crate) use cache::Identity;
+pub use cache::{CacheUse, PackedCache};
 pub(crate) use writer::PackedWriter;
 
 use super::WeightsError;
@@ -179,9 +179,7 @@ impl PackedFile {
         };
         Storage::mapped(Arc::clone(&self.mapping), entry.offset as usize, entry.bytes as usize)
             .and_then(|storage| Matrix::from_storage(precision, outputs, inputs, storage))
-            .map_err(|error| {
-                WeightsError::damaged(&self.path, format!("{name:?}"), "a whole matrix", error)
-            })
+            .map_err(|error| WeightsError::damaged(&self.path, format!("{name:?}"), "a whole matrix", error))
     }
 
     pub(crate) fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, WeightsError> {
@@ -267,7 +265,7 @@ fn read_index(path: &Path, bytes: &[u8]) -> Result<Index, WeightsError> {
 fn check_entry(path: &Path, entry: &Entry, file_bytes: u64) -> Result<(), WeightsError> {
     let expected = match entry.kind.precision() {
         Some(precision) => Matrix::storage_bytes(precision, entry.outputs, entry.inputs),
-        None => entry.inputs.checked_mul(4),
+        None => entry.inputs.checked_mul(4).filter(|_| entry.outputs == 1),
     };
     let end = entry.offset.checked_add(entry.bytes);
     let is_sound = entry.offset.is_multiple_of(ALIGNMENT)
@@ -282,7 +280,11 @@ fn check_entry(path: &Path, entry: &Entry, file_bytes: u64) -> Result<(), Weight
 }
 
 /// A full disk has a message of its own.
-pub(crate) fn write_error(verb: &'static str, path: &Path, bytes: u64) -> impl FnOnce(io::Error) -> WeightsError {
+pub(crate) fn write_error(
+    verb: &'static str,
+    path: &Path,
+    bytes: u64,
+) -> impl FnOnce(io::Error) -> WeightsError {
     move |error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             WeightsError::DiskFull { path: path.to_path_buf(), bytes }

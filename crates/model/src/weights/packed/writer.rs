@@ -41,15 +41,10 @@ impl PackedWriter {
         part.push(format!(".{}-{}.part", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
         let part = PathBuf::from(part);
         let file = File::create(&part).map_err(write_error("create", &part, 0))?;
-        let index = Index {
-            layout: layout::fingerprint().to_string(),
-            identity,
-            parameters: 0,
-            entries: Vec::new(),
-        };
+        let index =
+            Index { layout: layout::fingerprint().to_string(), identity, parameters: 0, entries: Vec::new() };
         let target = target.to_path_buf();
-        let mut writer =
-            Self { target, part, file: Some(BufWriter::new(file)), end: 0, bytes_max, index };
+        let mut writer = Self { target, part, file: Some(BufWriter::new(file)), end: 0, bytes_max, index };
         writer.put(&[0; PREFIX_BYTES])?;
         Ok(writer)
     }
