@@ -20,4 +20,4 @@ pub use isa::{Isa, describe};
 pub use matrix::{FillInt4, INT4_GROUP, Int4Group, Matrix, Precision, matmul};
 pub use memory::{Mapping, Storage, StorageError};
 pub use pool::{Numerics, Pool, PoolOptions, available_threads};
-pub use probe::read_bandwidth;
+pub use probe::{multiply_peak, read_bandwidth};

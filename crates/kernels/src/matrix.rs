@@ -16,6 +16,7 @@
 //! and AMX tiles (sixteen lines are one tile), so there is exactly one copy of each weight.
 
 use crate::cpu;
+use crate::cpu::dots::DotsPath;
 use crate::cpu::lanes::LANES;
 use crate::memory::{Shared, Storage, StorageError};
 use crate::packing::{PanelWriter, transpose_bytes};
@@ -337,22 +338,31 @@ pub(crate) fn path(isa: Isa, numerics: Numerics, precision: Precision) -> &'stat
         isa
     };
     match (isa, precision) {
+        (Isa::Amx, Precision::Bf16) => "amx-bf16",
+        (Isa::Amx, Precision::Int8) => "amx-int8",
+        (_, Precision::Int8 | Precision::Int4) => integer_path(isa, precision),
         (Isa::Portable, Precision::F32) => "portable-f32",
         (Isa::Portable, Precision::F16) => "portable-f16",
         (Isa::Portable, Precision::Bf16) => "portable-bf16",
-        (Isa::Portable, Precision::Int8) => "portable-int8",
-        (Isa::Portable, Precision::Int4) => "portable-int4",
         (Isa::Avx2, Precision::F32) => "avx2-f32",
         (Isa::Avx2, Precision::F16) => "avx2-f16",
         (Isa::Avx2, Precision::Bf16) => "avx2-bf16",
-        (Isa::Avx2, Precision::Int8) => "avx2-int8",
-        (Isa::Avx2, Precision::Int4) => "avx2-int4",
+        (_, Precision::Bf16) if cpu::matmul::pairs(isa, numerics).is_some() => "avx512-bf16-pairs",
+        (Isa::Avx512, Precision::Bf16) => "avx512-bf16",
         (_, Precision::F32) => "avx512-f32",
         (_, Precision::F16) => "avx512-f16",
-        (_, Precision::Int4) => "avx512-int4",
-        (Isa::Avx512, Precision::Bf16) => "avx512-bf16",
-        (Isa::Avx512, Precision::Int8) => "avx512-int8",
-        (Isa::Amx, Precision::Bf16) => "amx-bf16",
-        (Isa::Amx, Precision::Int8) => "amx-int8",
+    }
+}
+
+fn integer_path(isa: Isa, precision: Precision) -> &'static str {
+    match (DotsPath::of(isa), precision) {
+        (DotsPath::Portable, Precision::Int4) => "portable-int4",
+        (DotsPath::Avx2, Precision::Int4) => "avx2-int4",
+        (DotsPath::AvxVnni, Precision::Int4) => "avx-vnni-int4",
+        (DotsPath::Avx512Vnni | DotsPath::Avx512Bf16, Precision::Int4) => "avx512-vnni-int4",
+        (DotsPath::Portable, _) => "portable-int8",
+        (DotsPath::Avx2, _) => "avx2-int8",
+        (DotsPath::AvxVnni, _) => "avx-vnni-int8",
+        (DotsPath::Avx512Vnni | DotsPath::Avx512Bf16, _) => "avx512-vnni-int8",
     }
 }

@@ -59,11 +59,6 @@ impl Arena {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
     }
 
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `&mut self` lets nobody else look.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
-    }
-
     fn on_heap(bytes: usize) -> Self {
         let layout =
             Layout::from_size_align(bytes.max(1).next_multiple_of(CACHE_LINE_BYTES), CACHE_LINE_BYTES)

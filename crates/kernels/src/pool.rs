@@ -36,11 +36,11 @@ pub struct PoolOptions {
 /// What a row's result may depend on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Numerics {
-    /// Take the fastest path for the number of rows. Products of many rows may round activations to bf16 on AMX.
+    /// Take the fastest path for the number of rows. Products of many rows with bf16 weights may round activations to bf16.
     /// Attention rounds queries and weights to bf16 where the processor multiplies pairs of them.
     #[default]
     Fast,
-    /// A row gives the same bits whatever rows stand beside it, so AMX is never used.
+    /// A row gives the same bits whatever rows stand beside it, so neither AMX nor pairs of bf16 are used.
     BatchInvariant,
 }
 
@@ -118,7 +118,6 @@ impl Pool {
     }
 
     /// Returns at least so many bytes of unspecified content, for the caller alone until the guard is dropped.
-    #[cfg(target_arch = "x86_64")]
     pub(crate) fn scratch(&self, bytes: usize) -> MutexGuard<'_, Arena> {
         let mut scratch = lock(&self.scratch);
         if scratch.bytes() < bytes {

@@ -1,11 +1,11 @@
 //! What is the least that sixteen floats must be able to do, so that each kernel is written once for all processors?
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(super) mod avx512;
 mod dots;
-mod portable;
+pub(super) mod portable;
 
 pub(crate) use dots::{Dots, FINE, ROUGH, Terms, exp2};
 
@@ -62,6 +62,16 @@ pub(crate) trait Lanes: Dots {
             for lane in 0..LANES {
                 to.add(lane).write(first[lane].to_bits() >> 16 | second[lane].to_bits() & 0xffff_0000);
             }
+        }
+    }
+
+    /// Writes whole numbers from -128 to 127 as bytes; of anything else some byte.
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        // SAFETY: the caller promises room for sixteen bytes, and the instructions.
+        unsafe {
+            let array = self.to_array();
+            to.cast::<[i8; LANES]>().write_unaligned(array.map(|value| value as i32 as i8));
         }
     }
 

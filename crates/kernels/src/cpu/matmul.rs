@@ -2,11 +2,14 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::OnceLock;
 
+use super::dots::DotsPath;
 use super::lanes::{LANES, Lanes, Operation, dispatch};
-use super::product::{Bf16, F16, F32, Int8, Packed, Product};
+use super::product::{Bf16, F16, F32, Packed, Product};
+use super::words;
 use crate::memory::Shared;
-use crate::{Matrix, Pool, Precision};
+use crate::{Isa, Matrix, Numerics, Pool, Precision, probe};
 
 /// A thread is not worth waking for fewer bytes of weights than this; it takes a core about as long as a wake-up.
 const RANGE_BYTES_LEAST: usize = 32 << 10;
@@ -14,15 +17,29 @@ const RANGE_BYTES_LEAST: usize = 32 << 10;
 /// Far enough ahead to cover the latency of memory at the speed one core reads.
 const AHEAD_BYTES: isize = 2048;
 
-/// `out = x · weightᵀ` with f32 activations, on the pool's path. Lengths have been checked by the caller.
+/// `out = x · weightᵀ` on the pool's path: with f32 activations for weights that are floats, with int8 ones for whole numbers. Lengths have been checked by the caller.
 pub(crate) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
     match weight.precision() {
         Precision::F32 => run::<F32>(pool, x, rows, weight, out),
         Precision::F16 => run::<F16>(pool, x, rows, weight, out),
-        Precision::Bf16 => run::<Bf16>(pool, x, rows, weight, out),
-        Precision::Int8 => run::<Int8>(pool, x, rows, weight, out),
-        Precision::Int4 => unpacked(pool, x, rows, weight, out),
+        Precision::Bf16 => match pairs(pool.isa(), pool.numerics()) {
+            Some(path) if rows >= ROWS_FOR_PAIRS => words::matmul(path, pool, x, rows, weight, out),
+            _ => run::<Bf16>(pool, x, rows, weight, out),
+        },
+        Precision::Int8 | Precision::Int4 => {
+            words::matmul(DotsPath::of(pool.isa()), pool, x, rows, weight, out);
+        }
     }
+}
+
+/// Rows from which products of bf16 are worth rounding activations for: before, memory is what they wait for.
+const ROWS_FOR_PAIRS: usize = 5;
+
+/// The path for many rows of bf16, where it pays: some processors have the instruction, and are not faster by it.
+pub(crate) fn pairs(isa: Isa, numerics: Numerics) -> Option<DotsPath> {
+    static PAYS: OnceLock<bool> = OnceLock::new();
+    let path = DotsPath::of_pairs(isa).filter(|_| numerics == Numerics::Fast)?;
+    PAYS.get_or_init(|| probe::pairs_pay(isa)).then_some(path)
 }
 
 fn run<W: Packed + Sync>(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
@@ -32,53 +49,6 @@ fn run<W: Packed + Sync>(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, o
         let part = Part::<W> { x, rows, weight, panels, out, form: PhantomData };
         // SAFETY: the pool holds only paths this machine has; the ranges do not overlap, so neither do the outputs.
         unsafe { dispatch(pool.isa(), part) };
-    });
-}
-
-/// Turns each panel of int4 into floats, and multiplies by those.
-fn unpacked(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
-    let (inputs, outputs) = (weight.inputs(), weight.outputs());
-    let out = Shared::new(out.as_mut_ptr());
-    pool.run_ranges(weight.panels(), 1, &|panels| {
-        let (mut row, mut buffer) = (vec![0.0; inputs], vec![0.0; rows * LANES]);
-        let mut panel = vec![0.0_f32; inputs.next_multiple_of(4) * LANES];
-        for number in panels {
-            let first = number * LANES;
-            let count = (outputs - first).min(LANES);
-            for lane in 0..count {
-                weight.row(first + lane, &mut row);
-                panel
-                    .iter_mut()
-                    .skip(lane)
-                    .step_by(LANES)
-                    .zip(&row)
-                    .for_each(|(place, value)| *place = *value);
-            }
-            let product = Product::<F32> {
-                x: x.as_ptr(),
-                x_stride: inputs,
-                rows,
-                inputs,
-                weights: panel.as_ptr().cast(),
-                panel_bytes: panel.len() * 4,
-                panels: 1,
-                ahead: 0,
-                out: buffer.as_mut_ptr(),
-                out_stride: LANES,
-                carry: std::ptr::null(),
-                scales: std::ptr::null(),
-                form: PhantomData,
-            };
-            // SAFETY: the pool holds only paths this machine has; the buffer has room for all rows of one panel, whose outputs
-            // no other range has.
-            unsafe {
-                dispatch(pool.isa(), product);
-                for (i, sums) in buffer.chunks_exact(LANES).enumerate() {
-                    let to = out.get().add(i * outputs + first);
-                    std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count);
-                }
-            }
-        }
     });
 }
 

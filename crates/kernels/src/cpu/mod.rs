@@ -6,9 +6,12 @@
 pub(crate) mod amx;
 pub(crate) mod append;
 pub(crate) mod attention;
+pub(crate) mod dots;
 pub(crate) mod gate;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod product;
+pub(crate) mod quantize;
 pub(crate) mod rope;
+pub(crate) mod words;

@@ -22,8 +22,6 @@ pub(crate) struct F32;
 pub(crate) struct F16;
 #[derive(Clone, Copy)]
 pub(crate) struct Bf16;
-#[derive(Clone, Copy)]
-pub(crate) struct Int8;
 
 /// Inputs that one step of the inner loop takes.
 const STEP: usize = 4;
@@ -266,15 +264,5 @@ impl Packed for Bf16 {
     unsafe fn widen<V: Lanes>(from: *const u8) -> [V; 4] {
         // SAFETY: as the trait says.
         unsafe { V::widen_bf16(from) }
-    }
-}
-
-impl Packed for Int8 {
-    const GROUP_BYTES: usize = 64;
-
-    #[inline(always)]
-    unsafe fn widen<V: Lanes>(from: *const u8) -> [V; 4] {
-        // SAFETY: as the trait says.
-        unsafe { V::widen_i8(from) }
     }
 }

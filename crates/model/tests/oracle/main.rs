@@ -6,4 +6,5 @@ mod damage;
 mod gguf;
 mod harness;
 mod invariance;
+mod quantized;
 mod scores;

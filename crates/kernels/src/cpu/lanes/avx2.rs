@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{Lanes, Operation};
 
 #[derive(Clone, Copy)]
-pub(super) struct F32x16(pub(super) __m256, pub(super) __m256);
+pub(crate) struct F32x16(pub(crate) __m256, pub(crate) __m256);
 
 // Every block below relies on the trait's promise: the processor has AVX2, FMA and F16C, because these methods are called
 // only inside `enter`; and pointers are valid for the bytes that the method's documentation names.

@@ -6,7 +6,7 @@ use super::{Lanes, Operation};
 
 /// `DOTS` says that the processor has BF16 and VNNI besides.
 #[derive(Clone, Copy)]
-pub(super) struct F32x16<const DOTS: bool>(pub(super) __m512);
+pub(crate) struct F32x16<const DOTS: bool>(pub(crate) __m512);
 
 // Every block below relies on the trait's promise: the processor has AVX-512 (F, BW, DQ, VL), because these methods are
 // called only inside `enter`; and pointers are valid for the bytes that the method's documentation names.
@@ -90,6 +90,11 @@ impl<const DOTS: bool> Lanes for F32x16<DOTS> {
             let pairs = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_castps_si512(second.0), upper, low);
             _mm512_storeu_si512(to.cast(), pairs);
         }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        // SAFETY: AVX-512F; room for sixteen bytes.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))) }
     }
     #[inline(always)]
     unsafe fn exp2_whole(self) -> Self {

@@ -104,7 +104,7 @@ unsafe fn pairs<V: Lanes>(low: V, high: V) -> V {
         let both = [low.to_array(), high.to_array()];
         let mut words = [0.0; LANES];
         for (word, pair) in words.iter_mut().zip(both.as_flattened().as_chunks::<2>().0) {
-            let [first, second] = pair.map(|value| u32::from(crate::matrix::bf16_bits(value)));
+            let [first, second] = pair.map(|value| u32::from(crate::packing::bf16_bits(value)));
             *word = f32::from_bits(first | second << 16);
         }
         V::load(words.as_ptr())

@@ -3,7 +3,7 @@
 use super::{LANES, Lanes, Operation};
 
 #[derive(Clone, Copy)]
-pub(super) struct F32x16([f32; LANES]);
+pub(crate) struct F32x16([f32; LANES]);
 
 #[inline(always)]
 pub(super) fn each(f: impl Fn(usize) -> f32) -> F32x16 {
