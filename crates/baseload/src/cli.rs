@@ -67,6 +67,18 @@ Inside: /reset forgets the conversation, /quit (or Ctrl-D) leaves.")]
 
 A trace is one JSON object a line: {\"arrival_ms\": 0, \"input_tokens\": 512, \"output_tokens\": 128}.")]
     Bench(Box<BenchArgs>),
+    /// Make a model smaller, and measure what that costs in its answers
+    #[command(after_help = "Examples:
+  baseload quantize ./Qwen3-0.6B --precision int8 --out ./Qwen3-0.6B-int8
+  baseload quantize Qwen/Qwen3-0.6B --precision int4 --calibrate --text manual.txt --out ./qwen-int4
+  baseload quantize ./model-f16.gguf --precision int4 --out ./model-int4
+  baseload quantize bundled:main --precision int4 --out /tmp/main-int4
+  baseload serve --model ./Qwen3-0.6B-int8
+
+The folder holds packed weights, configuration, tokenizer, chat template, and report.json.
+Without --text, held-out chats of the bundled models' text are measured: short questions and answers in English.
+They are the right text for the bundled models; for any other, give a text of the kind that it will see.")]
+    Quantize(QuantizeArgs),
     /// List the models that can be served: bundled, configured, downloaded
     #[command(after_help = "Examples:
   baseload models
@@ -149,7 +161,7 @@ pub struct Loading {
     /// A Hugging Face folder, a .gguf file, bundled:main, bundled:small, or a hub id; may be repeated
     #[arg(long, value_name = "PATH-OR-HUB-ID")]
     pub model: Vec<String>,
-    /// How weights are kept in memory [default: as they are stored]
+    /// How weights are kept in memory [default: as they are stored; a GGUF's own formats in 8 or 4 bits where that is as good]
     #[arg(long, value_enum)]
     pub precision: Option<PrecisionSetting>,
     /// Worker threads of the engine [default: every core this process may use]
@@ -170,6 +182,9 @@ pub struct Loading {
     /// The same tokens whatever else runs, at some cost in speed
     #[arg(long)]
     pub batch_invariant: bool,
+    /// Keep no packed copy of the weights on disk, and use none
+    #[arg(long)]
+    pub no_packed_cache: bool,
 }
 
 #[derive(Debug, Args)]
@@ -286,6 +301,43 @@ pub struct BenchArgs {
     /// Bearer key [default: the environment's OPENAI_API_KEY]
     #[arg(long, value_name = "KEY", env = "OPENAI_API_KEY", hide_env_values = true)]
     pub key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct QuantizeArgs {
+    #[command(flatten)]
+    pub place: Place,
+    /// A Hugging Face folder, a .gguf file, bundled:main, bundled:small, or a hub id
+    pub model: String,
+    /// How weights shall be kept
+    #[arg(long, value_enum)]
+    pub precision: QuantizedPrecision,
+    /// The folder to write; it must not exist, or be empty
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// A text to measure on (UTF-8) [default: held-out chats of the bundled models' text]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_measure")]
+    pub text: Option<PathBuf>,
+    /// How many tokens of the text are measured
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub tokens: usize,
+    /// Let a quarter of the text teach which weights matter, measure with and without on the rest, and keep the better
+    #[arg(long, conflicts_with = "no_measure")]
+    pub calibrate: bool,
+    /// Do not measure: neither the original nor the quantized model is run
+    #[arg(long)]
+    pub no_measure: bool,
+    /// Worker threads [default: every core this process may use]
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum QuantizedPrecision {
+    /// One scale for each output: about 8 bits a weight
+    Int8,
+    /// A scale and a minimum for each 128 inputs of an output: about 4.3 bits a weight
+    Int4,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use control::admin_api::Kind;
 use ledger::Provider;
 use ledger::price::{PriceText, Quoted, Reach, StepText, Terms, TermsText, Usd};
+use model::Precision;
 use serde::Deserialize;
 
 pub use budgets::{AlertSettings, LimitSetting};
@@ -199,6 +200,19 @@ pub enum PrecisionSetting {
     F16,
     Bf16,
     Int8,
+    Int4,
+}
+
+impl PrecisionSetting {
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::F16 => Precision::F16,
+            Self::Bf16 => Precision::Bf16,
+            Self::Int8 => Precision::Int8,
+            Self::Int4 => Precision::Int4,
+        }
+    }
 }
 
 /// How keys and values are kept in memory.
@@ -258,6 +272,10 @@ pub struct EngineSettings {
     pub prefix_cache: bool,
     /// The same tokens whatever else runs, at some cost in speed.
     pub batch_invariant: bool,
+    /// What packed copies of models may take on disk, in GiB: with one, the next start only maps its weights. 0 keeps none.
+    pub packed_cache_gib: u64,
+    /// Read all of a packed copy and compare its checksums before it is used.
+    pub packed_cache_verify: bool,
     /// Where this machine stands, for routes and residency rules.
     pub tier: PlaceTier,
     /// Under whose law it stands; none is unknown, which no residency rule admits.
@@ -280,6 +298,8 @@ impl Default for EngineSettings {
             step_target_ms: 100,
             prefix_cache: true,
             batch_invariant: false,
+            packed_cache_gib: 64,
+            packed_cache_verify: false,
             tier: PlaceTier::OnPremises,
             jurisdictions: Vec::new(),
             data_classes: None,

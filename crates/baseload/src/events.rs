@@ -38,3 +38,15 @@ impl ConfigurationRefused<'_> {
         );
     }
 }
+
+/// A model is served all the same, but its packed copy is not as it should be.
+pub struct PackedCopyTrouble<'a> {
+    pub model: &'a str,
+    pub warning: &'a str,
+}
+
+impl PackedCopyTrouble<'_> {
+    pub fn emit(self) {
+        tracing::warn!(model = self.model, "{}", self.warning);
+    }
+}

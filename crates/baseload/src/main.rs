@@ -48,6 +48,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Chat(args) => roles::talk::chat(args).await,
             Command::Run(args) => roles::talk::run(args).await,
             Command::Bench(args) => roles::bench::bench(*args).await,
+            Command::Quantize(args) => roles::quantize::quantize(args).await,
             Command::Models(args) => roles::models::models(args).await,
             Command::Usage(args) => roles::usage::usage(args).await,
             Command::Statements(args) => roles::statements::statements(args).await,

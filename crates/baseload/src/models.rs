@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use domain::{ModelName, Sampling};
 use indicatif::{ProgressBar, ProgressStyle};
-use kernels::{KvPrecision, Numerics, Precision};
+use kernels::{KvPrecision, Numerics};
 use model::weights::hub::{self, HubId, HubOptions, HubProgress};
-use model::weights::{self, Checkpoint, TokenizerSource};
-use model::{LoadOptions, Model};
+use model::weights::{self, Checkpoint, PackedCache, TokenizerSource};
+use model::{LoadOptions, LoadProgress, Model};
 use sha2::{Digest, Sha256};
 
 use crate::bundled::BUNDLED;
@@ -141,16 +141,10 @@ pub fn load(
     let path = Source::of(&wanted.path)?.fetch(data, hub)?;
     let checkpoint = weights::open(&path)?;
     let name = wanted.name.clone().unwrap_or_else(|| ModelName::new(checkpoint.name.clone()));
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {bytes}/{total_bytes}")
-        .expect("the template is well-formed")
-        .progress_chars("=> ");
-    let bar =
-        ProgressBar::new(checkpoint.file_bytes).with_style(style).with_prefix(format!("loading {name}"));
+    let bar = bytes_bar(format!("loading {name}"));
     let options = load_options(wanted, engine);
-    let model = Model::load(&checkpoint, &options, &mut |progress| {
-        bar.set_length(progress.total_bytes);
-        bar.set_position(progress.done_bytes);
-    });
+    let cache = packed_cache(engine, data);
+    let model = Model::load_cached(&checkpoint, &options, &cache, &mut |progress| show(&bar, &progress));
     bar.finish_and_clear();
     let model = model.with_context(|| format!("loading {name} from {}", path.display()))?;
     let text =
@@ -167,13 +161,31 @@ fn kv_identity(checkpoint: &Checkpoint, options: &LoadOptions) -> [u8; 32] {
     digest.chain_update(format!("{build} {options:?}")).finalize().into()
 }
 
+/// Returns where packed copies of models are kept, and how many. A model below 64 MiB is packed in a tenth of a second.
+fn packed_cache(engine: &EngineSettings, data: &Path) -> PackedCache {
+    PackedCache {
+        folder: data.join("packed"),
+        bytes_max: engine.packed_cache_gib.saturating_mul(1 << 30),
+        bytes_least: 64 << 20,
+        verify: engine.packed_cache_verify,
+    }
+}
+
+/// A bar that counts bytes, with this before it.
+pub fn bytes_bar(prefix: String) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {bytes}/{total_bytes}")
+        .expect("the template is well-formed")
+        .progress_chars("=> ");
+    ProgressBar::new(0).with_style(style).with_prefix(prefix)
+}
+
+pub fn show(bar: &ProgressBar, progress: &LoadProgress<'_>) {
+    bar.set_length(progress.total_bytes);
+    bar.set_position(progress.done_bytes);
+}
+
 fn load_options(wanted: &ModelConfig, engine: &EngineSettings) -> LoadOptions {
-    let precision = wanted.precision.map(|precision| match precision {
-        PrecisionSetting::F32 => Precision::F32,
-        PrecisionSetting::F16 => Precision::F16,
-        PrecisionSetting::Bf16 => Precision::Bf16,
-        PrecisionSetting::Int8 => Precision::Int8,
-    });
+    let precision = wanted.precision.map(PrecisionSetting::precision);
     let numerics = if engine.batch_invariant { Numerics::BatchInvariant } else { Numerics::Fast };
     let kv_precision = match engine.kv_precision {
         KvPrecisionSetting::Bf16 => KvPrecision::Bf16,
@@ -186,7 +198,7 @@ fn load_options(wanted: &ModelConfig, engine: &EngineSettings) -> LoadOptions {
     options
 }
 
-fn text_model(checkpoint: &Checkpoint) -> anyhow::Result<text::TextModel> {
+pub fn text_model(checkpoint: &Checkpoint) -> anyhow::Result<text::TextModel> {
     match &checkpoint.tokenizer {
         TokenizerSource::Folder(folder) => Ok(text::TextModel::from_folder(folder)?),
         TokenizerSource::Gguf(vocabulary) => {

@@ -9,6 +9,7 @@ use crate::batch::{Batch, BlockId, Forward, ForwardError, Shape, Span};
 use crate::config::ModelConfig;
 use crate::layers::{Buffers, Layer, Rotary, Step};
 use crate::load::LoadReport;
+use crate::quantize::{Observer, Sums};
 
 /// Rows computed at once. A larger batch is computed in slices of this many rows, which bounds the buffers: to 80 MiB for
 /// a model of 0.6 billion parameters, to 270 MiB for one of 8 billion. More rows would not make products faster.
@@ -28,6 +29,9 @@ pub struct Model {
     pub(crate) rotary: Rotary,
     pub(crate) cache: KvCache,
     pub(crate) buffers: Buffers,
+    /// What the inputs of all products add up to, and who adds those of the head; empty unless the model is observed.
+    pub(crate) observed: Sums,
+    pub(crate) head_observer: Option<Observer>,
 }
 
 impl Model {
@@ -138,6 +142,9 @@ impl Model {
         }
         let (hidden, normed) = (&hidden[..wanted.len() * width], &mut normed[..wanted.len() * width]);
         rms_norm(&self.pool, hidden, &self.norm, self.config.norm_epsilon, normed);
+        if let Some(observer) = &self.head_observer {
+            observer.see(normed, width);
+        }
         matmul(&self.pool, normed, wanted.len(), &self.head, logits);
     }
 }

@@ -8,6 +8,7 @@ mod families;
 mod forward;
 mod layers;
 mod load;
+pub mod quantize;
 pub mod weights;
 
 pub use batch::{Batch, BlockId, Forward, ForwardError, Shape, Span};
@@ -15,4 +16,4 @@ pub use config::{ConfigError, ExpertsConfig, ModelConfig, Names, Rope, RopeScali
 pub use forward::Model;
 /// How weights are kept, and how their products are computed.
 pub use kernels::{Isa, KvPrecision, Numerics, Precision};
-pub use load::{LoadError, LoadOptions, LoadProgress, LoadReport};
+pub use load::{BlockFormats, LoadError, LoadOptions, LoadProgress, LoadReport};

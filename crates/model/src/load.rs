@@ -1,7 +1,7 @@
 //! How a checkpoint on disk becomes a model in memory.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kernels::{BLOCK_TOKENS, Isa, KvCache, KvPrecision, Matrix, Numerics, Pool, PoolOptions, Precision};
 
@@ -9,15 +9,20 @@ use crate::batch::Shape;
 use crate::config::{ConfigError, DIVISORS, ModelConfig, RopeScaling};
 use crate::forward::Model;
 use crate::layers::{Attention, Buffers, FeedForward, HeadNorms, Layer, Linear, Mlp, Rotary};
-use crate::weights::{Checkpoint, Encoding, Tensor, WeightsError};
+use crate::quantize::{Moments, Observer, Requantized, Sums, gate, round};
+use crate::weights::{
+    CacheUse, Checkpoint, Encoding, Identity, PACKED, PackedCache, PackedFile, PackedWriter, Tensor,
+    WeightsError,
+};
 
 mod experts;
 
 /// How a model shall be kept and run.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
-    /// How weights are kept in memory. `None` is as they are stored; the block formats of GGUF then become bf16.
+    /// How weights are kept in memory. `None` is as they are stored, which for GGUF's block formats `block_formats` says.
     pub precision: Option<Precision>,
+    pub block_formats: BlockFormats,
     /// How keys and values are kept in memory.
     pub kv_precision: KvPrecision,
     /// Threads that compute a step, the calling one included.
@@ -28,10 +33,38 @@ pub struct LoadOptions {
     pub numerics: Numerics,
 }
 
+/// What a block format of GGUF becomes in memory where no precision is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BlockFormats {
+    /// Q8_0 and Q6_K become int8, Q4_0 and Q4_K int4; what [`gate`] does not admit becomes wider.
+    #[default]
+    Compact,
+    /// Bf16, which is close to every number that the file means, and takes two to four times the file's size.
+    Bf16,
+}
+
 impl Default for LoadOptions {
     fn default() -> Self {
         let PoolOptions { threads, isa, numerics } = PoolOptions::default();
-        Self { precision: None, kv_precision: KvPrecision::default(), threads, isa, numerics }
+        Self {
+            precision: None,
+            block_formats: BlockFormats::default(),
+            kv_precision: KvPrecision::default(),
+            threads,
+            isa,
+            numerics,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// What of all this decides how weights are kept.
+    fn kept(&self) -> String {
+        match (self.precision, self.block_formats) {
+            (Some(precision), _) => gate::name(precision).into(),
+            (None, BlockFormats::Compact) => "stored".into(),
+            (None, BlockFormats::Bf16) => "stored-wide".into(),
+        }
     }
 }
 
@@ -60,6 +93,14 @@ pub struct LoadReport {
     pub paths: Vec<(&'static str, &'static str)>,
     pub kv_bytes_per_token: usize,
     pub context_tokens: usize,
+    /// What the files of weights take on disk: for a packed copy, the files that it is a copy of.
+    pub file_bytes: u64,
+    /// Matrices whose block format became something else than bf16, or had to become bf16.
+    pub requantized: Vec<Requantized>,
+    /// What became of the packed copy.
+    pub cache: CacheUse,
+    /// What went wrong without being in the way, in words for who runs the program.
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +114,15 @@ pub enum LoadError {
          not belong together", file.display()
     )]
     Unused { file: PathBuf, tensor: String, family: &'static str, layers: usize },
+    #[error(
+        "{} holds weights that are packed as they are, so they cannot be kept as {wanted}; leave the precision out, or quantize the \
+         original model again", file.display()
+    )]
+    Packed { file: PathBuf, wanted: &'static str },
+    #[error(
+        "{model:?} has experts, which a folder of packed weights does not hold yet; serve it with `--precision int8` or `int4`, which packs          at each start"
+    )]
+    Experts { model: String },
 }
 
 impl Model {
@@ -83,18 +133,129 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Model, LoadError> {
+        let packed = checkpoint.packed.as_ref();
+        if let (Some(packed), Some(precision)) = (packed, options.precision) {
+            let file = packed.path().to_path_buf();
+            return Err(LoadError::Packed { file, wanted: gate::name(precision) });
+        }
+        Self::load_through(checkpoint, options, Through { packed, ..Through::default() }, progress)
+            .map(|(model, _)| model)
+    }
+
+    /// As [`Model::load`], but what it packs is kept in the cache, and what is there already is mapped instead of packed. Whatever
+    /// is wrong with a copy is a warning in the report, and the model is read from its own files.
+    pub fn load_cached(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        cache: &PackedCache,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Model, LoadError> {
+        // Experts have no place in a packed file yet.
+        let is_kept = checkpoint.packed.is_none()
+            && checkpoint.file_bytes >= cache.bytes_least
+            && cache.bytes_max > 0
+            && !has_experts(checkpoint);
+        if !is_kept {
+            return Self::load(checkpoint, options, progress);
+        }
+        let identity = Identity::of(checkpoint, options.kept())?;
+        let name = &checkpoint.name;
+        let mut warnings = Vec::new();
+        let found = cache.find(&identity, name).map_err(LoadError::from).and_then(|found| {
+            let Some(packed) = found else { return Ok(None) };
+            let through = Through { packed: Some(&packed), ..Through::default() };
+            Self::load_through(checkpoint, options, through, progress).map(|(model, _)| Some(model))
+        });
+        match found {
+            Ok(Some(mut model)) => {
+                model.report.cache = CacheUse::Mapped(cache.path(&identity, name));
+                return Ok(model);
+            }
+            Ok(None) => {}
+            Err(error) => warnings.push(format!("a packed copy is not used and made again: {error}")),
+        }
+        let begun = cache.begin(&identity, name);
+        let (writer, mut trouble) = match begun {
+            Ok(writer) => (Some(writer), None),
+            Err(error) => (None, Some(error)),
+        };
+        let through = Through { writer, ..Through::default() };
+        let (mut model, written) = Self::load_through(checkpoint, options, through, progress)?;
+        let path = cache.path(&identity, name);
+        model.report.cache = match (trouble.take(), written) {
+            (None, Some(Ok(bytes))) => {
+                cache.make_room(&path);
+                CacheUse::Written { path, bytes }
+            }
+            (trouble, written) => {
+                let error = trouble.or(written.and_then(Result::err));
+                let why = error.map_or_else(String::new, |error| format!(": {error}"));
+                warnings
+                    .push(format!("no packed copy of {name} is kept, so the next start packs it again{why}"));
+                CacheUse::Failed
+            }
+        };
+        model.report.warnings = warnings;
+        Ok(model)
+    }
+
+    /// Packs a model into the folder that [`crate::quantize::write_folder`] has made, and returns it. With `search`, the ends of
+    /// each row or group are sought that lose least, weighted by these moments; without moments all inputs count the same.
+    pub fn quantize(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        search: Option<&Moments>,
+        folder: &Path,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Model, LoadError> {
+        if let Some(packed) = &checkpoint.packed {
+            let wanted = options.precision.map_or("anything else", gate::name);
+            return Err(LoadError::Packed { file: packed.path().to_path_buf(), wanted });
+        }
+        if has_experts(checkpoint) {
+            return Err(LoadError::Experts { model: checkpoint.name.clone() });
+        }
+        let writer = PackedWriter::create(&folder.join(PACKED), None, u64::MAX)?;
+        let through = Through { writer: Some(writer), search, ..Through::default() };
+        let (model, written) = Self::load_through(checkpoint, options, through, progress)?;
+        written.expect("a file was begun")?;
+        Ok(model)
+    }
+
+    /// Loads a model that [`crate::quantize::observe`] can run.
+    pub fn load_observed(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Model, LoadError> {
+        let through = Through { packed: checkpoint.packed.as_ref(), is_observed: true, ..Through::default() };
+        Self::load_through(checkpoint, options, through, progress).map(|(model, _)| model)
+    }
+
+    /// Returns the model, and what became of the packed file if one was begun.
+    fn load_through(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        through: Through<'_>,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<(Model, Option<Result<u64, WeightsError>>), LoadError> {
         let config = ModelConfig::parse(&checkpoint.config)
             .map_err(|source| LoadError::Config { model: checkpoint.name.clone(), source })?;
-        let LoadOptions { precision, kv_precision, threads, isa, numerics } = *options;
+        let LoadOptions { precision, block_formats, kv_precision, threads, isa, numerics } = *options;
         let pool = Pool::with(PoolOptions { threads, isa, numerics });
         let mut loader = Loader {
             checkpoint,
             pool: &pool,
             config: &config,
             precision,
+            block_formats,
+            total_bytes: bytes_to_read(checkpoint, &config, through.packed),
+            through,
+            trouble: None,
+            requantized: Vec::new(),
+            observed: Sums::default(),
             used: BTreeSet::new(),
             done_bytes: 0,
-            total_bytes: bytes_to_read(checkpoint, &config),
             parameters: 0,
             idle_parameters: 0,
             resident_bytes: 0,
@@ -114,11 +275,14 @@ impl Model {
             _ => None,
         };
         loader.check_nothing_is_left()?;
+        let head_name = if config.tied_embeddings { names.embedding } else { names.head };
+        let head_observer = loader.observer(&weight(head_name));
+        let (observed, written) = (loader.observed.clone(), loader.finish_writing());
 
         let cache = KvCache::new(kv_precision, config.layers(), 0, config.kv_heads, config.head_dim);
         let block_bytes = cache.block_bytes();
         let report = loader.report(&layers, &head, block_bytes);
-        Ok(Model {
+        let model = Model {
             shape: Shape {
                 vocabulary: config.vocabulary,
                 context_tokens: config.context_tokens,
@@ -134,9 +298,29 @@ impl Model {
             rotary: Rotary::new(&config.rope, divisors.as_deref()),
             cache,
             buffers: Buffers::default(),
+            observed,
+            head_observer,
             config,
-        })
+        };
+        Ok((model, written))
     }
+}
+
+/// A configuration that cannot be read is told of by whoever loads it.
+fn has_experts(checkpoint: &Checkpoint) -> bool {
+    ModelConfig::parse(&checkpoint.config).is_ok_and(|config| config.experts.is_some())
+}
+
+/// Where weights come from and go to besides the checkpoint and the model.
+#[derive(Default)]
+struct Through<'a> {
+    /// Holds the weights as they shall be kept; then the checkpoint's tensors are not read.
+    packed: Option<&'a PackedFile>,
+    /// Takes everything that was packed.
+    writer: Option<PackedWriter>,
+    /// Rounds with care instead of to the nearest.
+    search: Option<&'a Moments>,
+    is_observed: bool,
 }
 
 struct Loader<'a> {
@@ -144,6 +328,12 @@ struct Loader<'a> {
     pool: &'a Pool,
     config: &'a ModelConfig,
     precision: Option<Precision>,
+    block_formats: BlockFormats,
+    through: Through<'a>,
+    /// Why nothing is written any more.
+    trouble: Option<WeightsError>,
+    requantized: Vec<Requantized>,
+    observed: Sums,
     used: BTreeSet<String>,
     done_bytes: u64,
     total_bytes: u64,
@@ -205,6 +395,7 @@ impl<'a> Loader<'a> {
         biased: bool,
     ) -> Result<Linear, LoadError> {
         let weights: Vec<_> = parts.iter().map(|(name, outputs)| (weight(name), *outputs)).collect();
+        let observer = self.observer(&joined(&weights));
         let matrix = self.matrix(&weights, inputs)?;
         let bias = match biased {
             true => {
@@ -214,31 +405,98 @@ impl<'a> Loader<'a> {
             }
             false => None,
         };
-        Ok(Linear { matrix, bias })
+        Ok(Linear { matrix, bias, observer })
     }
 
     fn matrix(&mut self, parts: &[(String, usize)], inputs: usize) -> Result<Matrix, LoadError> {
-        let tensors = parts.iter().map(|(name, outputs)| self.tensor(name, &[*outputs, inputs]));
-        let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
-        let precision = self.precision.unwrap_or_else(|| as_stored(&tensors));
         let outputs: usize = parts.iter().map(|(_, outputs)| outputs).sum();
-        let matrix =
-            if precision == Precision::Bf16 && tensors.iter().all(|tensor| bf16_row(tensor, 0).is_some()) {
-                let row = |row| {
-                    let (tensor, row) = part_of(&tensors, row);
-                    bf16_row(tensor, row).expect("a tensor that shows one row shows them all")
-                };
-                Matrix::pack_bytes(self.pool, precision, outputs, inputs, &row)
-            } else {
-                Matrix::pack_with(self.pool, precision, outputs, inputs, &|row, values| {
-                    let (tensor, row) = part_of(&tensors, row);
-                    tensor.read_row(row, values);
-                })
-            };
+        let name = joined(parts);
+        let matrix = match self.through.packed {
+            Some(packed) => {
+                let matrix = packed.matrix(&name, outputs, inputs)?;
+                self.done_packed(&name, matrix.resident_bytes());
+                matrix
+            }
+            None => {
+                let tensors = parts.iter().map(|(name, outputs)| self.tensor(name, &[*outputs, inputs]));
+                let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+                let matrix = self.pack_tensors(&name, &tensors, outputs, inputs);
+                self.write(|writer| writer.matrix(&name, &matrix));
+                tensors.iter().for_each(|tensor| self.done(tensor));
+                matrix
+            }
+        };
         self.parameters += (outputs * inputs) as u64;
         self.resident_bytes += matrix.resident_bytes() as u64;
-        tensors.iter().for_each(|tensor| self.done(tensor));
         Ok(matrix)
+    }
+
+    /// Packs tensors in the precision that was asked for, in that in which they are stored, or in the narrowest that the
+    /// gate admits.
+    fn pack_tensors(&mut self, name: &str, tensors: &[Tensor<'_>], outputs: usize, inputs: usize) -> Matrix {
+        if let Some(precision) = self.precision {
+            return self.pack(name, tensors, precision, outputs, inputs, self.through.search);
+        }
+        let candidates = match self.block_formats {
+            BlockFormats::Compact => gate::candidates(tensors.iter().map(Tensor::encoding)),
+            BlockFormats::Bf16 => &[],
+        };
+        let mut refused = None;
+        for &precision in candidates {
+            // The search costs a little and brings more of the narrow form through the gate.
+            let matrix = self.pack(name, tensors, precision, outputs, inputs, Some(&Moments::default()));
+            let error =
+                gate::relative_error(self.pool, &matrix, &|row, values| read_row(tensors, row, values));
+            if gate::admits(precision, error) {
+                let (stored, kept) = (gate::stored(tensors), gate::name(precision));
+                self.requantized.push(Requantized { matrix: name.into(), stored, kept, error, refused });
+                return matrix;
+            }
+            refused = Some((gate::name(precision), error));
+        }
+        let precision = as_stored(tensors);
+        if refused.is_some() {
+            let (stored, kept) = (gate::stored(tensors), gate::name(precision));
+            self.requantized.push(Requantized { matrix: name.into(), stored, kept, error: 0.0, refused });
+        }
+        self.pack(name, tensors, precision, outputs, inputs, None)
+    }
+
+    fn pack(
+        &self,
+        name: &str,
+        tensors: &[Tensor<'_>],
+        precision: Precision,
+        outputs: usize,
+        inputs: usize,
+        search: Option<&Moments>,
+    ) -> Matrix {
+        if precision == Precision::Bf16 && tensors.iter().all(|tensor| bf16_row(tensor, 0).is_some()) {
+            let row = |row| {
+                let (tensor, row) = part_of(tensors, row);
+                bf16_row(tensor, row).expect("a tensor that shows one row shows them all")
+            };
+            return Matrix::pack_bytes(self.pool, precision, outputs, inputs, &row);
+        }
+        let importance = search.map(|moments| round::importance(moments.of(name), inputs));
+        match (precision, importance) {
+            (Precision::Int4, Some(importance)) => {
+                Matrix::pack_int4(self.pool, outputs, inputs, &|row, steps, groups| {
+                    let mut values = vec![0.0; inputs];
+                    read_row(tensors, row, &mut values);
+                    round::int4(&values, &importance, steps, groups);
+                })
+            }
+            (Precision::Int8, Some(importance)) => {
+                Matrix::pack_with(self.pool, precision, outputs, inputs, &|row, values| {
+                    read_row(tensors, row, values);
+                    round::int8(values, &importance);
+                })
+            }
+            _ => Matrix::pack_with(self.pool, precision, outputs, inputs, &|row, values| {
+                read_row(tensors, row, values);
+            }),
+        }
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
@@ -250,9 +508,46 @@ impl<'a> Loader<'a> {
 
     /// Reads numbers that nobody learned.
     fn constants(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
+        if let Some(packed) = self.through.packed {
+            let values = packed.vector(name, length)?;
+            self.done_packed(name, size_of_val(&*values));
+            return Ok(values);
+        }
         let tensor = self.tensor(name, &[length])?;
+        let values = tensor.to_vec();
+        self.write(|writer| writer.vector(name, &values));
         self.done(&tensor);
-        Ok(tensor.to_vec())
+        Ok(values)
+    }
+
+    /// A file that cannot be written any more is given up; the model is loaded all the same.
+    fn write(&mut self, put: impl FnOnce(&mut PackedWriter) -> Result<(), WeightsError>) {
+        if let Some(writer) = &mut self.through.writer
+            && let Err(error) = put(writer)
+        {
+            self.trouble = Some(error);
+            self.through.writer = None;
+        }
+    }
+
+    /// Returns the size of the file that was written, or why there is none; `None` where none was wanted.
+    fn finish_writing(&mut self) -> Option<Result<u64, WeightsError>> {
+        if let Some(error) = self.trouble.take() {
+            return Some(Err(error));
+        }
+        let parameters = self.parameters;
+        self.through.writer.take().map(|writer| writer.finish(parameters))
+    }
+
+    fn observer(&self, name: &str) -> Option<Observer> {
+        self.through.is_observed.then(|| Observer::new(name, &self.observed))
+    }
+
+    fn done_packed(&mut self, name: &str, bytes: usize) {
+        self.used.insert(name.to_string());
+        self.done_bytes += bytes as u64;
+        let Self { done_bytes, total_bytes, .. } = *self;
+        (self.progress)(LoadProgress { tensor: name, done_bytes, total_bytes });
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<'a>, LoadError> {
@@ -270,18 +565,22 @@ impl<'a> Loader<'a> {
 
     /// A tensor of a layer that nobody asked for, such as a bias or a ninth layer of eight, would make other scores.
     fn check_nothing_is_left(&self) -> Result<(), LoadError> {
+        if let Some(packed) = self.through.packed {
+            let Some(tensor) = packed.names().find(|name| !self.used.contains(*name)) else { return Ok(()) };
+            return Err(self.unused(packed.path(), tensor));
+        }
         let layers = format!("{}.", self.config.names.layers);
         let left = self.checkpoint.names().find(|name| {
             // Old files keep the rotation's frequencies, which follow from the configuration.
             name.starts_with(&layers) && !name.ends_with("rotary_emb.inv_freq") && !self.used.contains(*name)
         });
         let Some(tensor) = left else { return Ok(()) };
-        Err(LoadError::Unused {
-            file: self.checkpoint.tensor(tensor)?.file().to_path_buf(),
-            tensor: tensor.to_string(),
-            family: self.config.family,
-            layers: self.config.layers(),
-        })
+        Err(self.unused(self.checkpoint.tensor(tensor)?.file(), tensor))
+    }
+
+    fn unused(&self, file: &Path, tensor: &str) -> LoadError {
+        let (file, tensor) = (file.to_path_buf(), tensor.to_string());
+        LoadError::Unused { file, tensor, family: self.config.family, layers: self.config.layers() }
     }
 
     fn report(&self, layers: &[Layer], head: &Matrix, block_bytes: usize) -> LoadReport {
@@ -313,12 +612,19 @@ impl<'a> Loader<'a> {
             paths,
             kv_bytes_per_token: block_bytes / BLOCK_TOKENS,
             context_tokens: self.config.context_tokens,
+            file_bytes: self.checkpoint.file_bytes,
+            requantized: self.requantized.clone(),
+            cache: CacheUse::None,
+            warnings: Vec::new(),
         }
     }
 }
 
 /// All tensors, but for an output projection that the embedding stands in for.
-fn bytes_to_read(checkpoint: &Checkpoint, config: &ModelConfig) -> u64 {
+fn bytes_to_read(checkpoint: &Checkpoint, config: &ModelConfig, packed: Option<&PackedFile>) -> u64 {
+    if let Some(packed) = packed {
+        return packed.weight_bytes();
+    }
     let unread = config.tied_embeddings.then(|| weight(config.names.head));
     let names = checkpoint.names().filter(|name| unread.as_deref() != Some(*name));
     names.filter_map(|name| checkpoint.tensor(name).ok()).map(|tensor| tensor.stored_bytes() as u64).sum()
@@ -326,6 +632,17 @@ fn bytes_to_read(checkpoint: &Checkpoint, config: &ModelConfig) -> u64 {
 
 fn weight(name: &str) -> String {
     format!("{name}.weight")
+}
+
+/// What a packed file calls the matrix that several tensors make.
+fn joined(parts: &[(String, usize)]) -> String {
+    parts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" + ")
+}
+
+/// Writes a row of several tensors laid end to end.
+fn read_row(tensors: &[Tensor<'_>], row: usize, values: &mut [f32]) {
+    let (tensor, row) = part_of(tensors, row);
+    tensor.read_row(row, values);
 }
 
 /// Returns the tensor that holds a row of several tensors laid end to end, and the row's number in it.
@@ -344,8 +661,7 @@ fn bf16_row<'a>(tensor: &Tensor<'a>, row: usize) -> Option<&'a [u8]> {
     tensor.bf16_row(row).map(bytemuck::cast_slice)
 }
 
-/// The smallest precision that keeps every value as it is stored; block formats are close to bf16 in precision and have no
-/// form of their own in memory yet.
+/// The smallest precision that keeps every value as it is stored; block formats are close to bf16 in precision.
 fn as_stored(tensors: &[Tensor<'_>]) -> Precision {
     let precision = |encoding| match encoding {
         Encoding::F32 => Precision::F32,

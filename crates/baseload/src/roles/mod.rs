@@ -7,6 +7,7 @@ pub mod decisions;
 pub mod declare;
 pub mod models;
 pub mod prices;
+pub mod quantize;
 pub mod serve;
 pub mod statements;
 pub mod talk;

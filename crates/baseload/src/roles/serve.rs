@@ -17,6 +17,7 @@ use engine::{DiskConfig, DiskPlace, Engine, EngineConfig, EngineHandle, KvBudget
 use gateway::decisions::{DecisionBounds, Decisions};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
 use ledger::{Journal, PriceChange};
+use model::weights::CacheUse;
 use model::{Forward, LoadReport};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -27,6 +28,7 @@ use crate::cli::{Loading, Place, ServeArgs};
 use crate::config::{
     AlertSettings, Config, EngineSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting,
 };
+use crate::events::PackedCopyTrouble;
 use crate::models::{self, LoadedModel};
 use crate::reload::{Apply, Watch};
 use crate::roles::decisions::Kept;
@@ -291,6 +293,9 @@ fn override_by_flags(config: &mut Config, loading: &Loading) {
     engine.kv_disk_mib = loading.kv_disk_mib.unwrap_or(engine.kv_disk_mib);
     engine.step_target_ms = loading.step_target_ms.unwrap_or(engine.step_target_ms);
     engine.batch_invariant |= loading.batch_invariant;
+    if loading.no_packed_cache {
+        engine.packed_cache_gib = 0;
+    }
 }
 
 /// Elsewhere than on loopback everybody could call, so a key must exist.
@@ -369,6 +374,9 @@ fn start_engine(
     };
     let shape = loaded.model.shape().clone();
     let report = loaded.model.report().clone();
+    for warning in &report.warnings {
+        PackedCopyTrouble { model: loaded.name.as_str(), warning }.emit();
+    }
     let (outbox, inbox) = exchange();
     let deliver = Box::new(move |events| outbox.deliver(events));
     let engine = Engine::start(Box::new(loaded.model), engine_config, deliver)
@@ -501,5 +509,38 @@ impl ModelLine {
             self.kv_tokens,
             report.kv_bytes_per_token,
         );
+        for told in self.told() {
+            println!("  {}  {told}", " ".repeat(self.name.as_str().len()));
+        }
+    }
+
+    /// What is worth a line only where it happened.
+    fn told(&self) -> Vec<String> {
+        let report = &self.report;
+        let mut told = Vec::new();
+        match &report.cache {
+            CacheUse::Mapped(path) => told.push(format!("weights mapped from {}", path.display())),
+            CacheUse::Written { path, bytes } => {
+                told.push(format!(
+                    "weights packed, and kept for the next start: {} in {}",
+                    size(*bytes),
+                    path.display()
+                ));
+            }
+            CacheUse::None | CacheUse::Failed => {}
+        }
+        if !report.requantized.is_empty() {
+            let (all, wider): (Vec<_>, Vec<_>) =
+                report.requantized.iter().partition(|matrix| matrix.refused.is_none());
+            let worst = report.requantized.iter().map(|matrix| matrix.error).fold(0.0, f64::max);
+            told.push(format!(
+                "{} matrices in the file's own bits, {} kept wider because they would have lost too much; rounding anew moved \
+                 no matrix by more than {:.2} %",
+                all.len(),
+                wider.len(),
+                worst * 100.0
+            ));
+        }
+        told
     }
 }

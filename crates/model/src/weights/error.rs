@@ -16,6 +16,10 @@ pub enum WeightsError {
     #[error("{} is damaged: {what}: expected {expected}, found {found}; copy or download the file again", file.display())]
     Damaged { file: PathBuf, what: String, expected: String, found: String },
 
+    /// A packed copy of a model that has changed since.
+    #[error("{} is a copy of another state of the model: {what}: now {expected}, then {found}; it is made again", file.display())]
+    Stale { file: PathBuf, what: String, expected: String, found: String },
+
     /// The file is sound, but is of a kind that is not read here.
     #[error("{}: {what} is not supported; {advice}", file.display())]
     Unsupported { file: PathBuf, what: String, advice: String },

@@ -8,12 +8,16 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::map::MappedFile;
-use super::{Checkpoint, TokenizerSource, WeightsError, gguf, safetensors};
+use super::{
+    Checkpoint, GgufVocabulary, PACKED, PackedFile, TokenizerSource, WeightsError, gguf, safetensors,
+};
 
 /// Index files of the largest models are a few megabytes, templates a few kilobytes.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
+/// The vocabulary of a GGUF file, in a folder that was quantized from it.
+pub(crate) const GGUF_VOCABULARY: &str = "gguf-vocabulary.json";
 
 pub(crate) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
     let names = file_names(folder)?;
@@ -21,6 +25,21 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
         return open_only_gguf(folder, &names);
     }
     let config = read_json(&folder.join("config.json"))?;
+    if names.contains(PACKED) {
+        let packed = PackedFile::open(&folder.join(PACKED))?;
+        return Ok(Checkpoint {
+            name: name_of(folder),
+            config,
+            generation_config: read_json_if_there(folder, &names, "generation_config.json")?,
+            tokenizer: tokenizer(folder, &names)?,
+            chat_template: chat_template(folder, &names)?,
+            files: vec![packed.path().to_path_buf()],
+            file_bytes: packed.file_bytes(),
+            packed: Some(packed),
+            maps: Vec::new(),
+            tensors: BTreeMap::new(),
+        });
+    }
     let (maps, tensors) = if names.contains(INDEX) {
         open_shards(folder)?
     } else {
@@ -34,9 +53,22 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
         chat_template: chat_template(folder, &names)?,
         files: maps.iter().map(|map| map.path().to_path_buf()).collect(),
         file_bytes: maps.iter().map(|map| map.bytes().len() as u64).sum(),
+        packed: None,
         maps,
         tensors,
     })
+}
+
+/// What was quantized from a GGUF file brings its vocabulary in a file of its own.
+fn tokenizer(folder: &Path, names: &BTreeSet<String>) -> Result<TokenizerSource, WeightsError> {
+    if names.contains("tokenizer.json") || !names.contains(GGUF_VOCABULARY) {
+        return Ok(TokenizerSource::Folder(folder.to_path_buf()));
+    }
+    let path = folder.join(GGUF_VOCABULARY);
+    let vocabulary: GgufVocabulary = serde_json::from_value(read_json(&path)?)
+        .map_err(|error| WeightsError::damaged(&path, "its text", "a vocabulary", error))?;
+    vocabulary.check(&path)?;
+    Ok(TokenizerSource::Gguf(Box::new(vocabulary)))
 }
 
 /// Downloaded and linked models have names that only the absolute path knows.

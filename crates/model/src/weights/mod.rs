@@ -1,7 +1,8 @@
 //! Which named tensors, and which configuration, does a model on disk hold?
 //!
 //! [`open`] reads a Hugging Face folder or a GGUF file into one form, a [`Checkpoint`] with Hugging Face's names, so
-//! that nothing behind it knows which of the two it was. [`hub`] brings such a folder or file onto the disk.
+//! that nothing behind it knows which of the two it was; a folder that holds packed weights instead of tensors is a [`Checkpoint`],
+//! too. [`hub`] brings such a folder or file onto the disk.
 
 #[forbid(unsafe_code)]
 mod dequantize;
@@ -17,6 +18,8 @@ mod gguf;
 pub mod hub;
 mod map;
 #[forbid(unsafe_code)]
+mod packed;
+#[forbid(unsafe_code)]
 mod safetensors;
 #[forbid(unsafe_code)]
 mod tensor;
@@ -26,7 +29,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use error::WeightsError;
+pub(crate) use folder::GGUF_VOCABULARY;
 pub use gguf::GgufVocabulary;
+pub use packed::{CacheUse, PACKED, PackedCache, PackedFile};
+pub(crate) use packed::{Identity, PackedWriter};
 pub use tensor::{Encoding, Tensor};
 
 use map::MappedFile;
@@ -48,6 +54,8 @@ pub struct Checkpoint {
     /// The files of weights, and their sizes together.
     pub files: Vec<PathBuf>,
     pub file_bytes: u64,
+    /// Where the weights are packed already, as `baseload quantize` leaves them; then there are no tensors.
+    pub packed: Option<PackedFile>,
     maps: Vec<MappedFile>,
     tensors: BTreeMap<String, Entry>,
 }
@@ -60,7 +68,7 @@ pub enum TokenizerSource {
     Gguf(Box<GgufVocabulary>),
 }
 
-/// Opens a Hugging Face folder, a `.gguf` file, or a folder that holds exactly one `.gguf` file.
+/// Opens a Hugging Face folder, a quantized folder, a `.gguf` file, or a folder that holds exactly one `.gguf` file.
 ///
 /// Reads headers and checks that every tensor lies in its file and fits its shape; the weights themselves are mapped
 /// and stay on disk until they are read.

@@ -37,6 +37,7 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
         chat_template: header.metadata.text("tokenizer.chat_template")?.map(str::to_string),
         files: vec![path.to_path_buf()],
         file_bytes: map.bytes().len() as u64,
+        packed: None,
         maps: vec![map],
         tensors,
     })

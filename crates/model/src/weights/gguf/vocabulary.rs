@@ -6,7 +6,8 @@ use super::value::Metadata;
 use crate::weights::WeightsError;
 
 /// The tokenizer as `tokenizer.ggml.*` describes it, nothing interpreted.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GgufVocabulary {
     /// `gpt2` (byte-level pairs), `llama` (SentencePiece), …
     pub model: String,
@@ -57,7 +58,7 @@ impl GgufVocabulary {
     }
 
     /// What is said of each token is said of all, and tokens with a role exist.
-    fn check(&self, file: &Path) -> Result<(), WeightsError> {
+    pub(crate) fn check(&self, file: &Path) -> Result<(), WeightsError> {
         let count = self.tokens.len();
         for (name, length) in [("scores", self.scores.len()), ("token_type", self.token_types.len())] {
             if length != 0 && length != count {
