@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use model::{ForwardError, Shape};
 
+use crate::speculate::Speculate;
+
 /// How much memory keys and values may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KvBudget {
@@ -36,6 +38,8 @@ pub struct EngineConfig {
     pub chunk_tokens_max: usize,
     /// Whether computed prompts may be found again by their tenant.
     pub prefix_cache: bool,
+    /// Who guesses tokens ahead. Looking back is free and stops itself where it does not pay.
+    pub speculate: Speculate,
     /// What works without a seed of their own draw from. Random in every process by default.
     pub entropy: u64,
 }
@@ -51,6 +55,7 @@ impl Default for EngineConfig {
             chunk_tokens_min: 32,
             chunk_tokens_max: 512,
             prefix_cache: true,
+            speculate: Speculate::default(),
             entropy: RandomState::new().hash_one("entropy"),
         }
     }
@@ -65,6 +70,12 @@ pub enum StartError {
     KvTooSmall { budget_bytes: u64, block_bytes: usize },
     #[error("the engine's setting {name} is {value}, and must be {expected}")]
     Setting { name: &'static str, value: usize, expected: String },
+    #[error(
+        "the draft model has {what} {draft} and the model it drafts for has {target}; they must be the same"
+    )]
+    DraftDiffers { what: &'static str, draft: usize, target: usize },
+    #[error("speculation by a draft model is asked for, and there is none")]
+    DraftMissing,
     #[error(transparent)]
     Forward(#[from] ForwardError),
     #[error("the engine's thread could not be started: {0}")]

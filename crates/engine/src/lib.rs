@@ -19,8 +19,10 @@ mod queue;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod speculate;
 mod step;
 
 pub use config::{EngineConfig, KvBudget, StartError};
 pub use engine::{Engine, EngineHandle, Outbox};
+pub use speculate::Speculate;
 pub use step::{Clock, EngineCore};
