@@ -44,6 +44,9 @@ pub struct EngineStatus {
     pub prefix_queries: u64,
     pub prefix_hits: u64,
     pub preemptions: u64,
+    /// Tokens that were guessed and computed ahead, and those of them that were right.
+    pub speculated_tokens: u64,
+    pub accepted_tokens: u64,
     pub steps: u64,
     pub failures: u64,
     /// Seconds that the last step took, and that the scheduler had predicted.

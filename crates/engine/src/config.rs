@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::{ForwardError, Shape};
 
 use crate::kv::DiskConfig;
+use crate::speculate::Speculate;
 
 /// How much memory keys and values may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct EngineConfig {
     /// Where computed prompts go that memory has no room for. Nowhere by default: what was computed from prompts is written
     /// to a disk only where somebody asked for it, and disks wear.
     pub disk: Option<DiskConfig>,
+    /// Who guesses tokens ahead. Looking back is free and stops itself where it does not pay.
+    pub speculate: Speculate,
     /// What works without a seed of their own draw from. Random in every process by default.
     pub entropy: u64,
 }
@@ -57,6 +60,7 @@ impl Default for EngineConfig {
             chunk_tokens_max: 512,
             prefix_cache: true,
             disk: None,
+            speculate: Speculate::default(),
             entropy: RandomState::new().hash_one("entropy"),
         }
     }
@@ -71,6 +75,12 @@ pub enum StartError {
     KvTooSmall { budget_bytes: u64, block_bytes: usize },
     #[error("the engine's setting {name} is {value}, and must be {expected}")]
     Setting { name: &'static str, value: usize, expected: String },
+    #[error(
+        "the draft model has {what} {draft} and the model it drafts for has {target}; they must be the same"
+    )]
+    DraftDiffers { what: &'static str, draft: usize, target: usize },
+    #[error("speculation by a draft model is asked for, and there is none")]
+    DraftMissing,
     #[error(transparent)]
     Forward(#[from] ForwardError),
     #[error("the engine's thread could not be started: {0}")]

@@ -1,7 +1,7 @@
 //! How long will a step take?
 //!
-//! `t = a + b · prompt rows + c · Σ context + d · decode rows`, where Σ context is the number of keys that all rows look at.
-//! The four costs are learnt from the steps themselves by recursive least squares, and never negative.
+//! `t = a + b · prompt rows + c · Σ context + d · decode rows + e · guessed rows`, where Σ context is the number of keys that all rows look at.
+//! The five costs are learnt from the steps themselves by recursive least squares, and never negative.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct StepSize {
     pub prefill_rows: usize,
     pub decode_rows: usize,
+    /// Rows of guesses beside decode rows.
+    pub guessed_rows: usize,
     /// Keys looked at, summed over all rows.
     pub context_tokens: usize,
 }
@@ -25,9 +27,21 @@ impl StepSize {
         self.context_tokens += context_of(computed, rows);
     }
 
+    /// Adds guesses behind a decode row.
+    pub fn add_guesses(&mut self, computed: usize, guesses: usize) {
+        self.guessed_rows += guesses;
+        self.context_tokens += context_of(computed + 1, guesses);
+    }
+
     /// Ordered by which cost explains a first measurement: rows before keys before a constant.
     fn features(&self) -> [f64; FEATURES] {
-        [self.prefill_rows as f64, self.decode_rows as f64, self.context_tokens as f64, 1.0]
+        [
+            self.prefill_rows as f64,
+            self.decode_rows as f64,
+            self.guessed_rows as f64,
+            self.context_tokens as f64,
+            1.0,
+        ]
     }
 }
 
@@ -36,9 +50,10 @@ fn context_of(computed: usize, rows: usize) -> usize {
     rows * computed + rows * (rows + 1) / 2
 }
 
-const FEATURES: usize = 4;
+const FEATURES: usize = 5;
 const PREFILL: usize = 0;
-const CONTEXT: usize = 2;
+const GUESSED: usize = 2;
+const CONTEXT: usize = 3;
 /// The weight that a measurement keeps when the next of its kind comes: the last 50 steps or so decide, about the time a
 /// machine stays equally warm and equally shared.
 const MEMORY: f64 = 0.98;
@@ -59,6 +74,7 @@ pub struct CostModel {
     information: [[f64; FEATURES]; FEATURES],
     measurements: u32,
     prefill_measurements: u32,
+    guess_measurements: u32,
     /// The most prompt rows of any step measured so far.
     largest_prefill_rows: usize,
 }
@@ -92,6 +108,12 @@ impl CostModel {
         (rows as usize).min(2 * self.largest_prefill_rows)
     }
 
+    /// Returns the seconds that one guess behind so many tokens adds to a step, once that was measured.
+    pub(crate) fn guess_seconds(&self, computed: usize) -> Option<f64> {
+        (self.guess_measurements >= WARM_UP)
+            .then(|| self.cost[GUESSED] + self.cost[CONTEXT] * computed as f64)
+    }
+
     /// Returns the seconds that a chunk adds to a step.
     pub(crate) fn chunk_seconds(&self, computed: usize, rows: usize) -> f64 {
         self.cost[PREFILL] * rows as f64 + self.cost[CONTEXT] * context_of(computed, rows) as f64
@@ -112,6 +134,9 @@ impl CostModel {
         if size.prefill_rows > 0 {
             self.prefill_measurements = self.prefill_measurements.saturating_add(1);
             self.largest_prefill_rows = self.largest_prefill_rows.max(size.prefill_rows);
+        }
+        if size.guessed_rows > 0 {
+            self.guess_measurements = self.guess_measurements.saturating_add(1);
         }
         self.learn(&features, took);
     }

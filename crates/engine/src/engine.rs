@@ -41,12 +41,22 @@ impl Engine {
         config: EngineConfig,
         outbox: Outbox,
     ) -> Result<EngineHandle, StartError> {
+        Self::start_with_draft(forward, None, config, outbox)
+    }
+
+    /// The same, with a smaller model that drafts.
+    pub fn start_with_draft(
+        forward: Box<dyn Forward>,
+        draft: Option<Box<dyn Forward>>,
+        config: EngineConfig,
+        outbox: Outbox,
+    ) -> Result<EngineHandle, StartError> {
         let start = Instant::now();
         let clock = Box::new(move || start.elapsed());
         // Room for everything that may wait, one cancellation for everything alive, and the stop.
         let inbox_limit = 2 * config.max_waiting + config.max_running + 1;
         let (queue_limit, prefix_cache) = (config.max_waiting, config.prefix_cache);
-        let core = EngineCore::new(forward, config, clock)?;
+        let core = EngineCore::with_draft(forward, draft, config, clock)?;
         let (sender, inbox) = sync_channel(inbox_limit);
         let board = Arc::new(Board {
             gate: RwLock::new(Gate::Open),

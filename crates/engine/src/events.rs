@@ -61,6 +61,17 @@ impl BatchFailed<'_> {
     }
 }
 
+/// The draft model failed; the target goes on without it.
+pub(crate) struct DraftBroken<'a> {
+    pub(crate) reason: &'a str,
+}
+
+impl DraftBroken<'_> {
+    pub(crate) fn emit(self) {
+        tracing::error!(reason = self.reason, "the draft model failed; nothing is drafted any more");
+    }
+}
+
 /// The cache is smaller than the longest sequence of the model.
 pub(crate) struct ContextCut {
     pub(crate) model_tokens: usize,

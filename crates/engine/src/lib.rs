@@ -19,9 +19,11 @@ mod queue;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod speculate;
 mod step;
 
 pub use config::{EngineConfig, KvBudget, StartError};
 pub use engine::{Engine, EngineHandle, Outbox};
 pub use kv::{BlockFile, DiskConfig, DiskPlace};
+pub use speculate::Speculate;
 pub use step::{Clock, EngineCore};

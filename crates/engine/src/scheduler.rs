@@ -16,6 +16,7 @@ use crate::events;
 use crate::kv::{Blocks, ChainHash, DiskTier, DiskWait, Prefix};
 use crate::queue::{Candidate, Queue};
 use crate::sequence::Sequence;
+use crate::speculate::{GUESSES_MAX, Gain, Pace, Source, Speculate};
 
 /// How long a sequence may wait for another that computes the prefix both have. Waiting is nearly always the faster way; the
 /// bound is for a leader that itself gets no turn.
@@ -42,6 +43,8 @@ pub(crate) struct PlannedSpan {
     /// Its place in `running`, which does not change until the step is over.
     pub(crate) index: usize,
     pub(crate) rows: usize,
+    /// Rows of guesses behind them, which may be taken back.
+    pub(crate) guessed: usize,
 }
 
 /// Everything the scheduler decides over.
@@ -54,6 +57,9 @@ pub(crate) struct Scheduler {
     pub(crate) disk: Option<DiskTier>,
     pub(crate) cost: CostModel,
     pub(crate) counters: Counters,
+    pub(crate) gain: Gain,
+    /// What the draft model can do, if there is one.
+    pub(crate) draft: DraftReach,
     admissions: u64,
 }
 
@@ -67,6 +73,15 @@ struct Limits {
     prefix_cache: bool,
     block_tokens: usize,
     prompt_logit_rows: usize,
+    speculate: Speculate,
+    context_tokens: usize,
+}
+
+/// How far, and how fast, the draft model guesses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DraftReach {
+    pub(crate) context_tokens: usize,
+    pub(crate) token_seconds: Option<f64>,
 }
 
 impl Limits {
@@ -84,6 +99,8 @@ pub(crate) struct Counters {
     pub(crate) prefix_hits: u64,
     /// Those of the hits that came back from disk.
     pub(crate) disk_hits: u64,
+    pub(crate) speculated: u64,
+    pub(crate) accepted: u64,
 }
 
 impl Scheduler {
@@ -98,6 +115,8 @@ impl Scheduler {
             prefix_cache: config.prefix_cache,
             block_tokens: shape.block_tokens,
             prompt_logit_rows: (PROMPT_LOGIT_BYTES_MAX / (4 * shape.vocabulary.max(1))).max(1),
+            speculate: config.speculate,
+            context_tokens: shape.context_tokens.min(blocks * shape.block_tokens),
         };
         Self {
             limits,
@@ -112,6 +131,8 @@ impl Scheduler {
                 .map(|disk| DiskTier::new(disk, shape, blocks)),
             cost: CostModel::default(),
             counters: Counters::default(),
+            gain: Gain::default(),
+            draft: DraftReach::default(),
             admissions: 0,
         }
     }
@@ -132,10 +153,10 @@ impl Scheduler {
         sequence
     }
 
-    /// Takes note that the rows of a span are computed.
-    pub(crate) fn advance(&mut self, span: PlannedSpan) {
+    /// Takes note that the next rows of a sequence are computed.
+    pub(crate) fn advance(&mut self, index: usize, rows: usize) {
         let Limits { block_tokens, prefix_cache, .. } = self.limits;
-        self.running[span.index].advance(span.rows, &mut self.blocks, block_tokens, prefix_cache);
+        self.running[index].advance(rows, &mut self.blocks, block_tokens, prefix_cache);
     }
 
     // === room ===
@@ -328,22 +349,88 @@ impl Scheduler {
 
     // === the step ===
 
-    fn fill(&self) -> Plan {
+    fn fill(&mut self) -> Plan {
         let mut plan = Plan::default();
         for (index, sequence) in self.running.iter().enumerate() {
             if sequence.pending() == 1 {
                 plan.add(index, sequence.computed(), 1);
             }
         }
+        self.speculate(&mut plan);
         let (seconds, least_rows) = self.time_for_prompts(&plan.size);
         let room = StepRoom {
             seconds,
-            rows: self.limits.max_step_rows - plan.size.decode_rows,
+            rows: self.limits.max_step_rows - plan.size.decode_rows - plan.size.guessed_rows,
             logit_rows: self.limits.prompt_logit_rows,
         };
         self.fill_chunks(room, least_rows, &mut plan);
         plan.predicted = self.cost.predict(&plan.size);
         plan
+    }
+
+    /// Adds guesses to the decode rows that are worth them. They take no block from anybody, no row that a prompt needs to
+    /// advance, and no time beyond the target.
+    fn speculate(&mut self, plan: &mut Plan) {
+        if self.limits.speculate == Speculate::Off || plan.spans.is_empty() {
+            return;
+        }
+        let Limits { block_tokens, context_tokens, max_step_rows, chunk_min, .. } = self.limits;
+        let mut rows = self.limits.prompt_logit_rows;
+        rows = rows.min(max_step_rows.saturating_sub(plan.size.decode_rows + chunk_min));
+        let seconds = self.cost.predict(&plan.size).as_secs_f64();
+        let left = self.limits.step_seconds - seconds;
+        let mut pace = Pace { tokens: plan.spans.len() as f64, seconds, left };
+        for at in 0..plan.spans.len() {
+            let index = plan.spans[at].index;
+            let sequence = &mut self.running[index];
+            let computed = sequence.computed();
+            sequence.guesses.begin(computed);
+            let known = sequence.tokens().len();
+            let mut most = sequence.guesses_most(context_tokens).min(rows).min(GUESSES_MAX);
+            // A block for guesses only where nobody else will need it soon.
+            if known + most > sequence.blocks().len() * block_tokens && most > 0 {
+                let spare = self.blocks.available() > 2 * plan.spans.len() && self.queue.is_empty();
+                if let Some(block) = spare.then(|| self.blocks.allocate()).flatten() {
+                    sequence.grow(block);
+                }
+                most = most.min(sequence.blocks().len() * block_tokens - known);
+            }
+            if most == 0 {
+                continue;
+            }
+            let mut row_seconds = self.cost.guess_seconds(sequence.computed());
+            if !sequence.look_back(most) {
+                let drafts = self.limits.speculate == Speculate::Draft;
+                if !drafts || known + most > self.draft.context_tokens {
+                    continue;
+                }
+                sequence.guesses.source = Source::Draft;
+                row_seconds = row_seconds.zip(self.draft.token_seconds).map(|(row, draft)| row + draft);
+            }
+            let source = sequence.guesses.source;
+            let rate = &mut sequence.guesses.rates[source as usize];
+            let count = self.gain.choose(rate, source, most, row_seconds, &mut pace);
+            sequence.guesses.proposal.truncate(count);
+            plan.spans[at].guessed = count;
+            plan.size.add_guesses(sequence.computed(), count);
+            rows -= count;
+        }
+    }
+
+    /// Takes note of how many guesses of a span were right, of those that it really had.
+    pub(crate) fn judge(&mut self, span: PlannedSpan, right: usize) {
+        let Self { running, gain, counters, .. } = self;
+        let sequence = &mut running[span.index];
+        // What the draft computed of wrong guesses is to be computed again.
+        let computed = sequence.computed();
+        let guesses = &mut sequence.guesses;
+        guesses.begin(computed);
+        if span.guessed > 0 {
+            let rate = &mut guesses.rates[guesses.source as usize];
+            gain.note(rate, guesses.source, span.guessed, right);
+            counters.speculated += span.guessed as u64;
+            counters.accepted += right as u64;
+        }
     }
 
     /// Returns the seconds that prompts may take beside these decode rows, and the rows by which one prompt advances however
@@ -429,13 +516,23 @@ impl Scheduler {
 impl Plan {
     fn add(&mut self, index: usize, computed: usize, rows: usize) {
         if rows > 0 {
-            self.spans.push(PlannedSpan { index, rows });
+            self.spans.push(PlannedSpan { index, rows, guessed: 0 });
             self.size.add(computed, rows);
         }
     }
 
+    /// Sizes the step anew, after guesses were cut.
+    pub(crate) fn recount(&mut self, running: &[Sequence]) {
+        self.size = StepSize::default();
+        for span in &self.spans {
+            let computed = running[span.index].computed();
+            self.size.add(computed, span.rows);
+            self.size.add_guesses(computed, span.guessed);
+        }
+    }
+
     pub(crate) fn rows(&self) -> usize {
-        self.size.prefill_rows + self.size.decode_rows
+        self.size.prefill_rows + self.size.decode_rows + self.size.guessed_rows
     }
 }
 

@@ -15,6 +15,7 @@ use model::BlockId;
 
 use crate::kv::{Blocks, ChainHash, DiskWait, extend_hashes};
 use crate::sampler::{History, SamplingError, logprob_of};
+use crate::speculate::Guesses;
 
 #[derive(Debug)]
 pub(crate) struct Sequence {
@@ -40,6 +41,7 @@ pub(crate) struct Sequence {
     /// Whether its start was told.
     announced: bool,
     pub(crate) history: History,
+    pub(crate) guesses: Guesses,
     pub(crate) seed: u64,
     /// Order of admission: the newest is preempted first.
     pub(crate) admitted: u64,
@@ -68,6 +70,7 @@ impl Sequence {
             prompt_logprobs,
             announced: false,
             history,
+            guesses: Guesses::default(),
             seed,
             admitted: 0,
             bypassed: 0,
@@ -152,6 +155,19 @@ impl Sequence {
         self.disk_wait = DiskWait::default();
     }
 
+    /// Returns how many tokens may be guessed: the last that is wanted, and the last that fits, need no row of their own.
+    pub(crate) fn guesses_most(&self, context_tokens: usize) -> usize {
+        if !self.is_streaming() {
+            return 0;
+        }
+        let wanted = self.work.max_output_tokens.saturating_sub(self.output_tokens + 1) as usize;
+        wanted.min(context_tokens.saturating_sub(self.tokens.len() + 1))
+    }
+
+    pub(crate) fn look_back(&mut self, most: usize) -> bool {
+        self.guesses.look_back(&self.tokens, most)
+    }
+
     pub(crate) fn grow(&mut self, block: BlockId) {
         self.blocks.push(block);
     }
@@ -160,6 +176,7 @@ impl Sequence {
     pub(crate) fn stop(&mut self) -> Vec<BlockId> {
         self.computed = 0;
         self.sealed = 0;
+        self.guesses.forget();
         std::mem::take(&mut self.blocks)
     }
 

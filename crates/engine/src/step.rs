@@ -4,15 +4,16 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use domain::{DiskStatus, EngineStatus, StepEvent, Work, WorkEnd, WorkEvent, WorkKey, WorkUsage};
+use domain::{DiskStatus, EngineStatus, StepEvent, TokenOut, Work, WorkEnd, WorkEvent, WorkKey, WorkUsage};
 use model::{Batch, Forward, Span};
 
 use crate::config::{EngineConfig, StartError};
 use crate::events;
 use crate::kv::{ChainHash, DiskTier, prompt_hashes};
 use crate::sampler::{Draw, Sampler, mix};
-use crate::scheduler::{Plan, PlannedSpan, Scheduler};
+use crate::scheduler::{DraftReach, Plan, PlannedSpan, Scheduler};
 use crate::sequence::Sequence;
+use crate::speculate::{Drafter, Speculate};
 
 /// Returns the time since some fixed moment. Passed in, so that tests can let it pass as they like.
 pub type Clock = Box<dyn Fn() -> Duration + Send>;
@@ -21,6 +22,7 @@ pub type Clock = Box<dyn Fn() -> Duration + Send>;
 pub struct EngineCore {
     scheduler: Scheduler,
     forward: Box<dyn Forward>,
+    drafter: Option<Drafter>,
     sampler: Sampler,
     clock: Clock,
     entropy: u64,
@@ -46,14 +48,40 @@ enum Verdict {
 
 impl EngineCore {
     /// Checks the settings and reserves the key-value memory.
-    pub fn new(
+    pub fn new(forward: Box<dyn Forward>, config: EngineConfig, clock: Clock) -> Result<Self, StartError> {
+        Self::with_draft(forward, None, config, clock)
+    }
+
+    /// The same, with a smaller model of the same vocabulary that drafts. Keys and values of both fit in the one budget.
+    pub fn with_draft(
         mut forward: Box<dyn Forward>,
+        mut draft: Option<Box<dyn Forward>>,
         config: EngineConfig,
         clock: Clock,
     ) -> Result<Self, StartError> {
         let shape = forward.shape().clone();
-        let blocks = config.blocks_for(&shape)?;
+        let mut both = shape.clone();
+        match &draft {
+            Some(draft) => {
+                let small = draft.shape();
+                for (what, draft, target) in [
+                    ("a vocabulary of", small.vocabulary, shape.vocabulary),
+                    ("blocks of", small.block_tokens, shape.block_tokens),
+                ] {
+                    if draft != target {
+                        return Err(StartError::DraftDiffers { what, draft, target });
+                    }
+                }
+                both.block_bytes += small.block_bytes;
+            }
+            None if config.speculate == Speculate::Draft => return Err(StartError::DraftMissing),
+            None => {}
+        }
+        let blocks = config.blocks_for(&both)?;
         forward.reserve(blocks)?;
+        if let Some(draft) = &mut draft {
+            draft.reserve(blocks)?;
+        }
         let context_tokens = shape.context_tokens.min(blocks * shape.block_tokens);
         if context_tokens < shape.context_tokens {
             events::ContextCut { model_tokens: shape.context_tokens, context_tokens }.emit();
@@ -61,12 +89,13 @@ impl EngineCore {
         let status = EngineStatus {
             blocks_total: blocks as u64,
             block_tokens: shape.block_tokens as u64,
-            kv_bytes: (blocks * shape.block_bytes) as u64,
+            kv_bytes: (blocks * both.block_bytes) as u64,
             ..EngineStatus::default()
         };
         Ok(Self {
             scheduler: Scheduler::new(&config, &shape, blocks),
             forward,
+            drafter: draft.map(Drafter::new),
             sampler: Sampler::default(),
             clock,
             entropy: config.entropy,
@@ -146,7 +175,8 @@ impl EngineCore {
         // Before the clock starts: what comes back from disk is no part of what a row costs.
         self.exchange_with_disk((self.clock)());
         let start = (self.clock)();
-        let plan = self.scheduler.plan(start);
+        self.scheduler.draft = self.draft_reach();
+        let mut plan = self.scheduler.plan(start);
         self.announce();
         if plan.spans.is_empty() {
             let waiting = self.scheduler.queue.len();
@@ -157,12 +187,14 @@ impl EngineCore {
             );
             return;
         }
-        let (verdicts, sound) = self.compute(&plan);
+        let drafting = self.draft(&mut plan);
+        let (verdicts, sound) = self.compute(&mut plan);
         let took = (self.clock)().saturating_sub(start);
         self.share_time(&plan, took);
         self.settle(&plan, verdicts);
         if sound {
-            self.scheduler.cost.observe(&plan.size, took);
+            // What the draft took is not the target's, and is learnt by itself.
+            self.scheduler.cost.observe(&plan.size, took.saturating_sub(drafting));
         }
         self.status.steps += 1;
         self.status.step_seconds = took.as_secs_f64();
@@ -198,6 +230,8 @@ impl EngineCore {
                 hit_tokens: counters.disk_hits,
                 ..disk.status(blocks)
             }),
+            speculated_tokens: counters.speculated,
+            accepted_tokens: counters.accepted,
             ..self.status.clone()
         }
     }
@@ -282,13 +316,37 @@ impl EngineCore {
 
     // === the forward pass ===
 
-    /// Computes all spans at once; if that fails, one by one, so that only the guilty fail. Returns whether all went well.
-    fn compute(&mut self, plan: &Plan) -> (Vec<Verdict>, bool) {
+    fn draft_reach(&self) -> DraftReach {
+        let reach = |drafter: &Drafter| DraftReach {
+            context_tokens: drafter.context_tokens(),
+            token_seconds: drafter.token_seconds(),
+        };
+        self.drafter.as_ref().map(reach).unwrap_or_default()
+    }
+
+    /// Lets the draft model fill the proposals that are its own, and returns how long that took.
+    fn draft(&mut self, plan: &mut Plan) -> Duration {
+        let Self { drafter: Some(drafter), scheduler, sampler, clock, .. } = self else {
+            return Duration::ZERO;
+        };
+        let start = clock();
+        drafter.guess(&mut scheduler.running, &mut plan.spans, sampler, clock);
+        plan.recount(&scheduler.running);
+        clock().saturating_sub(start)
+    }
+
+    /// Computes all spans at once; if that fails, one by one and without guesses, so that only the guilty fail. Returns
+    /// whether all went well.
+    fn compute(&mut self, plan: &mut Plan) -> (Vec<Verdict>, bool) {
         match self.run(&plan.spans) {
             Ok(()) => (self.advance(&plan.spans), true),
-            Err(reason) if plan.spans.len() == 1 => (vec![Verdict::Ends(WorkEnd::Failed(reason))], false),
+            Err(reason) if plan.spans.len() == 1 && plan.spans[0].guessed == 0 => {
+                (vec![Verdict::Ends(WorkEnd::Failed(reason))], false)
+            }
             Err(reason) => {
                 events::BatchFailed { sequences: plan.spans.len(), reason: &reason }.emit();
+                // A wrong guess may be what failed, and it is nobody's fault.
+                plan.spans.iter_mut().for_each(|span| span.guessed = 0);
                 let verdicts = plan.spans.iter().map(|span| self.compute_alone(*span)).collect();
                 (verdicts, false)
             }
@@ -325,12 +383,13 @@ impl EngineCore {
             let sequence = &self.scheduler.running[span.index];
             let (first_row, from) = (batch.tokens.len(), sequence.computed());
             batch.tokens.extend_from_slice(&sequence.tokens()[from..from + span.rows]);
-            let rows = scored_rows(sequence, span.rows).map(|row| (first_row + row) as u32);
+            batch.tokens.extend_from_slice(&sequence.guesses.proposal[..span.guessed]);
+            let rows = scored_rows(sequence, span).map(|row| (first_row + row) as u32);
             batch.logit_rows.extend(rows);
-            let blocks = (from + span.rows).div_ceil(self.block_tokens);
+            let blocks = (from + span.rows + span.guessed).div_ceil(self.block_tokens);
             batch.spans.push(Span {
                 first_row: first_row as u32,
-                rows: span.rows as u32,
+                rows: (span.rows + span.guessed) as u32,
                 first_position: from as u32,
                 blocks: sequence.blocks()[..blocks].to_vec(),
             });
@@ -345,7 +404,7 @@ impl EngineCore {
         let mut scores = &mut logits[..];
         let mut verdicts = Vec::with_capacity(spans.len());
         for &span in spans {
-            let rows = scored_rows(&self.scheduler.running[span.index], span.rows).count();
+            let rows = scored_rows(&self.scheduler.running[span.index], &span).count();
             let (own, rest) = scores.split_at_mut(rows * self.vocabulary);
             scores = rest;
             let verdict = catch_unwind(AssertUnwindSafe(|| self.advance_one(span, own)));
@@ -360,24 +419,48 @@ impl EngineCore {
 
     fn advance_one(&mut self, span: PlannedSpan, scores: &mut [f32]) -> Verdict {
         let mut rows = scores.chunks_exact_mut(self.vocabulary);
-        let wanted = scored_rows(&self.scheduler.running[span.index], span.rows).count();
+        let wanted = scored_rows(&self.scheduler.running[span.index], &span).count();
         let draws = usize::from(draws(&self.scheduler.running[span.index], span.rows));
-        for row in rows.by_ref().take(wanted - draws) {
+        for row in rows.by_ref().take(wanted - draws - span.guessed) {
             if let Err(error) = self.scheduler.running[span.index].note_prompt_logprob(row) {
                 return Verdict::Ends(WorkEnd::Failed(error.to_string()));
             }
         }
-        self.scheduler.advance(span);
+        self.scheduler.advance(span.index, span.rows);
         let sequence = &mut self.scheduler.running[span.index];
         if let Some(logprobs) = sequence.take_prompt_logprobs() {
             let key = sequence.key().clone();
             self.events.push(StepEvent { key, event: WorkEvent::PromptLogprobs(logprobs) });
         }
         match rows.next() {
-            Some(row) => self.draw(span.index, row),
+            Some(row) if span.guessed == 0 => self.draw(span.index, row),
+            Some(row) => self.draw_on(span, row, rows),
             None if sequence.pending() == 0 => Verdict::Ends(WorkEnd::Length),
             None => Verdict::GoesOn,
         }
+    }
+
+    /// Draws row after row while each token is the one that was guessed: then the row behind it is computed already.
+    fn draw_on<'a>(
+        &mut self,
+        span: PlannedSpan,
+        first: &mut [f32],
+        rest: impl Iterator<Item = &'a mut [f32]>,
+    ) -> Verdict {
+        let proposal = std::mem::take(&mut self.scheduler.running[span.index].guesses.proposal);
+        let mut verdict = self.draw(span.index, first);
+        let mut right = 0;
+        for (&guess, row) in proposal[..span.guessed].iter().zip(rest) {
+            let drawn = self.scheduler.running[span.index].tokens().last();
+            if !matches!(verdict, Verdict::GoesOn) || drawn != Some(&guess) {
+                break;
+            }
+            right += 1;
+            self.scheduler.advance(span.index, 1);
+            verdict = self.draw(span.index, row);
+        }
+        self.scheduler.judge(span, right);
+        verdict
     }
 
     fn draw(&mut self, index: usize, scores: &mut [f32]) -> Verdict {
@@ -403,20 +486,30 @@ impl EngineCore {
         let is_full = sequence.tokens().len() >= self.context_tokens;
         let is_long = sequence.output_tokens() >= sequence.work().max_output_tokens;
         let key = sequence.key().clone();
-        self.events.push(StepEvent { key, event: WorkEvent::Produced(vec![out]) });
+        self.tell_produced(key, out);
         let Scheduler { queue, running, .. } = &mut self.scheduler;
         queue.charge_output(&running[index]);
         if is_full || is_long { Verdict::Ends(WorkEnd::Length) } else { Verdict::GoesOn }
+    }
+
+    /// Tokens of one step are one event.
+    fn tell_produced(&mut self, key: WorkKey, out: TokenOut) {
+        match self.events.last_mut() {
+            Some(StepEvent { key: last, event: WorkEvent::Produced(tokens) }) if *last == key => {
+                tokens.push(out)
+            }
+            _ => self.events.push(StepEvent { key, event: WorkEvent::Produced(vec![out]) }),
+        }
     }
 
     /// Divides a step's time among its sequences by their rows, to the last nanosecond: a row of a prompt and a row of an
     /// answer are one pass over the same weights.
     fn share_time(&mut self, plan: &Plan, took: Duration) {
         let took = took.as_nanos();
-        let rows: usize = plan.spans.iter().map(|span| span.rows).sum();
+        let rows: usize = plan.spans.iter().map(|span| span.rows + span.guessed).sum();
         let (mut rows_before, mut given) = (0, 0);
         for span in &plan.spans {
-            rows_before += span.rows;
+            rows_before += span.rows + span.guessed;
             let until = took * rows_before as u128 / rows as u128;
             let share = Duration::from_nanos((until - given) as u64);
             self.scheduler.running[span.index].take_time(share);
@@ -471,15 +564,16 @@ fn draws(sequence: &Sequence, rows: usize) -> bool {
 }
 
 /// Returns the rows, of the next `rows`, whose scores are needed: the prompt's as far as they are asked for, then the one
-/// to draw from.
-fn scored_rows(sequence: &Sequence, rows: usize) -> impl Iterator<Item = usize> {
-    let from = sequence.computed();
+/// to draw from, then those behind guesses.
+fn scored_rows(sequence: &Sequence, span: &PlannedSpan) -> impl Iterator<Item = usize> + use<> {
+    let (from, rows) = (sequence.computed(), span.rows);
     let last = draws(sequence, rows).then(|| rows - 1);
     sequence
         .prompt_logprob_positions(rows)
         .map(move |position| position - from)
         // The prompt's last row tells about no prompt token, so that it is never both.
         .chain(last)
+        .chain(rows..rows + span.guessed)
 }
 
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {

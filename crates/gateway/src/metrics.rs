@@ -361,7 +361,7 @@ impl fmt::Debug for Engines {
 
 type Reading<T> = (&'static str, &'static str, fn(&EngineStatus) -> T);
 
-const ENGINE_COUNTERS: [Reading<u64>; 15] = [
+const ENGINE_COUNTERS: [Reading<u64>; 17] = [
     ("vllm:prompt_tokens", "Prompt tokens computed or found in the prefix cache", |s| s.prompt_tokens),
     ("vllm:generation_tokens", "Tokens produced", |s| s.output_tokens),
     ("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache", |s| s.prefix_queries),
@@ -369,6 +369,10 @@ const ENGINE_COUNTERS: [Reading<u64>; 15] = [
     ("vllm:num_preemptions", "Sequences that lost their place to others and were resumed later", |s| {
         s.preemptions
     }),
+    ("vllm:spec_decode_num_draft_tokens", "Tokens that were guessed and computed ahead", |s| {
+        s.speculated_tokens
+    }),
+    ("vllm:spec_decode_num_accepted_tokens", "Guessed tokens that were right", |s| s.accepted_tokens),
     ("baseload_engine_steps", "Steps of the engine", |s| s.steps),
     ("baseload_engine_failures", "Sequences that failed alone", |s| s.failures),
     ("baseload_kv_disk_spilled_blocks", "Key-value blocks written to disk", |s| s.disk.spilled),

@@ -93,6 +93,10 @@ pub struct ToySettings {
     pub cost: Cost,
     pub pace: Pace,
     pub faults: Vec<Fault>,
+    /// It likes to say what it saw so many places before: answers that mostly repeat themselves.
+    pub echo: Option<usize>,
+    /// Another toy has other noise, and the same echo.
+    pub salt: u64,
     /// Rows computed in all, for whoever wants to watch.
     pub rows_computed: Arc<AtomicU64>,
 }
@@ -106,6 +110,8 @@ impl Default for ToySettings {
             cost: Cost::SMALL_MODEL,
             pace: Pace::Virtual(VirtualClock::default()),
             faults: Vec::new(),
+            echo: None,
+            salt: 0,
             rows_computed: Arc::default(),
         }
     }
@@ -167,7 +173,7 @@ impl Toy {
 
     /// Scores of the row at that position, from what the blocks hold up to it.
     fn score(&mut self, span: &Span, position: usize, logits: &mut Vec<f32>) {
-        let mut state = START;
+        let mut state = START ^ self.settings.salt;
         let mut spoilt = false;
         for place in 0..=position {
             // A cell of another place, or none, spoils everything after it.
@@ -182,7 +188,12 @@ impl Toy {
         if spoilt {
             logits.extend(std::iter::repeat_n(f32::NAN, self.shape.vocabulary));
         } else {
+            let first = logits.len();
             logits.extend(scores(state, self.shape.vocabulary));
+            let place = self.settings.echo.and_then(|echo| (position + 1).checked_sub(echo));
+            if let Some(cell) = place.and_then(|place| *self.cell(span, place)) {
+                logits[first + cell.token as usize] += ECHO;
+            }
         }
     }
 }
@@ -258,6 +269,8 @@ fn check_layout(batch: &Batch, block_tokens: usize) {
     assert!(batch.logit_rows.last().is_none_or(|&row| row < rows), "a row beyond the last");
 }
 
+/// Of scores up to 8: the echo is nearly always the likeliest, and often drawn.
+const ECHO: f32 = 7.0;
 const START: u64 = 0x70_0F;
 
 fn see(state: u64, token: TokenId) -> u64 {

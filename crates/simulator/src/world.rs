@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::{EngineStatus, Priority, RequestId, Sampling, Tenant, TokenId, Tokens, Work, WorkKey};
 use engine::{EngineConfig, EngineCore, KvBudget};
+use model::Forward;
 
 use crate::toy::{Pace, Toy, ToySettings, VirtualClock};
 use crate::watch::{Answer, Watch};
@@ -27,13 +28,23 @@ const DISK_PATIENCE: Duration = Duration::from_secs(20);
 const STEPS_MAX: usize = 200_000;
 
 impl World {
-    pub fn new(mut toy: ToySettings, config: EngineConfig) -> Self {
+    pub fn new(toy: ToySettings, config: EngineConfig) -> Self {
+        Self::with_draft(toy, None, config)
+    }
+
+    /// The same, with a second toy that drafts.
+    pub fn with_draft(mut toy: ToySettings, draft: Option<ToySettings>, config: EngineConfig) -> Self {
         let clock = VirtualClock::default();
         toy.pace = Pace::Virtual(clock.clone());
         let rows_computed = toy.rows_computed.clone();
         let has_disk = config.disk.is_some();
         let time = clock.clone();
-        let core = EngineCore::new(Box::new(Toy::new(toy)), config, Box::new(move || time.now()))
+        let draft = draft.map(|draft| {
+            let pace = Pace::Virtual(clock.clone());
+            Box::new(Toy::new(ToySettings { pace, ..draft })) as Box<dyn Forward>
+        });
+        let clock_of_core = Box::new(move || time.now());
+        let core = EngineCore::with_draft(Box::new(Toy::new(toy)), draft, config, clock_of_core)
             .expect("the scenario's settings are sound");
         Self { core, clock, rows_computed, watch: Watch::default(), has_disk }
     }

@@ -166,8 +166,8 @@ fn holds_for(precision: Precision, compared: Compared) {
     let mut tiers = Run::of(precision, compared, EngineConfig { disk, max_running: 1, ..config(8) });
     for round in ["first", "again"] {
         let mut said = vec![Said::new(); WORKS];
-        for index in 0..WORKS {
-            said[index] = tiers.ask(round, &[index], 0).swap_remove(index);
+        for (index, said) in said.iter_mut().enumerate() {
+            *said = tiers.ask(round, &[index], 0).swap_remove(index);
         }
         assert_eq!(said, alone, "with a disk, {round}");
     }
