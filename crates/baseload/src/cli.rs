@@ -18,7 +18,7 @@ pub use self::admin::{
 pub use self::prices::{ImportFormat, PriceArgs, PriceCommand, PriceFormat, PriceSource, SetPriceArgs};
 pub use self::statements::{StatementArgs, StatementCommand, StatementFormat, UsageArgs, UsageFormat};
 pub use self::tasks::{TaskState, TasksCommand};
-use crate::config::{KvPrecisionSetting, LogFormat, PrecisionSetting};
+use crate::config::{KvPrecisionSetting, LogFormat, PrecisionSetting, SpeculateSetting};
 
 /// Runs AI inference like a utility: serves models, meters every token.
 #[derive(Debug, Parser)]
@@ -176,6 +176,12 @@ pub struct Loading {
     /// Room on disk for keys and values of each model that memory has no room for, in MiB [default: none]
     #[arg(long, value_name = "MIB")]
     pub kv_disk_mib: Option<usize>,
+    /// Guess tokens ahead where that is faster; it never changes what is said [default: ngram]
+    #[arg(long, value_enum)]
+    pub speculate: Option<SpeculateSetting>,
+    /// A smaller model of the same vocabulary that guesses ahead for the (one) model
+    #[arg(long, value_name = "PATH-OR-HUB-ID")]
+    pub draft: Option<String>,
     /// The longest that other prompts may hold back a running stream's next token, in milliseconds
     #[arg(long, value_name = "MS")]
     pub step_target_ms: Option<u64>,

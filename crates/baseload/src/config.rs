@@ -224,6 +224,16 @@ pub enum KvPrecisionSetting {
     Int8,
 }
 
+/// Who guesses tokens ahead, which never changes what is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SpeculateSetting {
+    Off,
+    /// What followed the same words before in the same text; and a model's draft, if it has one.
+    #[default]
+    Ngram,
+}
+
 /// What was agreed with a provider.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -262,6 +272,8 @@ pub struct EngineSettings {
     pub kv_disk_path: Option<PathBuf>,
     /// Whether they are found again after a restart. Else nothing of them outlives the process.
     pub kv_disk_keep: bool,
+    /// Whether tokens are guessed ahead where that is faster.
+    pub speculate: SpeculateSetting,
     /// Sequences that run at once.
     pub max_running: usize,
     /// Sequences that may wait; one more is refused with 429.
@@ -293,6 +305,7 @@ impl Default for EngineSettings {
             kv_disk_mib: 0,
             kv_disk_path: None,
             kv_disk_keep: false,
+            speculate: SpeculateSetting::Ngram,
             max_running: 64,
             max_waiting: 512,
             step_target_ms: 100,

@@ -12,8 +12,10 @@ use model::{LoadOptions, LoadProgress, Model};
 use sha2::{Digest, Sha256};
 
 use crate::bundled::BUNDLED;
+use crate::cli::Loading;
 use crate::config::{
     Config, EngineSettings, HubSettings, KvPrecisionSetting, ModelConfig, ModelSetting, PrecisionSetting,
+    SpeculateSetting,
 };
 
 /// Where a model is, once it has been understood what was meant.
@@ -99,7 +101,25 @@ fn show_download(bar: &ProgressBar, progress: HubProgress<'_>) {
 
 /// Returns the models to load: those of the flags, else those of the configuration, else the bundled ones. A configuration whose
 /// models are all at providers loads none.
-pub fn wanted(config: &Config, flags: &[String], precision: Option<PrecisionSetting>) -> Vec<ModelConfig> {
+pub fn wanted(config: &Config, loading: &Loading) -> anyhow::Result<Vec<ModelConfig>> {
+    let mut models = wanted_without_draft(config, &loading.model, loading.precision);
+    if let Some(draft) = &loading.draft {
+        let [model] = &mut models[..] else {
+            anyhow::bail!(
+                "--draft is for one model, and {} are to be loaded; name the one with --model, or say `draft` in its [[model]]",
+                models.len()
+            );
+        };
+        model.draft = Some(draft.clone());
+    }
+    Ok(models)
+}
+
+fn wanted_without_draft(
+    config: &Config,
+    flags: &[String],
+    precision: Option<PrecisionSetting>,
+) -> Vec<ModelConfig> {
     let plain = |path: String| ModelConfig {
         name: None,
         path,
@@ -107,6 +127,7 @@ pub fn wanted(config: &Config, flags: &[String], precision: Option<PrecisionSett
         precision,
         context_tokens: None,
         kv_mib: None,
+        draft: None,
         price: None,
     };
     if !flags.is_empty() {
@@ -124,6 +145,8 @@ pub fn wanted(config: &Config, flags: &[String], precision: Option<PrecisionSett
 pub struct LoadedModel {
     pub name: ModelName,
     pub model: Model,
+    /// A smaller model that guesses ahead for it, and its name.
+    pub draft: Option<(String, Model)>,
     pub text: text::TextModel,
     pub sampling_defaults: Sampling,
     pub file_bytes: u64,
@@ -147,11 +170,46 @@ pub fn load(
     let model = Model::load_cached(&checkpoint, &options, &cache, &mut |progress| show(&bar, &progress));
     bar.finish_and_clear();
     let model = model.with_context(|| format!("loading {name} from {}", path.display()))?;
+    let draft = match &wanted.draft {
+        Some(draft) if engine.speculate != SpeculateSetting::Off => Some(
+            load_draft(draft, wanted, engine, data, hub)
+                .with_context(|| format!("the draft model of {name}"))?,
+        ),
+        _ => None,
+    };
     let text =
         text_model(&checkpoint).with_context(|| format!("the tokenizer of {name} in {}", path.display()))?;
     let sampling_defaults = sampling_defaults(&checkpoint);
     let kv_identity = (engine.kv_disk_mib > 0).then(|| kv_identity(&checkpoint, &options));
-    Ok(LoadedModel { name, model, text, sampling_defaults, file_bytes: checkpoint.file_bytes, kv_identity })
+    Ok(LoadedModel {
+        name,
+        model,
+        draft,
+        text,
+        sampling_defaults,
+        file_bytes: checkpoint.file_bytes,
+        kv_identity,
+    })
+}
+
+/// Loads a model that only guesses: its text is that of the model it guesses for.
+fn load_draft(
+    draft: &str,
+    wanted: &ModelConfig,
+    engine: &EngineSettings,
+    data: &Path,
+    hub: &HubSettings,
+) -> anyhow::Result<(String, Model)> {
+    let path = Source::of(draft)?.fetch(data, hub)?;
+    let checkpoint = weights::open(&path)?;
+    let bar = bytes_bar(format!("loading {}", checkpoint.name));
+    // A folder that is quantized already is taken as it is.
+    let precision = wanted.precision.filter(|_| checkpoint.packed.is_none());
+    let options = load_options(&ModelConfig { precision, ..wanted.clone() }, engine);
+    let cache = packed_cache(engine, data);
+    let model = Model::load_cached(&checkpoint, &options, &cache, &mut |progress| show(&bar, &progress));
+    bar.finish_and_clear();
+    Ok((checkpoint.name.clone(), model.with_context(|| format!("loading {}", path.display()))?))
 }
 
 /// Of the options, some only change the last bits; keys and values of one answer shall not have several kinds of them.
@@ -257,7 +315,7 @@ mod tests {
     fn flags_win_over_the_configuration_and_the_bundle_is_the_default() {
         let config = Config::parse(Path::new("x"), "[[model]]\npath = 'a/b'\n").unwrap();
         let paths = |config: &Config, flags: &[String]| {
-            wanted(config, flags, None).into_iter().map(|model| model.path).collect::<Vec<_>>()
+            wanted_without_draft(config, flags, None).into_iter().map(|model| model.path).collect::<Vec<_>>()
         };
         assert_eq!(paths(&config, &["x/y".into()]), ["x/y"]);
         assert_eq!(paths(&config, &[]), ["a/b"]);

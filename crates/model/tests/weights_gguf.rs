@@ -202,7 +202,10 @@ fn files_that_are_no_whole_model_of_a_known_family_say_what_they_are() {
             "split into 3 GGUF files is not supported; join them with `llama-gguf-split",
         ),
         (vec![llama, says("general.type", "adapter")], "type \"adapter\""),
-        (vec![says("general.architecture", "mamba")], "\"mamba\" is not supported; llama (Mistral included)"),
+        (
+            vec![says("general.architecture", "mamba")],
+            "\"mamba\" is not supported; llama (Mistral and Mixtral included)",
+        ),
         (vec![], "\"general.architecture\": expected text, found no such key"),
     ];
     let folder = tempfile::tempdir().expect("a folder");

@@ -59,6 +59,9 @@ pub struct ModelSetting {
     /// Memory for keys and values of this model, in MiB; without it, the engine's setting.
     #[serde(default)]
     pub kv_mib: Option<usize>,
+    /// A smaller model of the same vocabulary that guesses ahead for it: a path like `path`.
+    #[serde(default)]
+    pub draft: Option<String>,
 }
 
 /// One model to load here.
@@ -70,6 +73,7 @@ pub struct ModelConfig {
     pub precision: Option<PrecisionSetting>,
     pub context_tokens: Option<usize>,
     pub kv_mib: Option<usize>,
+    pub draft: Option<String>,
     pub price: Option<PriceSetting>,
 }
 
@@ -132,6 +136,7 @@ impl ModelSetting {
             precision: self.precision,
             context_tokens: self.context_tokens,
             kv_mib: self.kv_mib,
+            draft: self.draft.clone(),
             price: self.price.clone(),
         })
     }
@@ -211,9 +216,11 @@ impl ModelSetting {
         if self.name.is_none() {
             mistakes.add(at.clone(), "a provider's model needs a name: what clients write");
         }
-        for (setting, is_there) in
-            [("precision", self.precision.is_some()), ("kv_mib", self.kv_mib.is_some())]
-        {
+        for (setting, is_there) in [
+            ("precision", self.precision.is_some()),
+            ("kv_mib", self.kv_mib.is_some()),
+            ("draft", self.draft.is_some()),
+        ] {
             if is_there {
                 mistakes.add(
                     at.key(setting),

@@ -13,7 +13,7 @@ use control::jobs::alerts::{self, Webhook};
 use control::jobs::expire_holds::{self, SweepOptions};
 use control::jobs::{heartbeat, retire, tend};
 use domain::ModelName;
-use engine::{DiskConfig, DiskPlace, Engine, EngineConfig, EngineHandle, KvBudget};
+use engine::{DiskConfig, DiskPlace, Engine, EngineConfig, EngineHandle, KvBudget, Speculate};
 use gateway::decisions::{DecisionBounds, Decisions};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
 use ledger::{Journal, PriceChange};
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Loading, Place, ServeArgs};
 use crate::config::{
     AlertSettings, Config, EngineSettings, LimitSettings, LogSettings, ModelConfig, PriceSetting,
+    SpeculateSetting,
 };
 use crate::events::PackedCopyTrouble;
 use crate::models::{self, LoadedModel};
@@ -43,7 +44,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     config.log.format = args.log_format.unwrap_or(config.log.format);
     config.log.filter = args.log.unwrap_or(config.log.filter);
     telemetry::start(&config.log)?;
-    let wanted = models::wanted(&config, &args.loading.model, args.loading.precision);
+    let wanted = models::wanted(&config, &args.loading)?;
     let process = Process::start(&args.place, config, wanted, Callers::Anybody).await?;
     // Before the greeting: whoever reads it may stop the server at once, and then it must drain.
     let stop = stop_signal();
@@ -64,7 +65,7 @@ impl LocalServer {
         override_by_flags(&mut config, loading);
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         telemetry::start(&LogSettings { filter: "error".into(), ..config.log.clone() })?;
-        let mut wanted = models::wanted(&config, &loading.model, loading.precision);
+        let mut wanted = models::wanted(&config, loading)?;
         wanted.truncate(1);
         let process = Process::start(place, config, wanted, Callers::ThisProcess)
             .await
@@ -291,6 +292,7 @@ fn override_by_flags(config: &mut Config, loading: &Loading) {
     engine.kv_mib = loading.kv_mib.unwrap_or(engine.kv_mib);
     engine.kv_precision = loading.kv_precision.unwrap_or(engine.kv_precision);
     engine.kv_disk_mib = loading.kv_disk_mib.unwrap_or(engine.kv_disk_mib);
+    engine.speculate = loading.speculate.unwrap_or(engine.speculate);
     engine.step_target_ms = loading.step_target_ms.unwrap_or(engine.step_target_ms);
     engine.batch_invariant |= loading.batch_invariant;
     if loading.no_packed_cache {
@@ -362,6 +364,11 @@ fn start_engine(
     let settings = &config.engine;
     let defaults = EngineConfig::default();
     let kv_bytes = (wanted.kv_mib.unwrap_or(settings.kv_mib) as u64) << 20;
+    let speculate = match settings.speculate {
+        SpeculateSetting::Off => Speculate::Off,
+        SpeculateSetting::Ngram if loaded.draft.is_some() => Speculate::Draft,
+        SpeculateSetting::Ngram => Speculate::Ngram,
+    };
     let engine_config = EngineConfig {
         kv: KvBudget::Bytes(kv_bytes),
         max_running: settings.max_running,
@@ -370,6 +377,7 @@ fn start_engine(
         step_target: Duration::from_millis(settings.step_target_ms),
         prefix_cache: settings.prefix_cache,
         disk,
+        speculate,
         ..defaults
     };
     let shape = loaded.model.shape().clone();
@@ -379,9 +387,13 @@ fn start_engine(
     }
     let (outbox, inbox) = exchange();
     let deliver = Box::new(move |events| outbox.deliver(events));
-    let engine = Engine::start(Box::new(loaded.model), engine_config, deliver)
+    let (draft, drafter) = loaded.draft.unzip();
+    // A draft keeps keys and values of its own beside the model's.
+    let block_bytes = shape.block_bytes + drafter.as_ref().map_or(0, |model| model.shape().block_bytes);
+    let drafter = drafter.map(|model| Box::new(model) as Box<dyn Forward>);
+    let engine = Engine::start_with_draft(Box::new(loaded.model), drafter, engine_config, deliver)
         .with_context(|| format!("starting the engine of {}", loaded.name))?;
-    let kv_tokens = kv_bytes as usize / shape.block_bytes * shape.block_tokens;
+    let kv_tokens = kv_bytes as usize / block_bytes * shape.block_tokens;
     let context_tokens = wanted.context_tokens.unwrap_or(usize::MAX).min(shape.context_tokens).min(kv_tokens);
     let line = ModelLine {
         name: loaded.name.clone(),
@@ -389,6 +401,7 @@ fn start_engine(
         report,
         context_tokens,
         kv_tokens,
+        draft,
     };
     let model = ServedModel {
         name: loaded.name,
@@ -450,6 +463,8 @@ struct ModelLine {
     report: LoadReport,
     context_tokens: usize,
     kv_tokens: usize,
+    /// Who guesses ahead for it.
+    draft: Option<String>,
 }
 
 impl Greeting {
@@ -529,6 +544,7 @@ impl ModelLine {
             }
             CacheUse::None | CacheUse::Failed => {}
         }
+        told.extend(self.draft.iter().map(|draft| format!("{draft} guesses ahead for it")));
         if !report.requantized.is_empty() {
             let (all, wider): (Vec<_>, Vec<_>) =
                 report.requantized.iter().partition(|matrix| matrix.refused.is_none());
