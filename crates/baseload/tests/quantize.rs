@@ -48,7 +48,8 @@ async fn a_bundled_model_is_quantized_measured_and_served() {
         &["quantize", out, "--precision", "int8", "--out", twice.to_str().unwrap()],
     ));
     assert!(twice.contains("quantized already"), "{twice}");
-    let other = text(&baseload(data.path(), &["run", "--model", out, "--precision", "int8", "Hello"]));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = text(&baseload(elsewhere.path(), &["run", "--model", out, "--precision", "int8", "Hello"]));
     assert!(other.contains("model.packed"), "{other}");
 }
 
