@@ -36,7 +36,7 @@ pub struct LoadOptions {
 /// What a block format of GGUF becomes in memory where no precision is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BlockFormats {
-    /// Q8_0 and Q6_K become int8, Q4_0 and Q4_K int4; what [`gate`] does not admit becomes wider.
+    /// Q8_0 and Q6_K become int8, Q4_0 and Q4_K int4; what the gate of `quantize` does not admit becomes wider.
     #[default]
     Compact,
     /// Bf16, which is close to every number that the file means, and takes two to four times the file's size.
