@@ -62,7 +62,7 @@ class Bundled(Server):
 
     def __init__(self, flags, place, folder):
         self.flags = flags
-        super().__init__({"engine": "baseload", "flags": flags}, "bf16", BundledPlace(place), pathlib.Path(folder))
+        super().__init__({"engine": "baseload", "flags": flags}, "int8", BundledPlace(place), pathlib.Path(folder))
 
 
 class BundledPlace:
