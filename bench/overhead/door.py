@@ -128,7 +128,7 @@ class Door:
         return fetch(f"{self.url}/metrics").decode()
 
     def decision(self, request):
-        return json.loads(fetch(f"{self.url}/admin/decisions/{request}", headers={"authorization": f"Bearer {self.owner}"}))
+        return json.loads(fetch(f"{self.url}/admin/v1/decisions/{request}", headers={"authorization": f"Bearer {self.owner}"}))
 
     def usage(self, *words):
         done = subprocess.run([self.binary, "usage", "--data", self.data, *words], env=self.environment, capture_output=True, text=True)

@@ -15,8 +15,11 @@ fuzz_target!(|data: &[u8]| {
     let (upstream, is_stream) = (upstream(choice / 2), choice % 2 == 0);
     let whole = read(upstream.reader(is_stream), body, body.len().max(1));
     let pieces = read(upstream.reader(is_stream), body, usize::from(*piece) + 1);
-    assert_eq!(fold(&whole.0), fold(&pieces.0), "pieces of {} bytes read otherwise", usize::from(*piece) + 1);
     assert_eq!(whole.1, pieces.1, "one ends well, one does not");
+    // Of a bad answer, what came in the same piece as what is bad may be lost with it.
+    if whole.1 {
+        assert_eq!(fold(&whole.0), fold(&pieces.0), "pieces of {} bytes read otherwise", usize::from(*piece) + 1);
+    }
     write(form(*client), &whole.0);
 });
 
