@@ -8,15 +8,12 @@ Times are those of `llama_decode` and reading the scores' address; no token is d
 
 import ctypes
 import json
-import os
 import sys
 import time
 
 import numpy
 
-# A worker speaks JSON on what was standard output; whatever the library prints goes elsewhere.
-ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(2, 1)
+from asked import Asked
 
 from llama_cpp import llama_cpp as lib  # noqa: E402
 
@@ -26,7 +23,7 @@ CACHE_GRAIN = 256
 BATCH = 2048
 
 
-class Llama:
+class Llama(Asked):
     def __init__(self, path, threads, settings):
         start = time.perf_counter()
         self.threads, self.settings = threads, settings
@@ -44,9 +41,6 @@ class Llama:
             parameters=lib.llama_model_n_params(self.model),
             machine=lib.llama_print_system_info().decode(),
         )
-
-    def say(self, **answer):
-        print(json.dumps(answer), file=ANSWERS)
 
     def context(self, streams, tokens):
         """One for each number of streams and length, with separate caches, as llama-batched-bench has them by default."""
@@ -91,15 +85,6 @@ class Llama:
         top = logits.max(axis=1, keepdims=True)
         logits -= top + numpy.log(numpy.exp(logits - top).sum(axis=1, keepdims=True))
         return {"logprobs": logits[numpy.arange(len(prompt) - 1), prompt[1:]].tolist()}
-
-    def answer(self, question):
-        match question["do"]:
-            case "prefill":
-                return self.prefill(question["prompt"])
-            case "decode":
-                return self.decode(question["prompts"], question["steps"])
-            case "scores":
-                return self.scores(question["prompt"])
 
 
 class Context:
@@ -162,9 +147,7 @@ class Rows:
 
 
 def main():
-    llama = Llama(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))
-    for line in sys.stdin:
-        llama.say(**llama.answer(json.loads(line)))
+    Llama(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])).serve()
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ It takes text, not tokens: what it is given are the words of the tokens asked fo
 does not score a given text either: what it produced, and how likely it found that, is returned with the text for others to score.
 """
 
-import json
 import os
 import pathlib
 import sys
 import time
 
-ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(2, 1)
+from asked import Asked
 
 import jinja2  # noqa: E402
 import mistralrs  # noqa: E402
@@ -23,7 +21,7 @@ from tokenizers import Tokenizer  # noqa: E402
 SCORED_TOKENS = 8
 
 
-class Mistral:
+class Mistral(Asked):
     def __init__(self, file, folder):
         start = time.perf_counter()
         which = mistralrs.Which.GGUF(quantized_model_id=str(file.parent), quantized_filename=file.name, tok_model_id=str(folder))
@@ -32,9 +30,6 @@ class Mistral:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.template = jinja2.Template((folder / "chat_template.jinja").read_text())
         self.say(load_seconds=time.perf_counter() - start, machine=f"RAYON_NUM_THREADS={os.environ['RAYON_NUM_THREADS']}")
-
-    def say(self, **answer):
-        print(json.dumps(answer), file=ANSWERS)
 
     def ask(self, prompt, tokens, **more):
         request = mistralrs.ChatCompletionRequest(
@@ -61,20 +56,9 @@ class Mistral:
         produced = [one.top_logprobs[0].token for one in found]
         return {"text": known + produced, "logprobs": [one.logprob for one in found]}
 
-    def answer(self, question):
-        match question["do"]:
-            case "prefill":
-                return self.prefill(question["prompt"])
-            case "decode":
-                return self.decode(question["prompts"], question["steps"])
-            case "scores":
-                return self.scores(question["prompt"])
-
 
 def main():
-    mistral = Mistral(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
-    for line in sys.stdin:
-        mistral.say(**mistral.answer(json.loads(line)))
+    Mistral(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])).serve()
 
 
 if __name__ == "__main__":

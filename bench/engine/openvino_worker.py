@@ -7,12 +7,10 @@ Times are those of `ContinuousBatchingPipeline.step`, which plans, computes and 
 """
 
 import json
-import os
 import sys
 import time
 
-ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
-os.dup2(2, 1)
+from asked import Asked
 
 import numpy  # noqa: E402
 import openvino  # noqa: E402
@@ -29,15 +27,12 @@ def open_pipeline(folder, threads, settings):
     return genai.ContinuousBatchingPipeline(folder, scheduling, "CPU", {"INFERENCE_NUM_THREADS": threads} | settings)
 
 
-class OpenVino:
+class OpenVino(Asked):
     def __init__(self, folder, threads, settings):
         start = time.perf_counter()
         self.pipeline = open_pipeline(folder, threads, settings)
         self.asked = 0
         self.say(load_seconds=time.perf_counter() - start, machine=f"OpenVINO {openvino.__version__}")
-
-    def say(self, **answer):
-        print(json.dumps(answer), file=ANSWERS)
 
     def add(self, prompt, tokens, **more):
         how = genai.GenerationConfig(max_new_tokens=tokens, ignore_eos=True, do_sample=False, **more)
@@ -78,15 +73,6 @@ class OpenVino:
         (output,) = handle.read_all()
         return {"logprobs": list(output.generated_log_probs)[1 : len(prompt)]}
 
-    def answer(self, question):
-        match question["do"]:
-            case "prefill":
-                return self.prefill(question["prompt"])
-            case "decode":
-                return self.decode(question["prompts"], question["steps"])
-            case "scores":
-                return self.scores(question["prompt"])
-
 
 def produced(handle):
     """Tokens since it was last asked."""
@@ -97,9 +83,7 @@ def produced(handle):
 
 
 def main():
-    pipeline = OpenVino(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))
-    for line in sys.stdin:
-        pipeline.say(**pipeline.answer(json.loads(line)))
+    OpenVino(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])).serve()
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ import json
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import tempfile
 import time
 import urllib.request
 
 from door import free_port
+from processes import end
 from workers import HERE, Failed
 
 START_SECONDS = 300
@@ -80,12 +80,7 @@ class Server:
             return answer.status == 200
 
     def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)
 
 
 def ours(server, file, precision, flags, place):

@@ -11,6 +11,8 @@ import time
 import urllib.error
 import urllib.request
 
+from processes import end
+
 STANDIN_KEY = "standin-key"
 
 
@@ -162,9 +164,4 @@ class Door:
         return False
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)

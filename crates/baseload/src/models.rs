@@ -164,12 +164,8 @@ pub fn load(
     let path = Source::of(&wanted.path)?.fetch(data, hub)?;
     let checkpoint = weights::open(&path)?;
     let name = wanted.name.clone().unwrap_or_else(|| ModelName::new(checkpoint.name.clone()));
-    let bar = bytes_bar(format!("loading {name}"));
     let options = load_options(wanted, engine);
-    let cache = packed_cache(engine, data);
-    let model = Model::load_cached(&checkpoint, &options, &cache, &mut |progress| show(&bar, &progress));
-    bar.finish_and_clear();
-    let model = model.with_context(|| format!("loading {name} from {}", path.display()))?;
+    let model = load_weights(name.as_str(), &path, &checkpoint, &options, &packed_cache(engine, data))?;
     let draft = match &wanted.draft {
         Some(draft) if engine.speculate != SpeculateSetting::Off => Some(
             load_draft(draft, wanted, engine, data, hub)
@@ -202,14 +198,26 @@ fn load_draft(
 ) -> anyhow::Result<(String, Model)> {
     let path = Source::of(draft)?.fetch(data, hub)?;
     let checkpoint = weights::open(&path)?;
-    let bar = bytes_bar(format!("loading {}", checkpoint.name));
     // A folder that is quantized already is taken as it is.
     let precision = wanted.precision.filter(|_| checkpoint.packed.is_none());
     let options = load_options(&ModelConfig { precision, ..wanted.clone() }, engine);
-    let cache = packed_cache(engine, data);
-    let model = Model::load_cached(&checkpoint, &options, &cache, &mut |progress| show(&bar, &progress));
+    let name = checkpoint.name.clone();
+    let model = load_weights(&name, &path, &checkpoint, &options, &packed_cache(engine, data))?;
+    Ok((name, model))
+}
+
+/// Loads weights, or maps their packed copy, with a progress bar.
+fn load_weights(
+    name: &str,
+    path: &Path,
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    cache: &PackedCache,
+) -> anyhow::Result<Model> {
+    let bar = bytes_bar(format!("loading {name}"));
+    let model = Model::load_cached(checkpoint, options, cache, &mut |progress| show(&bar, &progress));
     bar.finish_and_clear();
-    Ok((checkpoint.name.clone(), model.with_context(|| format!("loading {}", path.display()))?))
+    model.with_context(|| format!("loading {name} from {}", path.display()))
 }
 
 /// Of the options, some only change the last bits; keys and values of one answer shall not have several kinds of them.

@@ -6,14 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Server, baseload, client, text};
-
-async fn complete(server: &Server) -> Value {
-    let models: Value = serde_json::from_str(&server.get("/v1/models").await.1).unwrap();
-    let body = json!({"model": models["data"][0]["id"], "prompt": [5, 6, 7], "max_tokens": 4, "temperature": 0, "ignore_eos": true});
-    let request = client().post(format!("{}/v1/completions", server.url)).json(&body);
-    request.send().await.unwrap().json().await.unwrap()
-}
+use support::{Server, baseload, text};
 
 #[tokio::test]
 async fn a_bundled_model_is_quantized_measured_and_served() {
@@ -34,7 +27,7 @@ async fn a_bundled_model_is_quantized_measured_and_served() {
     assert_eq!(report["measured"].as_array().map(Vec::len), Some(2), "{report}");
     assert!(report["bits_per_weight"].as_f64().unwrap() < 5.5, "{report}");
     let server = Server::start(data.path(), &["--model", out]);
-    let answer = complete(&server).await;
+    let answer = server.complete().await;
     assert_eq!(answer["usage"]["completion_tokens"], 4, "{answer}");
     let chat: Value = server.chat(json!({"model": "small-int4"})).send().await.unwrap().json().await.unwrap();
     assert!(chat["choices"][0]["message"]["content"].as_str().is_some_and(|said| !said.is_empty()), "{chat}");
@@ -62,7 +55,7 @@ async fn a_gguf_file_becomes_a_folder_that_is_served_with_its_tokenizer() {
     let arguments = ["quantize", file.to_str().unwrap(), "--precision", "int8", "--out", out, "--no-measure"];
     let output = baseload(data.path(), &arguments);
     assert!(output.status.success(), "{}", text(&output));
-    let answer = complete(&Server::start(data.path(), &["--model", out])).await;
+    let answer = Server::start(data.path(), &["--model", out]).complete().await;
     assert_eq!(answer["usage"]["completion_tokens"], 4, "{answer}");
 }
 

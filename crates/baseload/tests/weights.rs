@@ -8,18 +8,10 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::{Server, client};
+use support::Server;
 
 fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
-}
-
-/// Answers one completion by token ids, so that even a model without a chat template can be asked.
-async fn complete(server: &Server) -> Value {
-    let models: Value = serde_json::from_str(&server.get("/v1/models").await.1).unwrap();
-    let body = json!({"model": models["data"][0]["id"], "prompt": [5, 6, 7], "max_tokens": 4, "temperature": 0, "ignore_eos": true});
-    let request = client().post(format!("{}/v1/completions", server.url)).json(&body);
-    request.send().await.unwrap().json().await.unwrap()
 }
 
 #[tokio::test]
@@ -27,7 +19,7 @@ async fn a_gguf_file_is_served() {
     let data = tempfile::tempdir().unwrap();
     let file = fixture("crates/model/tests/fixtures/gguf/qwen3.gguf");
     let server = Server::start(data.path(), &["--model", file.to_str().unwrap()]);
-    let answer = complete(&server).await;
+    let answer = server.complete().await;
     assert_eq!(answer["usage"]["completion_tokens"], 4, "{answer}");
 }
 
@@ -40,10 +32,10 @@ async fn a_hub_id_is_downloaded_once_and_then_needs_no_hub() {
         fs::write(&config, format!("[hub]\nendpoint = {endpoint:?}\n")).unwrap();
         Server::start(data.path(), &["--model", "our/tiny", "--config", config.to_str().unwrap()])
     };
-    let first = complete(&serve(&hub)).await;
+    let first = serve(&hub).complete().await;
     assert_eq!(first["usage"]["completion_tokens"], 4, "{first}");
     // Nothing listens on the discard port: the second start must not ask.
-    let again = complete(&serve("http://127.0.0.1:9")).await;
+    let again = serve("http://127.0.0.1:9").complete().await;
     assert_eq!(again["choices"][0]["text"], first["choices"][0]["text"]);
 }
 

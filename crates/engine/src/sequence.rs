@@ -14,7 +14,7 @@ use domain::{Priority, Tenant, TokenId, TokenLogprob, Work, WorkKey, WorkUsage};
 use model::BlockId;
 
 use crate::kv::{Blocks, ChainHash, DiskWait, extend_hashes};
-use crate::sampler::{History, SamplingError, logprob_of};
+use crate::sampler::{Draw, History, SamplingError, logprob_of};
 use crate::speculate::Guesses;
 
 #[derive(Debug)]
@@ -162,6 +162,17 @@ impl Sequence {
         }
         let wanted = self.work.max_output_tokens.saturating_sub(self.output_tokens + 1) as usize;
         wanted.min(context_tokens.saturating_sub(self.tokens.len() + 1))
+    }
+
+    /// Returns what the draw of the token `ahead` of the next one depends on.
+    pub(crate) fn draw(&self, ahead: u32, logprobs: Option<u8>) -> Draw<'_> {
+        Draw {
+            sampling: &self.work.sampling,
+            history: &self.history,
+            seed: self.seed,
+            output_index: self.output_tokens + ahead,
+            logprobs,
+        }
     }
 
     pub(crate) fn look_back(&mut self, most: usize) -> bool {

@@ -10,7 +10,7 @@ use model::{Batch, Forward, Span};
 use crate::config::{EngineConfig, StartError};
 use crate::events;
 use crate::kv::{ChainHash, DiskTier, prompt_hashes};
-use crate::sampler::{Draw, Sampler, mix};
+use crate::sampler::{Sampler, mix};
 use crate::scheduler::{DraftReach, Plan, PlannedSpan, Scheduler};
 use crate::sequence::Sequence;
 use crate::speculate::{Drafter, Speculate};
@@ -363,15 +363,7 @@ impl EngineCore {
 
     fn run(&mut self, spans: &[PlannedSpan]) -> Result<(), String> {
         self.lay_out(spans);
-        let Self { forward, batch, logits, .. } = self;
-        let result = catch_unwind(AssertUnwindSafe(|| forward.run(batch, logits)));
-        let wanted = self.batch.logit_rows.len() * self.vocabulary;
-        match result {
-            Ok(Ok(())) if self.logits.len() == wanted => Ok(()),
-            Ok(Ok(())) => Err(format!("the model gave {} scores instead of {wanted}", self.logits.len())),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(panic) => Err(format!("the forward pass panicked: {}", panic_text(&*panic))),
-        }
+        run_guarded(&mut *self.forward, &self.batch, &mut self.logits)
     }
 
     fn lay_out(&mut self, spans: &[PlannedSpan]) {
@@ -466,13 +458,7 @@ impl EngineCore {
     fn draw(&mut self, index: usize, scores: &mut [f32]) -> Verdict {
         let sequence = &mut self.scheduler.running[index];
         let work = sequence.work();
-        let draw = Draw {
-            sampling: &work.sampling,
-            history: &sequence.history,
-            seed: sequence.seed,
-            output_index: sequence.output_tokens(),
-            logprobs: work.logprobs,
-        };
+        let draw = sequence.draw(0, work.logprobs);
         let out = match self.sampler.draw(scores, &draw) {
             Ok(out) => out,
             Err(error) => return Verdict::Ends(WorkEnd::Failed(error.to_string())),
@@ -574,6 +560,21 @@ fn scored_rows(sequence: &Sequence, span: &PlannedSpan) -> impl Iterator<Item = 
         // The prompt's last row tells about no prompt token, so that it is never both.
         .chain(last)
         .chain(rows..rows + span.guessed)
+}
+
+/// Computes a batch behind a wall: whatever the model does, the caller hears why there are no scores.
+pub(crate) fn run_guarded(
+    forward: &mut dyn Forward,
+    batch: &Batch,
+    logits: &mut Vec<f32>,
+) -> Result<(), String> {
+    let wanted = batch.logit_rows.len() * forward.shape().vocabulary;
+    match catch_unwind(AssertUnwindSafe(|| forward.run(batch, logits))) {
+        Ok(Ok(())) if logits.len() == wanted => Ok(()),
+        Ok(Ok(())) => Err(format!("the model gave {} scores instead of {wanted}", logits.len())),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => Err(format!("the forward pass panicked: {}", panic_text(&*panic))),
+    }
 }
 
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {

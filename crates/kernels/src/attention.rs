@@ -233,24 +233,6 @@ impl KvCache {
         let (on_tiles, spans): (Vec<_>, Vec<_>) = spans
             .iter()
             .partition(|span| crate::cpu::amx::attention::suits(pool, self.layout.precision, span));
-        #[cfg(target_arch = "x86_64")]
-        if !on_tiles.is_empty() {
-            let reader = crate::cpu::amx::attention::Reader {
-                layer: self.bytes.as_slice()[self.block_start(layer, 0)..].as_ptr(),
-                head_bytes: self.layout.bytes,
-                kv_heads: self.kv_heads,
-                head_dim: self.head_dim,
-                heads,
-                queries,
-                query_stride,
-                scale,
-                window,
-                out: Shared::new(out.as_mut_ptr()),
-            };
-            // SAFETY: the pool holds only paths that this machine has. The checks above saw that blocks, queries and outputs
-            // exist, and that spans share no rows.
-            unsafe { reader.attend(pool, &on_tiles) };
-        }
         let group = heads / self.kv_heads;
         let plan = Plan::new(pool.threads(), self.kv_heads, group, window, self.layout.width, &spans);
         let mut partial = vec![0.0; plan.partial_values];
@@ -268,6 +250,12 @@ impl KvCache {
             partial: Shared::new(partial.as_mut_ptr()),
             waiting: &plan.waiting,
         };
+        #[cfg(target_arch = "x86_64")]
+        if !on_tiles.is_empty() {
+            // SAFETY: the pool holds only paths that this machine has. The checks above saw that blocks, queries and outputs
+            // exist, and that spans share no rows.
+            unsafe { reader.attend_on_tiles(pool, &on_tiles) };
+        }
         // Batch invariance asks for sums that no other path would round differently.
         match self.layout.precision {
             KvPrecision::Int8 => plan.run::<Shorts>(pool, &reader),

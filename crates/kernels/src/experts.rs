@@ -101,14 +101,6 @@ impl Routes {
         });
     }
 
-    /// Returns how many different experts the rows go to.
-    pub fn experts_met(&self) -> usize {
-        let mut experts = self.experts.clone();
-        experts.sort_unstable();
-        experts.dedup();
-        experts.len()
-    }
-
     fn rows(&self) -> usize {
         self.experts.len() / self.chosen.max(1)
     }
@@ -297,17 +289,12 @@ impl Experts {
             pool.run(pieces.len(), &|i| {
                 let (group, rows) = &pieces[i];
                 let first = groups[*group].first;
+                let (x, order) = match order {
+                    Some(order) => (x, Some(&order[first..])),
+                    None => (&x[first * inputs..], None),
+                };
                 // SAFETY: each row is in one piece only.
-                unsafe {
-                    match order {
-                        Some(order) => {
-                            activations(*group).fill(pool.isa(), x, Some(&order[first..]), rows.clone())
-                        }
-                        None => {
-                            activations(*group).fill(pool.isa(), &x[first * inputs..], None, rows.clone())
-                        }
-                    }
-                }
+                unsafe { activations(*group).fill(pool.isa(), x, order, rows.clone()) };
             });
             pool.run(tasks.len(), &|i| {
                 let (group, panels) = &tasks[i];

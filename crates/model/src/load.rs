@@ -82,8 +82,6 @@ pub struct LoadProgress<'a> {
 pub struct LoadReport {
     /// Numbers that the model learned; a tied embedding counts once.
     pub parameters: u64,
-    /// Those that one token meets: fewer where it passes only some of many experts.
-    pub active_parameters: u64,
     /// Bytes of weights in memory, scales and padding included.
     pub resident_bytes: u64,
     pub bits_per_weight: f64,
@@ -257,7 +255,6 @@ impl Model {
             used: BTreeSet::new(),
             done_bytes: 0,
             parameters: 0,
-            idle_parameters: 0,
             resident_bytes: 0,
             progress,
         };
@@ -338,8 +335,6 @@ struct Loader<'a> {
     done_bytes: u64,
     total_bytes: u64,
     parameters: u64,
-    /// Those of experts that one token does not meet.
-    idle_parameters: u64,
     resident_bytes: u64,
     progress: &'a mut dyn FnMut(LoadProgress<'_>),
 }
@@ -414,7 +409,7 @@ impl<'a> Loader<'a> {
         let matrix = match self.through.packed {
             Some(packed) => {
                 let matrix = packed.matrix(&name, outputs, inputs)?;
-                self.done_packed(&name, matrix.resident_bytes());
+                self.note_read(&name, matrix.resident_bytes());
                 matrix
             }
             None => {
@@ -510,7 +505,7 @@ impl<'a> Loader<'a> {
     fn constants(&mut self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
         if let Some(packed) = self.through.packed {
             let values = packed.vector(name, length)?;
-            self.done_packed(name, size_of_val(&*values));
+            self.note_read(name, size_of_val(&*values));
             return Ok(values);
         }
         let tensor = self.tensor(name, &[length])?;
@@ -543,7 +538,7 @@ impl<'a> Loader<'a> {
         self.through.is_observed.then(|| Observer::new(name, &self.observed))
     }
 
-    fn done_packed(&mut self, name: &str, bytes: usize) {
+    fn note_read(&mut self, name: &str, bytes: usize) {
         self.used.insert(name.to_string());
         self.done_bytes += bytes as u64;
         let Self { done_bytes, total_bytes, .. } = *self;
@@ -557,10 +552,7 @@ impl<'a> Loader<'a> {
     }
 
     fn done(&mut self, tensor: &Tensor<'_>) {
-        self.used.insert(tensor.name().to_string());
-        self.done_bytes += tensor.stored_bytes() as u64;
-        let Self { done_bytes, total_bytes, .. } = *self;
-        (self.progress)(LoadProgress { tensor: tensor.name(), done_bytes, total_bytes });
+        self.note_read(tensor.name(), tensor.stored_bytes());
     }
 
     /// A tensor of a layer that nobody asked for, such as a bias or a ninth layer of eight, would make other scores.
@@ -605,7 +597,6 @@ impl<'a> Loader<'a> {
         paths.push(("output projection", path(head)));
         LoadReport {
             parameters: self.parameters,
-            active_parameters: self.parameters - self.idle_parameters,
             resident_bytes: self.resident_bytes,
             bits_per_weight: self.resident_bytes as f64 * 8.0 / self.parameters as f64,
             precision: first.attention.qkv.matrix.precision(),

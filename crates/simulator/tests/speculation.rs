@@ -65,16 +65,7 @@ fn answers_under(config: EngineConfig, order: &[usize]) -> (Vec<Answer>, EngineS
         world.step();
     }
     world.run();
-    let what_matters = |work: &Work| {
-        let answer = world.answer(&work.key);
-        let end = answer.end.clone().map(|(end, mut usage)| {
-            usage.cached_tokens = 0;
-            usage.compute_us = 0;
-            (end, usage)
-        });
-        Answer { end, times: Vec::new(), cached_tokens: None, ..answer.clone() }
-    };
-    (works.iter().map(what_matters).collect(), world.status())
+    (works.iter().map(|work| world.answer(&work.key).said()).collect(), world.status())
 }
 
 fn in_order() -> Vec<usize> {

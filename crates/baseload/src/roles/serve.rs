@@ -12,7 +12,7 @@ use control::admin_api::{self, AdminRoute, Desk};
 use control::jobs::alerts::{self, Webhook};
 use control::jobs::expire_holds::{self, SweepOptions};
 use control::jobs::{heartbeat, retire, tend};
-use domain::ModelName;
+use domain::{EnginePort, ModelName};
 use engine::{DiskConfig, DiskPlace, Engine, EngineConfig, EngineHandle, KvBudget, Speculate};
 use gateway::decisions::{DecisionBounds, Decisions};
 use gateway::{Admission, App, KeysPolicy, Limits, LocalUpstream, Route, ServedModel, exchange};
@@ -388,12 +388,11 @@ fn start_engine(
     let (outbox, inbox) = exchange();
     let deliver = Box::new(move |events| outbox.deliver(events));
     let (draft, drafter) = loaded.draft.unzip();
-    // A draft keeps keys and values of its own beside the model's.
-    let block_bytes = shape.block_bytes + drafter.as_ref().map_or(0, |model| model.shape().block_bytes);
     let drafter = drafter.map(|model| Box::new(model) as Box<dyn Forward>);
     let engine = Engine::start_with_draft(Box::new(loaded.model), drafter, engine_config, deliver)
         .with_context(|| format!("starting the engine of {}", loaded.name))?;
-    let kv_tokens = kv_bytes as usize / block_bytes * shape.block_tokens;
+    let status = engine.status();
+    let kv_tokens = (status.blocks_total * status.block_tokens) as usize;
     let context_tokens = wanted.context_tokens.unwrap_or(usize::MAX).min(shape.context_tokens).min(kv_tokens);
     let line = ModelLine {
         name: loaded.name.clone(),

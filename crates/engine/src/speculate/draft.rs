@@ -5,15 +5,15 @@
 //! tokens the draft has computed. Catching up after a prompt, a prefix hit or a preemption is the target's own rule. Two
 //! sequences that share a block write the same into it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use model::{Batch, Forward, Span};
 
 use crate::events;
-use crate::sampler::{Draw, Sampler};
+use crate::sampler::Sampler;
 use crate::scheduler::PlannedSpan;
 use crate::sequence::Sequence;
+use crate::step::run_guarded;
 
 use super::Source;
 
@@ -129,29 +129,18 @@ impl Drafter {
     }
 
     fn run(&mut self) -> bool {
-        let Self { forward, batch, logits, .. } = self;
-        let result = catch_unwind(AssertUnwindSafe(|| forward.run(batch, logits)));
-        let reason = match result {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it panicked".to_owned(),
-        };
-        events::DraftBroken { reason: &reason }.emit();
-        self.is_broken = true;
-        false
+        let result = run_guarded(&mut *self.forward, &self.batch, &mut self.logits);
+        if let Err(reason) = &result {
+            events::DraftBroken { reason }.emit();
+            self.is_broken = true;
+        }
+        result.is_ok()
     }
 }
 
 /// Draws the guess as the target will draw its token: by the same random number, so that like distributions mostly agree.
 fn draw(sequence: &mut Sequence, span: &mut PlannedSpan, scores: &mut [f32], sampler: &mut Sampler) {
-    let work = sequence.work();
-    let draw = Draw {
-        sampling: &work.sampling,
-        history: &sequence.history,
-        seed: sequence.seed,
-        output_index: sequence.output_tokens() + sequence.guesses.proposal.len() as u32,
-        logprobs: None,
-    };
+    let draw = sequence.draw(sequence.guesses.proposal.len() as u32, None);
     match sampler.draw(scores, &draw) {
         Ok(out) => sequence.guesses.proposal.push(out.token),
         // The target may well have sound scores here: it decides, without a guess.

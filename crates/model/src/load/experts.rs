@@ -67,9 +67,7 @@ impl<'a> Loader<'a> {
                 ExpertPart::Up => up.read_row(expert, row, values),
                 ExpertPart::Down => down.read_row(expert, row, values),
             });
-        let of_one = (3 * width * hidden) as u64;
-        self.parameters += of_one * count as u64;
-        self.idle_parameters += of_one * (count - chosen) as u64;
+        self.parameters += (3 * width * hidden * count) as u64;
         self.resident_bytes += experts.resident_bytes() as u64;
         for tensor in &tensors {
             // Gates and ups may be one tensor, which is read once.

@@ -14,8 +14,8 @@ use std::ops::Range;
 use super::square::{Bf16, Dot, Job};
 use super::{LINE_BYTES, Line, TILE, TILE_BYTES, Tiles};
 use crate::attention::BLOCK_TOKENS;
+use crate::cpu::attention::Reader;
 use crate::cpu::lanes::{LANES, Lanes, Operation, dispatch, exp};
-use crate::memory::Shared;
 use crate::packing::bf16_bits;
 use crate::{AttentionSpan, Isa, KvPrecision, Numerics, Pool};
 
@@ -34,24 +34,6 @@ const CHUNK_TOKENS: usize = BLOCKS * BLOCK_TOKENS;
 /// Dimensions or tokens of one tile.
 const TILE_INPUTS: usize = LINE_BYTES / 2;
 const _: () = assert!(BLOCK_TOKENS == TILE_INPUTS && BLOCK_TOKENS == 2 * TILE);
-
-/// One layer of a cache of bf16, and who asks.
-pub(crate) struct Reader<'a> {
-    /// Where the layer's first block begins: for each kv head of it `head_bytes`, keys and then values.
-    pub layer: *const u8,
-    pub head_bytes: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    pub heads: usize,
-    pub queries: &'a [f32],
-    pub query_stride: usize,
-    pub scale: f32,
-    pub window: Option<usize>,
-    pub out: Shared<f32>,
-}
-
-// SAFETY: `layer` is only read, and its cache is borrowed for as long as the call lasts.
-unsafe impl Sync for Reader<'_> {}
 
 /// Whether tiles take a span.
 pub(crate) fn suits(pool: &Pool, precision: KvPrecision, span: &AttentionSpan<'_>) -> bool {
@@ -77,40 +59,39 @@ impl Reader<'_> {
     ///
     /// # Safety
     /// The pool's path must be AMX; blocks, queries and outputs of all spans must exist, and spans share no rows.
-    pub unsafe fn attend(&self, pool: &Pool, spans: &[AttentionSpan<'_>]) {
-        let blocks = self.blocks(spans);
+    pub(crate) unsafe fn attend_on_tiles(&self, pool: &Pool, spans: &[AttentionSpan<'_>]) {
+        let blocks = blocks(self.heads / self.kv_heads, self.kv_heads, spans);
         pool.run(blocks.len(), &|i| {
             // SAFETY: as the caller promises: a path of AMX has AVX-512 and tiles; no two blocks share rows and heads.
             unsafe { dispatch(Isa::Avx512, Reading { reader: self, block: &blocks[i] }) };
         });
     }
+}
 
-    /// Cuts the spans into blocks. Those that read the same follow each other, so that they find it in a cache; later rows read
-    /// more, so they come first, and no thread is left with a long block at the end.
-    fn blocks<'a>(&self, spans: &[AttentionSpan<'a>]) -> Vec<Block<'a>> {
-        let group = self.heads / self.kv_heads;
-        let heads_at_once = group.min(QUERIES);
-        let rows_at_once = QUERIES / heads_at_once;
-        let mut blocks = Vec::new();
-        for span in spans {
-            for kv_head in 0..self.kv_heads {
-                for head in (0..group).step_by(heads_at_once) {
-                    for start in (0..span.rows).step_by(rows_at_once).rev() {
-                        blocks.push(Block {
-                            blocks: span.blocks,
-                            first_row: span.first_row + start,
-                            first_position: span.first_position + start,
-                            rows: rows_at_once.min(span.rows - start),
-                            kv_head,
-                            first_head: kv_head * group + head,
-                            heads: heads_at_once.min(group - head),
-                        });
-                    }
+/// Cuts the spans into blocks. Those that read the same follow each other, so that they find it in a cache; later rows read
+/// more, so they come first, and no thread is left with a long block at the end.
+fn blocks<'a>(group: usize, kv_heads: usize, spans: &[AttentionSpan<'a>]) -> Vec<Block<'a>> {
+    let heads_at_once = group.min(QUERIES);
+    let rows_at_once = QUERIES / heads_at_once;
+    let mut blocks = Vec::new();
+    for span in spans {
+        for kv_head in 0..kv_heads {
+            for head in (0..group).step_by(heads_at_once) {
+                for start in (0..span.rows).step_by(rows_at_once).rev() {
+                    blocks.push(Block {
+                        blocks: span.blocks,
+                        first_row: span.first_row + start,
+                        first_position: span.first_position + start,
+                        rows: rows_at_once.min(span.rows - start),
+                        kv_head,
+                        first_head: kv_head * group + head,
+                        heads: heads_at_once.min(group - head),
+                    });
                 }
             }
         }
-        blocks
     }
+    blocks
 }
 
 /// One block, to be read.
@@ -121,7 +102,7 @@ struct Reading<'a> {
 
 impl Operation for Reading<'_> {
     /// # Safety
-    /// As for `Reader::attend`; nobody else may touch the outputs of this block.
+    /// As for `Reader::attend_on_tiles`; nobody else may touch the outputs of this block.
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         // Taken out and put back, not borrowed in a closure: a closure would be compiled without the path's instructions.
@@ -237,7 +218,7 @@ impl Reading<'_> {
     unsafe fn keys(&self, block: usize) -> *const u8 {
         let head = self.block.blocks[block] as usize * self.reader.kv_heads + self.block.kv_head;
         // SAFETY: the block exists in the cache, as the caller promises.
-        unsafe { self.reader.layer.add(head * self.reader.head_bytes) }
+        unsafe { self.reader.layer.add(head * self.reader.layout.bytes) }
     }
     /// Bytes of a head's keys, and of its values, in one block: dimensions are padded to 16 there.
     fn half_bytes(&self) -> usize {

@@ -16,7 +16,14 @@ pub(crate) trait Dots: Copy {
     /// `self + a · x + b · y` in each lane, for the pairs `(a, b)` of a line, kept as they are, and one pair `(x, y)`.
     unsafe fn dot_bf16(self, line: Self, pair: *const u32) -> Self;
     /// Rounds 32 values to bf16, in order: sixteen pairs, as `dot_bf16` takes them.
-    unsafe fn pairs_bf16(low: Self, high: Self) -> Self;
+    #[inline(always)]
+    unsafe fn pairs_bf16(low: Self, high: Self) -> Self
+    where
+        Self: Lanes,
+    {
+        // SAFETY: as the caller promises.
+        unsafe { pairs(low, high) }
+    }
     /// Widens sixteen bf16 in order.
     unsafe fn load_bf16(from: *const u16) -> Self;
 
@@ -27,12 +34,33 @@ pub(crate) trait Dots: Copy {
     unsafe fn dot_i16(sum: Self::Whole, pairs: Self::Whole, pair: *const u32) -> Self::Whole;
     unsafe fn float(whole: Self::Whole) -> Self;
     /// Writes sixteen values below 2^15, rounded, as four groups of 16-bit numbers in the order that `open_i8` gives: 0, 2, 1, 3.
-    unsafe fn store_i16(self, to: *mut u32);
+    #[inline(always)]
+    unsafe fn store_i16(self, to: *mut u32)
+    where
+        Self: Lanes,
+    {
+        // SAFETY: as the caller promises.
+        unsafe { store_shorts(self, to) }
+    }
 
     /// The nearest whole number, of values below 2^22; of larger ones something as large.
-    unsafe fn nearest(self) -> Self;
+    #[inline(always)]
+    unsafe fn nearest(self) -> Self
+    where
+        Self: Lanes,
+    {
+        // SAFETY: as the caller promises.
+        unsafe { nearest(self) }
+    }
     /// `self · 2^power` for whole powers up to 127; below -126 it may be 0.
-    unsafe fn times_power(self, power: Self) -> Self;
+    #[inline(always)]
+    unsafe fn times_power(self, power: Self) -> Self
+    where
+        Self: Lanes,
+    {
+        // SAFETY: as the caller promises.
+        unsafe { times_power(self, power) }
+    }
 }
 
 /// How good a power of two must be: the coefficients of `2^f = 1 + c[0] f + c[1] f² + …` on ±1/2, of least relative error.
@@ -148,11 +176,6 @@ impl Dots for super::portable::F32x16 {
         }
     }
     #[inline(always)]
-    unsafe fn pairs_bf16(low: Self, high: Self) -> Self {
-        // SAFETY: no instructions are needed.
-        unsafe { pairs(low, high) }
-    }
-    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
         // SAFETY: sixteen halves are readable.
         super::portable::each(|i| f32::from_bits(u32::from(unsafe { from.add(i).read_unaligned() }) << 16))
@@ -187,21 +210,6 @@ impl Dots for super::portable::F32x16 {
     unsafe fn float(whole: Self::Whole) -> Self {
         super::portable::each(|i| whole[i] as f32)
     }
-    #[inline(always)]
-    unsafe fn store_i16(self, to: *mut u32) {
-        // SAFETY: as the caller promises.
-        unsafe { store_shorts(self, to) }
-    }
-    #[inline(always)]
-    unsafe fn nearest(self) -> Self {
-        // SAFETY: no instructions are needed.
-        unsafe { nearest(self) }
-    }
-    #[inline(always)]
-    unsafe fn times_power(self, power: Self) -> Self {
-        // SAFETY: no instructions are needed.
-        unsafe { times_power(self, power) }
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -209,7 +217,7 @@ mod avx2 {
     use std::arch::x86_64::*;
 
     use super::super::avx2::{F32x16, even, odd};
-    use super::{Dots, nearest, pairs, store_shorts, times_power, two_products};
+    use super::{Dots, two_products};
 
     // Every block below relies on the trait's promise: the processor has AVX2, FMA and F16C, and pointers are valid.
     impl Dots for F32x16 {
@@ -230,11 +238,6 @@ mod avx2 {
                 let (a, b) = (_mm256_castps_si256(line.0), _mm256_castps_si256(line.1));
                 two_products(self, [Self(even(a), even(b)), Self(odd(a), odd(b))], pair)
             }
-        }
-        #[inline(always)]
-        unsafe fn pairs_bf16(low: Self, high: Self) -> Self {
-            // SAFETY: AVX2.
-            unsafe { pairs(low, high) }
         }
         #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
@@ -274,21 +277,6 @@ mod avx2 {
         unsafe fn float(whole: Self::Whole) -> Self {
             // SAFETY: AVX.
             unsafe { Self(_mm256_cvtepi32_ps(whole.0), _mm256_cvtepi32_ps(whole.1)) }
-        }
-        #[inline(always)]
-        unsafe fn store_i16(self, to: *mut u32) {
-            // SAFETY: as the caller promises.
-            unsafe { store_shorts(self, to) }
-        }
-        #[inline(always)]
-        unsafe fn nearest(self) -> Self {
-            // SAFETY: AVX2.
-            unsafe { nearest(self) }
-        }
-        #[inline(always)]
-        unsafe fn times_power(self, power: Self) -> Self {
-            // SAFETY: AVX2.
-            unsafe { times_power(self, power) }
         }
     }
 }
