@@ -26,7 +26,7 @@ pub use hedge::{Hedge, hedge};
 pub use need::{Need, Order, Residency, Slo};
 pub use pace::{Pace, Verdict};
 pub use reason::Reason;
-pub use retry::RetryBudget;
+pub use retry::{RetryBudget, fall_back};
 pub use state::{Outcome, Prediction, Quota, Ticket, UnitState};
 pub use unit::{
     Caching, Capabilities, Capability, DataClass, Jurisdiction, ModelClass, Tier, Unit, UnitId, UnknownName,

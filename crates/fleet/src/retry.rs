@@ -1,13 +1,35 @@
-//! May one more request be sent for the same question?
+//! May one more request be sent for the same question, and to whom?
 
 use std::time::Duration;
 
 use crate::breaker::micros;
+use crate::{Choice, Decision, Standing};
+
+/// Returns whom a request goes to when the one before it gave nothing: the decision's first choice, or, where that one is only
+/// coming back itself and nothing is left to pay for a request that may fail again, the first that is well.
+///
+/// A unit that is well is asked without payment: each is asked once for a question, so no unit ever sees more requests than
+/// clients sent, and whatever fails in earnest is shut by its breaker. The route's `attempts` is a promise then, and not a
+/// matter of luck.
+pub fn fall_back<'a>(decision: &'a Decision, budget: &mut RetryBudget, now: Duration) -> Option<&'a Choice> {
+    let first = decision.first()?;
+    if is_well(first) || budget.spend(now) {
+        return Some(first);
+    }
+    decision.choices.iter().find(|choice| is_well(choice))
+}
+
+fn is_well(choice: &Choice) -> bool {
+    match choice.standing {
+        Standing::Proven | Standing::Unproven => true,
+        Standing::Recovering | Standing::Probe => false,
+    }
+}
 
 /// Tokens are kept in thousandths, so that a tenth of a request is exact.
 const MILLI: u64 = 1000;
 
-/// Retries and hedges are paid from what requests earn: when everything fails, load grows by a stated share and no more.
+/// Hedges, and fallbacks to units that are not well, are paid from what requests earn: they add a stated share of load and no more.
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     share_milli: u64,

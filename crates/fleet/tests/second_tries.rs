@@ -85,3 +85,29 @@ fn a_stream_that_crawls_or_stands_is_told_from_one_that_moves() {
     let slow_but_now_fast: Vec<u64> = (0..30).map(|second| if second < 15 { 1 } else { 30 }).collect();
     assert_eq!(run(&slow_but_now_fast), Verdict::Moves);
 }
+
+#[test]
+fn a_fallback_to_a_well_unit_is_never_a_matter_of_what_is_left() {
+    let mut members = [member("first", 10), member("second", 20), member("third", 30)];
+    let mut spent = RetryBudget::with(0, 0, 0);
+    let decision = decide(&members, &need(), ms(0), 0);
+    let next = |decision: &Decision, budget: &mut RetryBudget, now| {
+        fall_back(decision, budget, now).map(|choice| choice.unit.as_str().to_owned())
+    };
+    for _ in 0..1000 {
+        assert_eq!(next(&decision, &mut spent, ms(0)).as_deref(), Some("main@first"));
+    }
+
+    // The first is open, then due for a probe: a request that has failed once finds that out only where it is paid.
+    fail(&mut members[0], 5, Fault::Server, ms(0));
+    let (pause_over, mut paid) = (ms(1500), RetryBudget::with(0, 0, 1));
+    let decision = decide(&members, &need(), pause_over, 0);
+    assert_eq!(decision.choices[0].standing, Standing::Probe);
+    assert_eq!(next(&decision, &mut paid, pause_over).as_deref(), Some("main@first"));
+    assert_eq!(next(&decision, &mut paid, pause_over).as_deref(), Some("main@second"), "nothing is left");
+
+    // Where nobody is well, nothing goes out unpaid.
+    let alone = decide(&members[..1], &need(), pause_over, 0);
+    assert_eq!(next(&alone, &mut spent, pause_over), None);
+    assert_eq!(next(&alone, &mut RetryBudget::with(0, 0, 1), pause_over).as_deref(), Some("main@first"));
+}

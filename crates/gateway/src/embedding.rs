@@ -97,13 +97,8 @@ impl Job {
                 Ok(response) => return Ok(response),
                 Err(setback) => setback,
             };
-            plan.need.tried.push(unit.facts.id.clone());
-            plan.choose(&self.app, &self.caller);
-            let may_go_on = setback.is_worth_another
-                && plan.first().is_some()
-                && self.attempts < plan.rules.attempts
-                && unit.live.retries.lock().spend(self.app.clock.now());
-            if !may_go_on {
+            let may_go_on = setback.is_worth_another && self.attempts < plan.rules.attempts;
+            if !(may_go_on && plan.fall_back(&self.app, &self.caller, &unit)) {
                 return Err(setback.refusal);
             }
         }

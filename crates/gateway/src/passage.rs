@@ -127,6 +127,7 @@ pub async fn answer(
         created,
         notes: Vec::new(),
         attempts: 0,
+        passed_by: 0,
         ears: Ears { tee: None, keeper },
         tried: Vec::new(),
     };
@@ -182,6 +183,8 @@ pub struct Passage {
     pub created: u64,
     pub notes: Headers,
     pub attempts: usize,
+    /// Attempts that ended before their unit was asked: the route's limit does not count them.
+    pub passed_by: usize,
     /// Whoever else hears the answer.
     pub ears: Ears,
     /// What became of each attempt, for whoever asks why.
@@ -209,6 +212,7 @@ impl Passage {
                 }
                 Err(setback) => setback,
             };
+            let was_asked = !matches!(setback, Setback::PassedBy(_));
             let refusal = match setback {
                 Setback::Left => {
                     self.tell_why(&plan, &unit, "cancelled", None, began);
@@ -231,16 +235,14 @@ impl Passage {
                         None => NoHold::Short(shortage).refusal(),
                     }
                 }
-                Setback::Elsewhere(refusal) => {
+                Setback::Elsewhere(refusal) | Setback::PassedBy(refusal) => {
+                    let word = if was_asked { "failed" } else { "passed_by" };
                     let reason = Some(refusal.to_string());
-                    self.app.metrics.units.attempted(unit.facts.id.as_str(), "failed");
-                    self.tried.push(why::attempt(unit.facts.id.as_str(), "failed", reason, began.elapsed()));
-                    plan.need.tried.push(unit.facts.id.clone());
-                    plan.choose(&self.app, &self.caller);
-                    let may_go_on = plan.first().is_some()
-                        && self.attempts < plan.rules.attempts
-                        && unit.live.retries.lock().spend(self.app.clock.now());
-                    if may_go_on {
+                    self.app.metrics.units.attempted(unit.facts.id.as_str(), word);
+                    self.tried.push(why::attempt(unit.facts.id.as_str(), word, reason, began.elapsed()));
+                    self.passed_by += usize::from(!was_asked);
+                    let asked = self.attempts - self.passed_by;
+                    if asked < plan.rules.attempts && plan.fall_back(&self.app, &self.caller, &unit) {
                         continue;
                     }
                     refusal

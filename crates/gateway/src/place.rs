@@ -83,8 +83,19 @@ pub fn plan_for(
 
 impl Plan {
     /// Chooses again, without the units that have been tried.
-    pub fn choose(&mut self, app: &App, caller: &Caller) {
+    fn choose(&mut self, app: &App, caller: &Caller) {
         self.decision = decide(app, caller, &self.units, &self.need, &self.prefix);
+    }
+
+    /// Puts first whoever shall be asked after this unit has failed; false where nobody shall.
+    pub fn fall_back(&mut self, app: &App, caller: &Caller, failed: &SupplyUnit) -> bool {
+        self.need.tried.push(failed.facts.id.clone());
+        self.choose(app, caller);
+        let mut budget = failed.live.retries.lock();
+        let Some(next) = fleet::fall_back(&self.decision, &mut budget, app.clock.now()) else { return false };
+        let place = self.decision.choices.iter().position(|choice| choice.candidate == next.candidate);
+        self.decision.choices[..=place.expect("it is one of them")].rotate_right(1);
+        true
     }
 
     /// Returns the unit that shall be asked next.

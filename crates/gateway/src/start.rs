@@ -27,6 +27,8 @@ pub enum Setback {
     Short(Box<ledger::Shortage>),
     /// This unit cannot, another may.
     Elsewhere(Refusal),
+    /// This unit was not asked after all: since it was chosen it went to rest or filled up.
+    PassedBy(Refusal),
     /// The client has left.
     Left,
 }
@@ -214,7 +216,7 @@ impl Passage {
             Ok(attempt) => attempt,
             Err(reason) => {
                 let _ = hold.release(ReleaseReason::Refused).await;
-                return Err(Setback::Elsewhere(self.nobody_can(unit, &reason.to_string())));
+                return Err(Setback::PassedBy(self.nobody_can(unit, &reason.to_string())));
             }
         };
         match model.upstream.start(order.works(&self.visit.id)) {
@@ -271,7 +273,7 @@ impl Passage {
             Ok(attempt) => attempt,
             Err(reason) => {
                 let _ = hold.release(ReleaseReason::Refused).await;
-                return Err(Setback::Elsewhere(self.nobody_can(unit, &reason.to_string())));
+                return Err(Setback::PassedBy(self.nobody_can(unit, &reason.to_string())));
             }
         };
         let passes = passable.is_some();

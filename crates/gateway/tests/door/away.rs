@@ -178,6 +178,25 @@ async fn a_unit_that_fails_before_its_first_word_is_replaced_and_costs_nothing()
     away.door.close().await;
 }
 
+/// More fail at once than any budget of retries has saved up, and some are chosen a unit that rests before they reach it.
+#[tokio::test]
+async fn a_crowd_whose_unit_fails_is_answered_elsewhere_to_the_last() {
+    for ugly in [
+        Ugly::ServerError { status: 503, body: ServerErrorBody::Html },
+        Ugly::RateLimited { retry: RetryForm::Seconds, seconds: 0.5 },
+    ] {
+        let away = Away::with(|rules| rules.attempts = 2).await;
+        away.one.behave(always(ugly));
+        let crowd = (0..150).map(|_| away.ask("any", json!({})));
+        let heard = futures_util::future::join_all(crowd).await;
+        let refused: Vec<_> =
+            heard.iter().filter(|heard| heard.status != 200).map(|heard| &heard.body).collect();
+        assert!(refused.is_empty(), "{} of {}: {refused:?}", refused.len(), heard.len());
+        assert!(heard.iter().all(|heard| heard.headers["x-baseload-unit"] == "m-two@two"));
+        away.door.close().await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_bound_to_a_place_goes_nowhere_else_whatever_fails() {
     let away = Away::open().await;

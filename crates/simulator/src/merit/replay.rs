@@ -7,6 +7,7 @@ use std::time::Duration;
 use domain::{Money, Usage};
 use fleet::{
     Candidate, Decision, Fault, Need, Outcome, Residency, RetryBudget, Ticket, UnitId, UnitState, choose,
+    fall_back,
 };
 
 use super::engine::{Engine, Key};
@@ -182,7 +183,12 @@ impl<'a> World<'a> {
         self.fates[request].attempts += 1;
         let attempt = self.attempts[request].number;
         let (decision, list) = self.decide(request);
-        let chosen = decision.first().map(|choice| list[choice.candidate]);
+        let now = self.now();
+        let chosen = match attempt {
+            1 => decision.first(),
+            _ => fall_back(&decision, &mut self.retries, now),
+        };
+        let chosen = chosen.map(|choice| list[choice.candidate]);
         if let Some(supply) = chosen {
             self.ask(request, supply);
         }
@@ -298,7 +304,7 @@ impl<'a> World<'a> {
 
     fn try_again(&mut self, key: Key, outcome: Outcome, log: &mut dyn FnMut(&Logged)) {
         self.end(key.0, outcome);
-        if key.1 < ATTEMPTS_MAX && self.retries.spend(self.now()) {
+        if key.1 < ATTEMPTS_MAX {
             self.send(key.0, log);
         }
     }
