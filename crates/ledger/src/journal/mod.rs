@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Account, RequestId};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -532,23 +533,49 @@ impl Journal {
             }
             Place::Server(_) => None,
         };
-        let store = open_store(&place, &options).await.map_err(|error| open_error(&place, error))?;
         let readers = Readers::open(&place, options.call_wait_max);
         let (calls, queue) = mpsc::channel(options.queue_max);
         let (registered, process) = watch::channel(None);
         let silence_max = options.silence_max;
         let call_wait_max = options.call_wait_max;
         let name = is_server.then(|| options.process_name.clone());
-        let writer = Writer {
+        let mut writer = Writer {
             place: place.clone(),
             name,
             options,
-            store: Some(store),
+            store: None,
             process: registered,
             lock,
             failing: false,
         };
-        tokio::spawn(writer.run(queue));
+        let (opened, is_open) = oneshot::channel();
+        let write = async move {
+            match open_store(&writer.place, &writer.options).await {
+                Ok(store) => {
+                    writer.store = Some(store);
+                    let _ = opened.send(Ok(()));
+                    writer.run(queue).await;
+                }
+                Err(error) => drop(opened.send(Err(open_error(&writer.place, error)))),
+            }
+        };
+        match &place {
+            // What SQLite does is work: it has a thread of its own, and nobody's requests wait behind it.
+            Place::File(path) => {
+                let runtime = Handle::current();
+                let thread = std::thread::Builder::new().name("ledger".into());
+                let thread = thread.spawn(move || runtime.block_on(write));
+                thread.map_err(|error| LedgerError::Open {
+                    ledger: path.display().to_string(),
+                    why: format!("cannot start its thread: {error}"),
+                    advice: "raise this user's limit of threads",
+                })?;
+            }
+            Place::Server(_) => drop(tokio::spawn(write)),
+        }
+        is_open.await.unwrap_or_else(|_| {
+            Err(LedgerError::Unavailable { doing: "opening", why: "the ledger's writer has stopped".into() })
+        })?;
         let shared = Shared { place, call_wait_max, silence_max, is_server, calls, process, readers };
         Ok(Journal { shared: Arc::new(shared) })
     }
@@ -638,13 +665,15 @@ async fn open_store(place: &Place, options: &JournalOptions) -> Result<Store, St
 fn open_error(place: &Place, error: StoreError) -> LedgerError {
     match error {
         StoreError::Told(error) => error,
-        StoreError::Database(error) => LedgerError::Open {
+        StoreError::File(error) => LedgerError::Open {
             ledger: place.to_string(),
             why: error.to_string(),
-            advice: match place {
-                Place::File(_) => "check that it is a ledger and that this user may write it and its folder",
-                Place::Server(_) => "check that the server runs, and that this user may use this database",
-            },
+            advice: "check that it is a ledger and that this user may write it and its folder",
+        },
+        StoreError::Server(error) => LedgerError::Open {
+            ledger: place.to_string(),
+            why: error.to_string(),
+            advice: "check that the server runs, and that this user may use this database",
         },
     }
 }

@@ -1,8 +1,8 @@
 //! How does an empty database, or one of an older version, become a ledger of today's schema? By migrations, forward only.
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::database::{Connection, Place, StoreError};
+use super::database::{Connection, Link, Place, StoreError};
 use crate::LedgerError;
 
 /// Migration `i` leads from schema `i` to schema `i + 1`. Released ones never change; new ones are added at the end.
@@ -21,31 +21,42 @@ pub async fn migrate(connection: &mut Connection, place: &Place) -> Result<(), S
     }
 }
 
-async fn sqlite(connection: &mut SqliteConnection, place: &Place) -> Result<(), StoreError> {
-    if sqlite_version(connection, place).await? == SQLITE.len() as i64 {
+async fn sqlite(link: &mut Link, place: &Place) -> Result<(), StoreError> {
+    if sqlite_version(link, place).await? == SQLITE.len() as i64 {
         return Ok(());
     }
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    link.run(|file| file.execute_batch("BEGIN IMMEDIATE")).await?;
     // Read again, now that nobody else can migrate.
-    let found = sqlite_version(&mut transaction, place).await?;
-    for migration in &SQLITE[found as usize..] {
-        sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
+    let migrated = match sqlite_version(link, place).await {
+        Ok(found) => link.run(move |file| migrate_from(found, file)).await,
+        Err(error) => Err(error),
+    };
+    if migrated.is_err() {
+        // Some failures have ended the transaction already.
+        let _ = link.run(|file| file.execute_batch("ROLLBACK")).await;
     }
-    let known = SQLITE.len();
-    let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {known};");
-    sqlx::raw_sql(AssertSqlSafe(marks)).execute(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(())
+    migrated
 }
 
-async fn sqlite_version(connection: &mut SqliteConnection, place: &Place) -> Result<i64, StoreError> {
-    let application: i64 = sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await?;
-    let tables: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *connection).await?;
+fn migrate_from(found: i64, file: &rusqlite::Connection) -> rusqlite::Result<()> {
+    SQLITE[found as usize..].iter().try_for_each(|migration| file.execute_batch(migration))?;
+    file.pragma_update(None, "application_id", APPLICATION_ID)?;
+    file.pragma_update(None, "user_version", SQLITE.len() as i64)?;
+    file.execute_batch("COMMIT")
+}
+
+async fn sqlite_version(link: &mut Link, place: &Place) -> Result<i64, StoreError> {
+    let (application, tables, found) = link
+        .run(|file| {
+            let number = |sql: &str| file.query_row(sql, [], |row| row.get::<_, i64>(0));
+            let application = number("PRAGMA application_id")?;
+            let tables = number("SELECT count(*) FROM sqlite_schema")?;
+            Ok((application, tables, number("PRAGMA user_version")?))
+        })
+        .await?;
     if application != APPLICATION_ID && tables > 0 {
         return Err(stranger(place, "choose another data folder"));
     }
-    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
     check_known(found, SQLITE.len() as i64, place)
 }
 

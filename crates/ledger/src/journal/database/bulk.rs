@@ -2,9 +2,7 @@
 
 use std::fmt::Write;
 
-use sqlx::AssertSqlSafe;
-
-use super::{Connection, Readers, Row, Speaker, Sql, StoreError, Value, postgres, row};
+use super::{Connection, Readers, Row, Speaker, StoreError, Value, postgres, row, sqlite};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -20,50 +18,42 @@ pub struct Bulk {
     pub sql: &'static str,
 }
 
-/// Rows of one SQLite statement, which has a place for each value: a few thousand places, far below its limit of 32,766.
-/// Lists are cut into powers of two, so that there are few texts and each is prepared once.
-const ROWS_MAX: usize = 128;
-
 impl Bulk {
-    /// Returns the rows of all statements, in no order.
+    /// Returns the rows of all, in no order.
     pub async fn run(
         &self,
         speaker: &mut Speaker<'_>,
-        mut rows: Vec<Vec<Value>>,
+        rows: Vec<Vec<Value>>,
     ) -> Result<Vec<Row>, StoreError> {
         debug_assert!(rows.iter().all(|row| row.len() == self.columns.len()));
-        let mut answers = Vec::new();
         if rows.is_empty() {
-            return Ok(answers);
+            return Ok(Vec::new());
         }
-        let all = |rows| {
+        let each = |rows: Vec<Vec<Value>>| {
+            let text = self.sqlite_text();
+            move |file: &_| sqlite::each(file, &text, &rows)
+        };
+        let at_once = |rows| {
             let columns = self.columns.iter().map(|(_, kind)| *kind);
-            postgres::query_columns(AssertSqlSafe(self.postgres_text()), columns, rows)
+            postgres::query_columns(self.postgres_text(), columns, rows)
         };
         match speaker.again() {
+            Speaker::Connection(Connection::Sqlite(link)) => link.run(each(rows)).await,
+            Speaker::Readers(Readers::Sqlite(pool)) => pool.run(each(rows)).await,
             Speaker::Connection(Connection::Postgres(connection)) => {
-                return Ok(row::postgres(all(rows).fetch_all(connection).await?));
+                Ok(row::postgres(at_once(rows).fetch_all(connection).await?))
             }
             Speaker::Readers(Readers::Postgres(pool)) => {
-                return Ok(row::postgres(all(rows).fetch_all(pool).await?));
+                Ok(row::postgres(at_once(rows).fetch_all(pool).await?))
             }
-            _ => {}
         }
-        while !rows.is_empty() {
-            let count = (1 << rows.len().ilog2()).min(ROWS_MAX);
-            let values = rows.drain(..count).flatten().collect();
-            let statement = Sql { text: AssertSqlSafe(self.sqlite_text(count)), values };
-            answers.extend(statement.all(speaker.again()).await?);
-        }
-        Ok(answers)
     }
 
-    /// `WITH v (a, b) AS (VALUES (?, ?), (?, ?)) …`: without numbers, because SQLite looks a numbered place up in a list, and a
-    /// thousand lookups in a list of a thousand took a third of a batch's time.
-    fn sqlite_text(&self, rows: usize) -> String {
-        let row = format!("(?{})", ", ?".repeat(self.columns.len() - 1));
-        let more = format!(", {row}").repeat(rows - 1);
-        format!("{}VALUES {row}{more}) {}", self.opening(), self.sql)
+    /// `WITH v (a, b) AS (VALUES (?, ?)) …`, said once for each row: SQLite is no round trip away, and a text that never changes
+    /// is prepared once.
+    fn sqlite_text(&self) -> String {
+        let places = ", ?".repeat(self.columns.len() - 1);
+        format!("{}VALUES (?{places})) {}", self.opening(), self.sql)
     }
 
     /// `WITH v (a, b) AS (SELECT * FROM UNNEST($1::bigint[], $2::text[])) …`

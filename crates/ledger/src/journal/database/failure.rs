@@ -1,19 +1,27 @@
 //! What failed below the book, and whom does it concern?
 
+use rusqlite::ffi;
+
 use crate::LedgerError;
 
 use super::Place;
 
 #[derive(Debug)]
 pub enum StoreError {
-    Database(sqlx::Error),
+    Server(sqlx::Error),
+    File(rusqlite::Error),
     /// Something that is already said in the ledger's own words.
     Told(LedgerError),
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
+        Self::Server(error)
+    }
+}
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::File(error)
     }
 }
 impl From<LedgerError> for StoreError {
@@ -42,37 +50,37 @@ impl StoreError {
     }
 
     pub fn tell(&self, doing: &'static str, place: &Place) -> LedgerError {
-        match (self, self.trouble()) {
-            (Self::Told(error), _) => error.clone(),
-            (_, Trouble::Full) => LedgerError::DiskFull { ledger: place.to_string() },
-            (Self::Database(error), Trouble::Damaged) => LedgerError::Damaged(error.to_string()),
-            (Self::Database(error), _) => LedgerError::Unavailable { doing, why: error.to_string() },
+        let why = match self {
+            Self::Told(error) => return error.clone(),
+            Self::Server(error) => error.to_string(),
+            Self::File(error) => error.to_string(),
+        };
+        match self.trouble() {
+            Trouble::Full => LedgerError::DiskFull { ledger: place.to_string() },
+            Trouble::Damaged => LedgerError::Damaged(why),
+            Trouble::Statement | Trouble::Other => LedgerError::Unavailable { doing, why },
         }
     }
 
     fn trouble(&self) -> Trouble {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return Trouble::Other };
-        let Some(code) = error.code() else { return Trouble::Other };
-        match error.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
-            Some(_) => sqlite_trouble(&code),
-            None => postgres_trouble(&code),
+        match self {
+            Self::File(error) => error.sqlite_error().map_or(Trouble::Other, sqlite_trouble),
+            Self::Server(sqlx::Error::Database(error)) => {
+                error.code().map_or(Trouble::Other, |code| postgres_trouble(&code))
+            }
+            Self::Server(_) | Self::Told(_) => Trouble::Other,
         }
     }
 }
 
-/// SQLite's primary result codes: the lower eight bits; the upper ones tell variants of the same trouble apart.
-fn sqlite_trouble(code: &str) -> Trouble {
-    const ERROR: i64 = 1;
-    const CORRUPT: i64 = 11;
-    const FULL: i64 = 13;
-    const TOO_BIG: i64 = 18;
-    const CONSTRAINT: i64 = 19;
-    const MISMATCH: i64 = 20;
-    const NOT_A_DATABASE: i64 = 26;
-    match code.parse::<i64>().map(|code| code & 0xff) {
-        Ok(ERROR | TOO_BIG | CONSTRAINT | MISMATCH) => Trouble::Statement,
-        Ok(FULL) => Trouble::Full,
-        Ok(CORRUPT | NOT_A_DATABASE) => Trouble::Damaged,
+/// By SQLite's primary result codes: the lower eight bits; the upper ones tell variants of the same trouble apart.
+fn sqlite_trouble(error: &ffi::Error) -> Trouble {
+    match error.extended_code & 0xff {
+        ffi::SQLITE_ERROR | ffi::SQLITE_TOOBIG | ffi::SQLITE_CONSTRAINT | ffi::SQLITE_MISMATCH => {
+            Trouble::Statement
+        }
+        ffi::SQLITE_FULL => Trouble::Full,
+        ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => Trouble::Damaged,
         _ => Trouble::Other,
     }
 }

@@ -11,11 +11,13 @@ mod postgres;
 mod row;
 mod sqlite;
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::RequestId;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqliteConnection, SqlitePool};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 
 use super::Survives;
 
@@ -23,18 +25,19 @@ pub use self::bulk::{Bulk, Kind};
 pub use self::failure::StoreError;
 pub use self::place::Place;
 pub use self::row::{Columns, Row};
+pub use self::sqlite::Link;
 use crate::Timestamp;
 
 /// The writing connection.
 pub enum Connection {
-    Sqlite(SqliteConnection),
+    Sqlite(Link),
     Postgres(PgConnection),
 }
 
 /// Reading connections that never wait for the writer.
 #[derive(Clone)]
 pub enum Readers {
-    Sqlite(SqlitePool),
+    Sqlite(Arc<sqlite::Pool>),
     Postgres(PgPool),
 }
 
@@ -50,7 +53,7 @@ pub enum Value {
 /// A statement with its values: `sql("…").bind(1).bind("a").all(readers)`.
 #[must_use]
 pub struct Sql {
-    text: AssertSqlSafe<String>,
+    text: Cow<'static, str>,
     values: Vec<Value>,
 }
 
@@ -61,7 +64,7 @@ pub enum Speaker<'a> {
 }
 
 impl Connection {
-    /// Connects; what is not answered within `patience` fails.
+    /// Connects; what is not answered within `patience` fails. A file is opened, and used, on the thread that asks.
     pub async fn open(
         place: &Place,
         patience: Duration,
@@ -69,9 +72,7 @@ impl Connection {
         survives: Survives,
     ) -> Result<Connection, StoreError> {
         match place {
-            Place::File(path) => {
-                Ok(Self::Sqlite(sqlite::connect(path, patience, size_bytes_max, survives).await?))
-            }
+            Place::File(path) => Ok(Self::Sqlite(sqlite::connect(path, patience, size_bytes_max, survives)?)),
             Place::Server(options) => {
                 Ok(Self::Postgres(postgres::connect(options, patience, survives).await?))
             }
@@ -82,8 +83,8 @@ impl Connection {
     /// nothing is done; where many do, nobody can end this process before the transaction is over.
     pub async fn begin(&mut self, process: Option<i64>) -> Result<(), StoreError> {
         match (&self, process) {
-            (Self::Sqlite(_), _) => self.raw("BEGIN IMMEDIATE").await,
-            (Self::Postgres(_), None) => self.raw("BEGIN").await,
+            (Self::Sqlite(_), _) => self.say("BEGIN IMMEDIATE").await,
+            (Self::Postgres(_), None) => self.say("BEGIN").await,
             (Self::Postgres(_), Some(process)) => {
                 let lock = postgres::process_lock(process);
                 self.raw_of(format!("BEGIN; SELECT pg_advisory_xact_lock_shared({lock})")).await
@@ -91,10 +92,10 @@ impl Connection {
         }
     }
     pub async fn commit(&mut self) -> Result<(), StoreError> {
-        self.raw("COMMIT").await
+        self.say("COMMIT").await
     }
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
-        self.raw("ROLLBACK").await
+        self.say("ROLLBACK").await
     }
 
     /// Whether this process may be ended by us now: nobody is in the middle of a transaction of it.
@@ -120,24 +121,35 @@ impl Connection {
         }
     }
 
+    /// One word of a transaction.
+    async fn say(&mut self, word: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(link) => {
+                link.run(move |connection| sqlite::execute(connection, word, &[])).await.map(drop)
+            }
+            Self::Postgres(_) => self.raw_of(word.to_owned()).await,
+        }
+    }
+
     /// Statements without values, as many as there are in the text.
     pub async fn raw(&mut self, text: &'static str) -> Result<(), StoreError> {
         self.raw_of(text.to_owned()).await
     }
     async fn raw_of(&mut self, text: String) -> Result<(), StoreError> {
-        let text = AssertSqlSafe(text);
         match self {
-            Self::Sqlite(connection) => sqlx::raw_sql(text).execute(connection).await.map(drop)?,
-            Self::Postgres(connection) => sqlx::raw_sql(text).execute(connection).await.map(drop)?,
+            Self::Sqlite(link) => link.run(move |connection| connection.execute_batch(&text)).await?,
+            Self::Postgres(connection) => {
+                sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop)?;
+            }
         }
         Ok(())
     }
     pub async fn close(self) {
-        // Whatever fails here, all that was acknowledged is durable already.
-        let _ = match self {
-            Self::Sqlite(connection) => connection.close().await,
-            Self::Postgres(connection) => connection.close().await,
-        };
+        match self {
+            Self::Sqlite(link) => drop(link),
+            // Whatever fails here, all that was acknowledged is durable already.
+            Self::Postgres(connection) => drop(connection.close().await),
+        }
     }
     /// Whether other servers may be on this ledger too.
     pub fn is_shared(&self) -> bool {
@@ -146,19 +158,21 @@ impl Connection {
 }
 
 /// Reading connections: keys are looked up by index in microseconds, and reports are few.
-const READERS_MAX: u32 = 4;
+const READERS_MAX: usize = 4;
 
 impl Readers {
     pub fn open(place: &Place, patience: Duration) -> Readers {
         match place {
-            Place::File(path) => Self::Sqlite(sqlite::readers(path, patience, READERS_MAX)),
-            Place::Server(options) => Self::Postgres(postgres::readers(options, patience, READERS_MAX)),
+            Place::File(path) => Self::Sqlite(Arc::new(sqlite::Pool::new(path, patience, READERS_MAX))),
+            Place::Server(options) => {
+                Self::Postgres(postgres::readers(options, patience, READERS_MAX as u32))
+            }
         }
     }
     /// Returns a connection that sees one moment of the book, however long it reads.
     pub async fn snapshot(&self) -> Result<Connection, StoreError> {
         let (mut connection, begin) = match self {
-            Self::Sqlite(pool) => (Connection::Sqlite(pool.acquire().await?.detach()), "BEGIN"),
+            Self::Sqlite(pool) => (Connection::Sqlite(pool.link().await?), "BEGIN"),
             Self::Postgres(pool) => (
                 Connection::Postgres(pool.acquire().await?.detach()),
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0",
@@ -169,19 +183,19 @@ impl Readers {
     }
     pub async fn close(&self) {
         match self {
-            Self::Sqlite(pool) => pool.close().await,
+            Self::Sqlite(pool) => pool.close(),
             Self::Postgres(pool) => pool.close().await,
         }
     }
 }
 
 pub fn sql(text: &'static str) -> Sql {
-    Sql { text: AssertSqlSafe(text.to_owned()), values: Vec::new() }
+    Sql { text: text.into(), values: Vec::new() }
 }
 
 /// A text that was put together by the program, of parts that the program knows: never of what anybody said.
 pub fn sql_of(text: String) -> Sql {
-    Sql { text: AssertSqlSafe(text), values: Vec::new() }
+    Sql { text: text.into(), values: Vec::new() }
 }
 
 impl Sql {
@@ -192,37 +206,35 @@ impl Sql {
 
     /// Returns how many rows it changed.
     pub async fn execute<'a>(self, to: impl Into<Speaker<'a>>) -> Result<u64, StoreError> {
-        Ok(match to.into() {
-            Speaker::Connection(Connection::Sqlite(connection)) => {
-                sqlite::query(self.text, self.values).execute(connection).await?.rows_affected()
-            }
+        let on_file = |said: Self| move |file: &_| sqlite::execute(file, &said.text, &said.values);
+        match to.into() {
+            Speaker::Connection(Connection::Sqlite(link)) => link.run(on_file(self)).await,
+            Speaker::Readers(Readers::Sqlite(pool)) => pool.run(on_file(self)).await,
             Speaker::Connection(Connection::Postgres(connection)) => {
-                postgres::query(self.text, self.values).execute(connection).await?.rows_affected()
-            }
-            Speaker::Readers(Readers::Sqlite(pool)) => {
-                sqlite::query(self.text, self.values).execute(pool).await?.rows_affected()
+                Ok(self.for_postgres().execute(connection).await?.rows_affected())
             }
             Speaker::Readers(Readers::Postgres(pool)) => {
-                postgres::query(self.text, self.values).execute(pool).await?.rows_affected()
+                Ok(self.for_postgres().execute(pool).await?.rows_affected())
             }
-        })
+        }
     }
 
     pub async fn all<'a>(self, from: impl Into<Speaker<'a>>) -> Result<Vec<Row>, StoreError> {
-        Ok(match from.into() {
-            Speaker::Connection(Connection::Sqlite(connection)) => {
-                row::sqlite(sqlite::query(self.text, self.values).fetch_all(connection).await?)
-            }
+        let on_file = |said: Self| move |file: &_| sqlite::all(file, &said.text, &said.values);
+        match from.into() {
+            Speaker::Connection(Connection::Sqlite(link)) => link.run(on_file(self)).await,
+            Speaker::Readers(Readers::Sqlite(pool)) => pool.run(on_file(self)).await,
             Speaker::Connection(Connection::Postgres(connection)) => {
-                row::postgres(postgres::query(self.text, self.values).fetch_all(connection).await?)
-            }
-            Speaker::Readers(Readers::Sqlite(pool)) => {
-                row::sqlite(sqlite::query(self.text, self.values).fetch_all(pool).await?)
+                Ok(row::postgres(self.for_postgres().fetch_all(connection).await?))
             }
             Speaker::Readers(Readers::Postgres(pool)) => {
-                row::postgres(postgres::query(self.text, self.values).fetch_all(pool).await?)
+                Ok(row::postgres(self.for_postgres().fetch_all(pool).await?))
             }
-        })
+        }
+    }
+
+    fn for_postgres(self) -> postgres::Asked {
+        postgres::query(self.text.into_owned(), self.values)
     }
 
     /// Returns the first row, if there is one.

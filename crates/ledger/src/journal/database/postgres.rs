@@ -59,10 +59,10 @@ pub fn process_lock(process: i64) -> i64 {
     PROCESSES ^ process
 }
 
-type Asked = Query<'static, Postgres, PgArguments>;
+pub type Asked = Query<'static, Postgres, PgArguments>;
 
-pub fn query(text: AssertSqlSafe<String>, values: Vec<Value>) -> Asked {
-    values.into_iter().fold(sqlx::query(text), |query, value| match value {
+pub fn query(text: String, values: Vec<Value>) -> Asked {
+    values.into_iter().fold(sqlx::query(AssertSqlSafe(text)), |query, value| match value {
         Value::Integer(value) => query.bind(value),
         Value::Text(value) => query.bind(value),
         Value::Bytes(value) => query.bind(value),
@@ -71,12 +71,8 @@ pub fn query(text: AssertSqlSafe<String>, values: Vec<Value>) -> Asked {
 }
 
 /// Binds rows as one array for each column.
-pub fn query_columns(
-    text: AssertSqlSafe<String>,
-    columns: impl Iterator<Item = Kind>,
-    rows: Vec<Vec<Value>>,
-) -> Asked {
-    let mut query = sqlx::query(text);
+pub fn query_columns(text: String, columns: impl Iterator<Item = Kind>, rows: Vec<Vec<Value>>) -> Asked {
+    let mut query = sqlx::query(AssertSqlSafe(text));
     for (column, kind) in columns.enumerate() {
         let cells = rows.iter().map(|row| &row[column]);
         query = match kind {

@@ -1,14 +1,14 @@
 //! How are a row's columns read, whichever database it comes from?
 
 use domain::RequestId;
+use rusqlite::types::Value as Cell;
 use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Column, Row as _, TypeInfo, ValueRef};
+use sqlx::{Column, Row as _, TypeInfo};
 
 use super::{StoreError, postgres};
 
 pub enum Row {
-    Sqlite(SqliteRow),
+    Sqlite(Vec<Cell>),
     Postgres(PgRow),
 }
 
@@ -18,20 +18,25 @@ pub struct Columns<'r> {
     next: usize,
 }
 
-macro_rules! column {
-    ($columns:expr) => {{
-        $columns.next += 1;
-        match $columns.row {
-            Row::Sqlite(row) => row.try_get($columns.next - 1)?,
-            Row::Postgres(row) => row.try_get($columns.next - 1)?,
-        }
-    }};
-}
-
 impl Row {
     pub fn columns(&self) -> Columns<'_> {
         Columns { row: self, next: 0 }
     }
+}
+
+/// Reads the next column: from a cell of SQLite's, by the patterns, or as Postgres' driver does.
+macro_rules! column {
+    ($columns:expr, $($cell:pat => $value:expr),+) => {{
+        let place = $columns.next;
+        $columns.next += 1;
+        match $columns.row {
+            Row::Sqlite(cells) => match cells.get(place) {
+                $(Some($cell) => $value,)+
+                other => return Err(StoreError::damaged(format!("column {place} holds {other:?}"))),
+            },
+            Row::Postgres(row) => row.try_get(place)?,
+        }
+    }};
 }
 
 impl Columns<'_> {
@@ -46,24 +51,20 @@ impl Columns<'_> {
             self.next += 1;
             return Ok(row.try_get::<Option<i32>, _>(self.next - 1)?.map(i64::from));
         }
-        Ok(column!(self))
+        Ok(column!(self, Cell::Integer(value) => Some(*value), Cell::Null => None))
     }
     pub fn text(&mut self) -> Result<String, StoreError> {
-        Ok(column!(self))
+        Ok(column!(self, Cell::Text(text) => text.clone()))
     }
     pub fn maybe_text(&mut self) -> Result<Option<String>, StoreError> {
-        Ok(column!(self))
+        Ok(column!(self, Cell::Text(text) => Some(text.clone()), Cell::Null => None))
     }
     pub fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {
-        Ok(column!(self))
+        Ok(column!(self, Cell::Blob(bytes) => bytes.clone()))
     }
     /// What a comparison gives: a number in one database, a truth in the other.
     pub fn truth(&mut self) -> Result<bool, StoreError> {
-        self.next += 1;
-        Ok(match self.row {
-            Row::Sqlite(row) => row.try_get::<i64, _>(self.next - 1)? != 0,
-            Row::Postgres(row) => row.try_get(self.next - 1)?,
-        })
+        Ok(column!(self, Cell::Integer(value) => *value != 0))
     }
     pub fn count(&mut self) -> Result<u64, StoreError> {
         let value = self.integer()?;
@@ -77,8 +78,8 @@ impl Columns<'_> {
 
     /// A request's stored name.
     pub fn request(&mut self) -> Result<RequestId, StoreError> {
-        if let Row::Sqlite(row) = self.row {
-            let is_bytes = row.try_get_raw(self.next)?.type_info().name() == "BLOB";
+        if let Row::Sqlite(cells) = self.row {
+            let is_bytes = matches!(cells.get(self.next), Some(Cell::Blob(_)));
             return if is_bytes { numbered(&self.bytes()?) } else { Ok(RequestId::new(self.text()?)) };
         }
         match postgres::stored_request(&self.bytes()?) {
@@ -97,9 +98,6 @@ fn numbered(bytes: &[u8]) -> Result<RequestId, StoreError> {
     Ok(RequestId::from_random(u128::from_be_bytes(bytes)))
 }
 
-pub fn sqlite(rows: Vec<SqliteRow>) -> Vec<Row> {
-    rows.into_iter().map(Row::Sqlite).collect()
-}
 pub fn postgres(rows: Vec<PgRow>) -> Vec<Row> {
     rows.into_iter().map(Row::Postgres).collect()
 }
