@@ -44,8 +44,9 @@ def cpu_seconds(root):
 
 
 def memory_mib(root):
-    """Resident and proportional memory of the tree: what several processes share counts once in the second."""
-    total = {"Rss": 0, "Pss": 0}
+    """Resident and proportional memory of the tree, and of that its own: what several processes share counts once in the second,
+    and what lies in files, as programs do, not at all in the third."""
+    total = {"Rss": 0, "Pss": 0, "Pss_Anon": 0}
     for pid in tree(root):
         try:
             lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
@@ -55,7 +56,7 @@ def memory_mib(root):
             name, _, rest = line.partition(":")
             if name in total:
                 total[name] += int(rest.split()[0])
-    return {"rss_mib": total["Rss"] / 1024, "pss_mib": total["Pss"] / 1024}
+    return {"rss_mib": total["Rss"] / 1024, "pss_mib": total["Pss"] / 1024, "own_mib": total["Pss_Anon"] / 1024}
 
 
 def end(process, seconds=60):

@@ -16,6 +16,7 @@ VALUES = [
     ("added_ttft_p50_ms", "added first token p50, ms", lambda turn, direct: turn["streams"]["first_ms"]["p50"] - direct["streams"]["first_ms"]["p50"], 2),
     ("added_ttft_p99_ms", "added first token p99, ms", lambda turn, direct: turn["streams"]["first_ms"]["p99"] - direct["streams"]["first_ms"]["p99"], 2),
     ("idle_pss_mib", "memory idle (PSS), MiB", lambda turn, direct: turn["idle"]["pss_mib"], 1),
+    ("idle_own_mib", "of that its own, and not its program's file, MiB", lambda turn, direct: turn["idle"]["own_mib"], 1),
     ("streams_pss_mib", "memory under {streams} open streams (PSS), MiB", lambda turn, direct: turn["open_streams"]["pss_mib"], 1),
     ("streams_rss_mib", "the same as RSS, MiB", lambda turn, direct: turn["open_streams"]["rss_mib"], 1),
 ]

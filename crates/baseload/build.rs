@@ -23,7 +23,7 @@ fn main() {
         .join("../../demo-model")
         .canonicalize()
         .expect("the folder demo-model/ is part of the project");
-    let mut text = String::from("pub const BUNDLED: &[BundledModel] = &[\n");
+    let mut text = String::from("pub static BUNDLED: &[BundledModel] = &[\n");
     for model in MODELS {
         let _ = writeln!(text, "BundledModel {{ name: {model:?}, files: &[");
         for file in FILES {

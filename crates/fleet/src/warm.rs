@@ -75,13 +75,12 @@ impl PrefixHasher {
     }
 }
 
-/// Where prefixes are warm. Its size is exact and fixed: [`WarmIndex::bytes`].
+/// Where prefixes are warm. Its size is exact and bounded: [`WarmIndex::bytes`].
 #[derive(Clone, Debug)]
 pub struct WarmIndex {
-    /// Open addressing with linear probing, at most half full: a node's number plus one, or `EMPTY`, which is zero so that a table
-    /// that nothing was written to takes no memory yet.
+    /// Open addressing with linear probing, at most half full: a node's number plus one, or `EMPTY`.
     table: Box<[u32]>,
-    /// Filled once, then reused from the oldest on.
+    /// Filled up to `nodes_max`, then reused from the oldest on.
     nodes: Vec<Node>,
     nodes_max: usize,
     newest: u32,
@@ -101,12 +100,15 @@ struct Node {
 const NONE: u32 = u32::MAX;
 /// In the table: no node.
 const EMPTY: u32 = 0;
+/// Of an index that is new: 64 KiB with its nodes.
+const PLACES_AT_FIRST: usize = 4096;
 
 impl WarmIndex {
     /// What providers keep a prefix for, unless they are paid for more.
     pub const LIFETIME: Duration = Duration::from_secs(300);
 
-    /// Holds as many blocks as fit into so many bytes, and at least one.
+    /// Holds as many blocks as fit into so many bytes, and at least one. What it holds is what it occupies: its table begins
+    /// small and doubles, up to the bound.
     pub fn with_bytes(bytes: usize) -> Self {
         // A power of two of places, of which nodes may fill half: the largest table that leaves room for its nodes.
         let per_place = size_of::<u32>() + size_of::<Node>() / 2;
@@ -115,16 +117,17 @@ impl WarmIndex {
             places *= 2;
         }
         let nodes_max = places / 2;
+        let places = places.min(PLACES_AT_FIRST);
         Self {
             table: vec![EMPTY; places].into_boxed_slice(),
-            nodes: Vec::with_capacity(nodes_max),
+            nodes: Vec::with_capacity(places / 2),
             nodes_max,
             newest: NONE,
             oldest: NONE,
         }
     }
 
-    /// Returns what it occupies, now and for ever.
+    /// Returns what it occupies now.
     pub fn bytes(&self) -> usize {
         self.table.len() * size_of::<u32>() + self.nodes.capacity() * size_of::<Node>()
     }
@@ -176,6 +179,9 @@ impl WarmIndex {
     fn take_node(&mut self, key: u64) -> u32 {
         let fresh = Node { key, expires_us: 0, newer: NONE, older: NONE };
         let node = if self.nodes.len() < self.nodes_max {
+            if self.nodes.len() == self.table.len() / 2 {
+                self.grow();
+            }
             self.nodes.push(fresh);
             (self.nodes.len() - 1) as u32
         } else {
@@ -185,12 +191,27 @@ impl WarmIndex {
             self.nodes[oldest as usize] = fresh;
             oldest
         };
-        let mut place = self.home(key);
+        self.put_in_table(node);
+        node
+    }
+
+    /// Doubles the table, and makes room for as many nodes as it may lead to.
+    fn grow(&mut self) {
+        let places = self.table.len() * 2;
+        self.table = Box::default();
+        self.table = vec![EMPTY; places].into_boxed_slice();
+        self.nodes.reserve_exact(places / 2 - self.nodes.len());
+        for node in 0..self.nodes.len() {
+            self.put_in_table(node as u32);
+        }
+    }
+
+    fn put_in_table(&mut self, node: u32) {
+        let mut place = self.home(self.nodes[node as usize].key);
         while self.table[place] != EMPTY {
             place = self.next(place);
         }
         self.table[place] = node + 1;
-        node
     }
 
     fn find(&self, key: u64) -> Option<(usize, u32)> {

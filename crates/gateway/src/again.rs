@@ -22,7 +22,7 @@ const CACHE: HeaderName = HeaderName::from_static("x-baseload-cache");
 impl Passage {
     /// Gives an answer that was made for another, or makes one that others may have.
     pub async fn repeat(
-        mut self,
+        mut self: Box<Self>,
         repeats: Arc<Repeats>,
         key: AskKey,
         rule: CacheRule,
@@ -42,7 +42,7 @@ impl Passage {
         }
     }
 
-    async fn give_again(mut self, kept: Arc<CachedAnswer>, told: Told) {
+    async fn give_again(mut self: Box<Self>, kept: Arc<CachedAnswer>, told: Told) {
         if let Err(refusal) = self.save(&kept.made_by, kept.usage, SavedBy::Cache).await {
             let _ = told.send(Err(refusal));
             return;
@@ -74,7 +74,7 @@ impl Passage {
     /// Tells an answer that is being made for another.
     #[expect(clippy::too_many_arguments, reason = "it may have to make the answer itself after all")]
     async fn follow(
-        mut self,
+        mut self: Box<Self>,
         mut follower: Follower<Refusal>,
         repeats: Arc<Repeats>,
         key: AskKey,
@@ -121,7 +121,7 @@ impl Passage {
 
     /// Tells an answer as it is made for another; returns whether it was told whole and is booked as saved.
     async fn tell_along(
-        mut self,
+        mut self: Box<Self>,
         mut follower: Follower<Refusal>,
         mut step: Step<Refusal>,
         made_by: &MadeBy,

@@ -4,7 +4,7 @@
 //!  record ─▶ memory (bounded) ─▶ queue (bounded) ─▶ decisions.jsonl ─ full ─▶ decisions.1.jsonl ─ again ─▶ gone
 //!  amend  ─▶ the same record, told anew: the last line of a request counts
 //! ```
-//! A decision holds names, numbers and reasons, never what was asked or answered. Requests never wait for the file: when the disk
+//! In memory, too, a decision is the line that the file gets: one piece of bytes, written once and read when somebody asks. It holds names, numbers and reasons, never what was asked or answered. Requests never wait for the file: when the disk
 //! cannot follow, lines are left out and counted.
 
 mod file;
@@ -23,7 +23,7 @@ use self::file::LogFile;
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecisionBounds {
-    /// Bytes of decisions in memory. 16 MiB: some 10,000, the last minutes of a busy server.
+    /// Bytes of decisions in memory. 4 MiB: some 6,000, the last minutes of a busy server.
     pub memory_bytes: usize,
     /// Bytes of a file; there are two. 64 MiB each: some 100,000 requests.
     pub file_bytes: u64,
@@ -31,7 +31,7 @@ pub struct DecisionBounds {
 
 impl Default for DecisionBounds {
     fn default() -> Self {
-        Self { memory_bytes: 16 << 20, file_bytes: 64 << 20 }
+        Self { memory_bytes: 4 << 20, file_bytes: 64 << 20 }
     }
 }
 
@@ -151,9 +151,12 @@ pub struct Decisions {
     file: Option<LogFile>,
 }
 
+/// A decision as a line of JSON, its end among it.
+type Line = Arc<[u8]>;
+
 #[derive(Default)]
 struct Memory {
-    records: HashMap<RequestId, Arc<DecisionRecord>>,
+    lines: HashMap<RequestId, Line>,
     /// Oldest first.
     order: VecDeque<RequestId>,
     bytes: usize,
@@ -167,19 +170,16 @@ impl Decisions {
 
     /// Returns the log in this folder, with the last of what was decided before.
     pub fn open(folder: &Path, bounds: DecisionBounds) -> std::io::Result<Self> {
-        let mut memory = Memory::default();
-        for record in file::tail(folder, bounds.memory_bytes as u64)? {
-            memory.put(Arc::new(record), bounds.memory_bytes);
-        }
-        let file = LogFile::open(folder, bounds.file_bytes)?;
-        Ok(Self { bounds, memory: Mutex::new(memory), file: Some(file) })
+        let mut log = Self::look(folder, bounds)?;
+        log.file = Some(LogFile::open(folder, bounds.file_bytes)?);
+        Ok(log)
     }
 
     /// Returns the last of what a server has written in this folder, for whoever looks from beside; nothing is written.
     pub fn look(folder: &Path, bounds: DecisionBounds) -> std::io::Result<Self> {
         let log = Self::in_memory(bounds);
         for record in file::tail(folder, bounds.memory_bytes as u64)? {
-            log.memory.lock().put(Arc::new(record), usize::MAX);
+            log.memory.lock().put(&record.request, record.line(), bounds.memory_bytes);
         }
         Ok(log)
     }
@@ -187,43 +187,38 @@ impl Decisions {
     /// Keeps a decision.
     pub fn record(&self, mut record: DecisionRecord) {
         record.shorten();
-        let record = Arc::new(record);
-        self.memory.lock().put(record.clone(), self.bounds.memory_bytes);
-        self.write(record);
+        let line = record.line();
+        self.memory.lock().put(&record.request, line.clone(), self.bounds.memory_bytes);
+        self.write(line);
     }
 
     /// Tells more of a decision, such as how an attempt ended. One that is forgotten already stays so.
     pub fn amend(&self, request: &RequestId, tell: impl FnOnce(&mut DecisionRecord)) {
-        let mut memory = self.memory.lock();
-        let Some(known) = memory.records.get(request) else { return };
-        let mut record = DecisionRecord::clone(known);
-        tell(&mut record);
-        record.shorten();
-        let record = Arc::new(record);
-        memory.put(record.clone(), self.bounds.memory_bytes);
-        drop(memory);
-        self.write(record);
+        let known = self.memory.lock().lines.get(request).cloned();
+        if let Some(mut record) = known.and_then(|line| read(&line)) {
+            tell(&mut record);
+            self.record(record);
+        }
     }
 
     /// Returns the decision of this request, from memory or from the file: the second takes a tenth of a second, so ask on a
     /// thread that may block.
     pub fn find(&self, request: &RequestId) -> Option<DecisionRecord> {
-        let known = self.memory.lock().records.get(request).cloned();
+        let known = self.memory.lock().lines.get(request).cloned();
         match known {
-            Some(record) => Some(DecisionRecord::clone(&record)),
+            Some(line) => read(&line),
             None => self.file.as_ref().and_then(|file| file.find(request)),
         }
     }
 
     /// Returns the latest decisions in memory that were asked for, the latest first.
     pub fn list(&self, wanted: &DecisionFilter) -> Vec<DecisionRecord> {
-        let memory = self.memory.lock();
-        let latest = memory.order.iter().rev().filter_map(|request| memory.records.get(request));
-        latest
-            .filter(|record| wanted.takes(record))
-            .take(wanted.limit)
-            .map(|record| DecisionRecord::clone(record))
-            .collect()
+        let lines: Vec<Line> = {
+            let memory = self.memory.lock();
+            memory.order.iter().rev().filter_map(|request| memory.lines.get(request)).cloned().collect()
+        };
+        let records = lines.iter().filter_map(|line| read(line));
+        records.filter(|record| wanted.takes(record)).take(wanted.limit).collect()
     }
 
     /// Returns how many lines the file could not take in time.
@@ -238,26 +233,36 @@ impl Decisions {
         }
     }
 
-    fn write(&self, record: Arc<DecisionRecord>) {
+    fn write(&self, line: Line) {
         if let Some(file) = &self.file {
-            file.write(record);
+            file.write(line);
         }
     }
 }
 
+fn read(line: &[u8]) -> Option<DecisionRecord> {
+    serde_json::from_slice(line).ok()
+}
+
 impl Memory {
-    fn put(&mut self, record: Arc<DecisionRecord>, bytes_max: usize) {
-        self.bytes += record.weight();
-        match self.records.insert(record.request.clone(), record.clone()) {
-            Some(old) => self.bytes -= old.weight(),
-            None => self.order.push_back(record.request.clone()),
+    fn put(&mut self, request: &RequestId, line: Line, bytes_max: usize) {
+        self.bytes += weight(request, &line);
+        match self.lines.insert(request.clone(), line) {
+            Some(old) => self.bytes -= weight(request, &old),
+            None => self.order.push_back(request.clone()),
         }
         while self.bytes > bytes_max {
             let Some(oldest) = self.order.pop_front() else { break };
-            let gone = self.records.remove(&oldest).expect("what has a place in the order has a record");
-            self.bytes -= gone.weight();
+            let gone = self.lines.remove(&oldest).expect("what has a place in the order has a line");
+            self.bytes -= weight(&oldest, &gone);
         }
     }
+}
+
+/// Returns about how many bytes a decision takes in memory: its line, its name, and an entry in each of two tables.
+fn weight(request: &RequestId, line: &[u8]) -> usize {
+    const ENTRIES: usize = 128;
+    line.len() + request.as_str().len() + ENTRIES
 }
 
 impl DecisionFilter {
@@ -296,29 +301,10 @@ impl DecisionRecord {
         }
     }
 
-    /// Returns about how many bytes it takes in memory: its texts, and the places that hold them.
-    fn weight(&self) -> usize {
-        let words = |list: &[String]| list.iter().map(|word| word.len() + size_of::<String>()).sum::<usize>();
-        let maybe = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let candidates = self.candidates.iter().map(|candidate| {
-            size_of::<Candidate>()
-                + candidate.unit.len()
-                + maybe(&candidate.reason)
-                + maybe(&candidate.cost_usd)
-                + words(&candidate.processes_in)
-        });
-        let attempts = self.attempts.iter().map(|attempt| {
-            size_of::<Attempt>()
-                + attempt.unit.len()
-                + attempt.outcome.len()
-                + maybe(&attempt.reason)
-                + maybe(&attempt.cost_usd)
-        });
-        let names = self.account.as_str().len() + self.asked.as_str().len() + 3 * self.request.as_str().len();
-        let rest =
-            maybe(&self.chosen) + maybe(&self.data_class) + words(&self.needs) + words(&self.residency);
-        // Two entries of tables beside it.
-        size_of::<Self>() + 128 + names + rest + candidates.sum::<usize>() + attempts.sum::<usize>()
+    fn line(&self) -> Line {
+        let mut line = serde_json::to_vec(self).expect("names and numbers can be written as JSON");
+        line.push(b'\n');
+        line.into()
     }
 }
 

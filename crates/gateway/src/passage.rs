@@ -112,7 +112,8 @@ pub async fn answer(
         passable.as_ref().and_then(|original| repeat::key(headers, &caller, &ask, &ignored, original, &plan));
     let (told, heard) = oneshot::channel();
     let created = guard::unix_seconds();
-    let passage = Passage {
+    // What is moved from stage to stage is moved as one word.
+    let passage = Box::new(Passage {
         app: app.clone(),
         visit,
         caller,
@@ -130,11 +131,13 @@ pub async fn answer(
         passed_by: 0,
         ears: Ears { tee: None, keeper },
         tried: Vec::new(),
-    };
+    });
     let repeats = app.repeats.clone().zip(repeat_as).zip(plan.rules.cache);
     app.generations.spawn(async move {
         match repeats {
-            Some(((repeats, key), rule)) => passage.repeat(repeats, key, rule, plan, place, told).await,
+            Some(((repeats, key), rule)) => {
+                Box::pin(passage.repeat(repeats, key, rule, plan, place, told)).await;
+            }
             None => passage.fulfil(plan, place, told).await,
         }
     });
@@ -192,11 +195,12 @@ pub struct Passage {
 }
 
 impl Passage {
-    pub async fn fulfil(mut self, mut plan: Plan, _place: Place, mut told: Told) {
+    pub async fn fulfil(mut self: Box<Self>, mut plan: Plan, _place: Place, mut told: Told) {
         let mut is_downgraded = false;
         loop {
             let Some((first, _)) = plan.first() else { return };
-            let Asked { unit, began, outcome, beside } = self.ask(&plan, first, &mut told).await;
+            // A stream lives long: what only its beginning needs is not kept with it.
+            let Asked { unit, began, outcome, beside } = Box::pin(self.ask(&plan, first, &mut told)).await;
             self.attempts += 1 + usize::from(beside.is_some());
             self.tried.extend(beside.map(|(unit, began, outcome)| {
                 self.app.metrics.units.attempted(unit.facts.id.as_str(), outcome);
@@ -208,7 +212,7 @@ impl Passage {
                     self.tell_why(&plan, &unit, "answered", None, began);
                     let tier = plan.need.service_tier;
                     self.ears.tee.iter_mut().for_each(|tee| tee.made_by(&unit, tier));
-                    return self.reply(started, &unit, told).await;
+                    return Box::pin(self.reply(started, &unit, told)).await;
                 }
                 Err(setback) => setback,
             };
@@ -290,7 +294,7 @@ impl Passage {
         }
     }
 
-    async fn reply(mut self, started: Started, unit: &SupplyUnit, told: Told) {
+    async fn reply(mut self: Box<Self>, started: Started, unit: &SupplyUnit, told: Told) {
         let named = |name: &str| HeaderValue::from_str(name).ok();
         let provider = unit.way(domain::ServiceTier::Standard).provider;
         let about = [
@@ -307,14 +311,9 @@ impl Passage {
                 let wish = self.wish(order.headers(), order.model.name.clone(), order.choices_total() as u32);
                 let head = wish.head.clone();
                 let listener = Listener::new(&self.app, wish, told);
-                let (app, ears) = (self.app, self.ears);
-                Reply::new(
-                    app,
-                    self.visit,
-                    local::Begun { order, works, listener, hold, attempt, ears, head },
-                )
-                .run()
-                .await;
+                let Self { app, visit, ears, .. } = *self;
+                let begun = local::Begun { order, works, listener, hold, attempt, ears, head };
+                Box::new(Reply::new(app, visit, begun)).run().await;
             }
             Started::Remote(started) => {
                 let Remote { answer, provider, hold, attempt, passes, model, output_tokens_max } = *started;
@@ -325,6 +324,9 @@ impl Passage {
                 let wish = self.wish(headers, model, choices);
                 let head = wish.head.clone();
                 let listener = Listener::new(&self.app, wish, told);
+                let hides_usage = !self.ask.stream_usage && hides_usage(self.form.dialect());
+                let prompt_bytes = needs::size(&self.ask).0;
+                let Self { app, visit, ears, .. } = *self;
                 let begun = Begun {
                     answer,
                     provider,
@@ -332,14 +334,14 @@ impl Passage {
                     hold,
                     listener,
                     passes,
-                    hides_usage: !self.ask.stream_usage && hides_usage(self.form.dialect()),
+                    hides_usage,
                     choices,
                     output_tokens_max,
-                    prompt_bytes: needs::size(&self.ask).0,
-                    ears: self.ears,
+                    prompt_bytes,
+                    ears,
                     head,
                 };
-                RemoteReply::new(self.app, self.visit, begun).run().await;
+                Box::new(RemoteReply::new(app, visit, begun)).run().await;
             }
         }
     }

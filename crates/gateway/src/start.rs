@@ -107,8 +107,8 @@ impl Passage {
             second = self.second_choice(plan, &unit, sent) => second,
         };
         let (second_quit, second_began) = (quit.child_token(), Instant::now());
-        let asked_second = self.attempt(number + 1, plan, &second, cold(plan, &second), &second_quit);
-        tokio::pin!(asked_second);
+        let mut asked_second =
+            Box::pin(self.attempt(number + 1, plan, &second, cold(plan, &second), &second_quit));
         let (first_won, outcome) = tokio::select! {
             outcome = &mut first => (true, outcome),
             outcome = &mut asked_second => (false, outcome),
@@ -175,7 +175,7 @@ impl Passage {
     ) -> Result<Started, Setback> {
         unit.live.retries.lock().earn();
         match &unit.kind {
-            UnitKind::Local(model) => self.start_here(number, plan, unit, model, cold, quit).await,
+            UnitKind::Local(model) => Box::pin(self.start_here(number, plan, unit, model, cold, quit)).await,
             UnitKind::Remote { model, provider } => {
                 self.start_there(number, plan, unit, model, provider.clone(), cold, quit).await
             }

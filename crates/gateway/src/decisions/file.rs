@@ -1,56 +1,68 @@
 //! How do decisions get to disk and back, with no request waiting for it?
 //!
-//! A thread of its own writes lines of JSON. When the file is full it takes the place of the one before, so two files bound the whole.
+//! A thread of its own writes lines of JSON, those of a moment together. When the file is full it takes the place of the one
+//! before, so two files bound the whole.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use domain::RequestId;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
-use super::DecisionRecord;
+use super::{DecisionRecord, Line};
 
-/// Lines that wait for the disk. 1,024 of usually 1 KiB; they share their memory with the log in most cases. A record has at most
+/// Lines that wait for the disk. 1,024 of usually 600 bytes; they share their memory with the log in most cases. A line has at most
 /// some 60 KiB (64 candidates and 32 attempts of 400 letters), so the queue never holds more than 60 MiB.
 const QUEUE_LINES: usize = 1_024;
+/// Lines are written together when so many wait, or the first has waited so long: waking a thread costs more than a line.
+const BATCH_LINES: usize = QUEUE_LINES / 2;
+const BATCH_WAIT: Duration = Duration::from_millis(50);
 
 pub struct LogFile {
     folder: PathBuf,
-    queue: Mutex<Option<SyncSender<Arc<DecisionRecord>>>>,
+    queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    left_out: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    stirred: Condvar,
+    left_out: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<Line>,
+    is_closed: bool,
 }
 
 impl LogFile {
     pub fn open(folder: &Path, bytes_max: u64) -> io::Result<Self> {
         let lines = Lines::open(folder, bytes_max)?;
-        let (sender, receiver) = sync_channel(QUEUE_LINES);
-        let left_out = Arc::new(AtomicU64::new(0));
-        let counter = left_out.clone();
-        let writer = std::thread::Builder::new()
-            .name("decisions".into())
-            .spawn(move || write_all(lines, &receiver, &counter))?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            queue: Mutex::new(Some(sender)),
-            writer: Mutex::new(Some(writer)),
-            left_out,
-        })
+        let queue = Arc::new(Queue::default());
+        let shared = queue.clone();
+        let thread = std::thread::Builder::new().name("decisions".into());
+        let writer = thread.spawn(move || write_all(lines, &shared))?;
+        Ok(Self { folder: folder.to_owned(), queue, writer: Mutex::new(Some(writer)) })
     }
 
-    pub fn write(&self, record: Arc<DecisionRecord>) {
-        let sent = self.queue.lock().as_ref().map(|queue| queue.try_send(record));
-        if !matches!(sent, Some(Ok(()))) {
-            debug_assert!(
-                !matches!(sent, Some(Err(TrySendError::Disconnected(_)))),
-                "the writer lives as long as the queue"
-            );
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+    pub fn write(&self, line: Line) {
+        let mut waiting = self.queue.waiting.lock();
+        if waiting.is_closed || waiting.lines.len() == QUEUE_LINES {
+            self.queue.left_out.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.lines.push(line);
+        let is_worth_waking = matches!(waiting.lines.len(), 1 | BATCH_LINES);
+        drop(waiting);
+        if is_worth_waking {
+            self.queue.stirred.notify_one();
         }
     }
 
@@ -59,11 +71,12 @@ impl LogFile {
     }
 
     pub fn left_out(&self) -> u64 {
-        self.left_out.load(Ordering::Relaxed)
+        self.queue.left_out.load(Ordering::Relaxed)
     }
 
     pub fn close(&self) {
-        drop(self.queue.lock().take());
+        self.queue.waiting.lock().is_closed = true;
+        self.queue.stirred.notify_one();
         if let Some(writer) = self.writer.lock().take() {
             let _ = writer.join();
         }
@@ -103,31 +116,43 @@ impl Lines {
         Ok(Self { folder: folder.to_owned(), file: BufWriter::new(file), bytes, bytes_max })
     }
 
-    fn add(&mut self, record: &DecisionRecord) -> io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
+    fn add(&mut self, line: &[u8]) -> io::Result<()> {
         if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max {
             self.file.flush()?;
             std::fs::rename(current(&self.folder), previous(&self.folder))?;
             *self = Self::open(&self.folder, self.bytes_max)?;
         }
-        self.file.write_all(&line)?;
+        self.file.write_all(line)?;
         self.bytes += line.len() as u64;
         Ok(())
     }
 }
 
-/// Writes until nobody can send any more. What cannot be written is counted; the next line is tried again.
-fn write_all(mut lines: Lines, queue: &Receiver<Arc<DecisionRecord>>, left_out: &AtomicU64) {
-    while let Ok(first) = queue.recv() {
-        let mut next = Some(first);
-        while let Some(record) = next {
-            if lines.add(&record).is_err() {
-                left_out.fetch_add(1, Ordering::Relaxed);
+impl Queue {
+    /// Returns what waits, when it is time to write it; nothing when nothing will come any more.
+    fn take(&self) -> Option<Vec<Line>> {
+        let mut waiting = self.waiting.lock();
+        while waiting.lines.is_empty() {
+            if waiting.is_closed {
+                return None;
             }
-            next = queue.try_recv().ok();
+            self.stirred.wait(&mut waiting);
         }
-        let _ = lines.file.flush();
+        let is_early = |waiting: &mut Waiting| !waiting.is_closed && waiting.lines.len() < BATCH_LINES;
+        self.stirred.wait_while_for(&mut waiting, is_early, BATCH_WAIT);
+        Some(std::mem::take(&mut waiting.lines))
+    }
+}
+
+/// Writes until the queue is closed and empty. What cannot be written is counted; the next line is tried again.
+fn write_all(mut file: Lines, queue: &Queue) {
+    while let Some(lines) = queue.take() {
+        for line in lines {
+            if file.add(&line).is_err() {
+                queue.left_out.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let _ = file.file.flush();
     }
 }
 

@@ -93,7 +93,7 @@ impl Reply {
         }
     }
 
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         let relayed = self.relay().await;
         let end = self.deadline.judge(relayed);
         if end == End::BudgetExhausted {
@@ -110,7 +110,7 @@ impl Reply {
                 usage.output / choices,
             );
         }
-        let Self { app, visit, order, listener, purse, last_finish, works, attempt, ears, head, .. } = self;
+        let Self { app, visit, order, listener, purse, last_finish, works, attempt, ears, head, .. } = *self;
         drop(works);
         attempt.end(end.outcome(usage.output));
         let hold = purse.close().await;

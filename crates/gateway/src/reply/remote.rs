@@ -121,7 +121,7 @@ impl RemoteReply {
         }
     }
 
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         let relayed = self.relay().await;
         let end = self.deadline.judge(relayed);
         self.drain(&end).await;
@@ -131,7 +131,7 @@ impl RemoteReply {
             self.end_by_budget();
         }
         end.amend(&self.app, &self.visit.id);
-        let Self { app, visit, attempt, purse, mut listener, mut answer, passes, ears, head, .. } = self;
+        let Self { app, visit, attempt, purse, mut listener, mut answer, passes, ears, head, .. } = *self;
         attempt.end(end.outcome(usage.output));
         let hold = purse.close().await;
         let (model, way) = (hold.hold().model.clone(), hold.hold().circumstances.clone());

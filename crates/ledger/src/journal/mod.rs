@@ -556,7 +556,12 @@ impl Journal {
                     let _ = opened.send(Ok(()));
                     writer.run(queue).await;
                 }
-                Err(error) => drop(opened.send(Err(open_error(&writer.place, error)))),
+                Err(error) => {
+                    let error = open_error(&writer.place, error);
+                    // Whoever hears of it may open the next one at once: the lock is given up first.
+                    drop(writer);
+                    let _ = opened.send(Err(error));
+                }
             }
         };
         match &place {
