@@ -169,7 +169,7 @@ class Play:
     def verdict(self, baseline, chaos, after, settled):
         answers = baseline["answers"] + chaos["answers"] + after["answers"]
         standins = list(self.standins.values())
-        bills = judge.bills(answers, self.door.bookings(), standins)
+        bills = judge.bills(answers, self.door.bookings({answer.request for answer in answers}), standins)
         check = self.door.check()
         p99 = lambda phase: (phase["calm"]["first_ms"] or {}).get("p99")
         limit = self.definition["calm"]

@@ -140,18 +140,22 @@ class Door:
         code, text = self.usage("--check")
         return {"balances": code == 0, "says": text.strip().splitlines()[-6:]}
 
-    def bookings(self, count=1_000_000):
-        """What the book says of each request, by its name."""
+    def bookings(self, wanted):
+        """What the book says of each of these requests, by its name; the book may hold many millions of others."""
         booked = {}
-        for line in self.usage("--requests", str(count))[1].splitlines():
-            parts = re.split(r"\s{2,}", line.strip())
-            if len(parts) < 5:
-                continue
-            found = re.search(r"input (\d+) \(cached (\d+)\)  output (\d+)  (\S+)", line)
-            entry = {"end": parts[4]}
-            if found:
-                entry |= {"input": int(found.group(1)), "cached": int(found.group(2)), "output": int(found.group(3)), "cost": found.group(4)}
-            booked.setdefault(parts[1], []).append(entry)
+        command = [self.binary, "usage", "--data", self.data, "--requests", "1000000000"]
+        with subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True) as listing:
+            for line in listing.stdout:
+                parts = re.split(r"\s{2,}", line.strip())
+                if len(parts) < 5 or parts[1].partition(".")[0] not in wanted:
+                    continue
+                found = re.search(r"input (\d+) \(cached (\d+)\)  output (\d+)  (\S+)", line)
+                entry = {"end": parts[4]}
+                if found:
+                    entry |= {"input": int(found.group(1)), "cached": int(found.group(2)), "output": int(found.group(3)), "cost": found.group(4)}
+                booked.setdefault(parts[1], []).append(entry)
+        if listing.returncode != 0:
+            raise RuntimeError(f"baseload usage --requests ended with {listing.returncode}")
         return booked
 
     def settle(self, seconds=30):

@@ -231,6 +231,7 @@ impl Process {
         let prices = tokio::spawn(async move { priced.keep_prices_fresh().await });
         let kept = self.app.clone();
         let responses = tokio::spawn(async move { kept.keep_responses_bounded().await });
+        let giving = tokio::spawn(give_memory_back());
         let (watch, stop_watching) = (self.watch, sweeping.clone());
         let take_over = TakeOver { journal: self.journal.clone(), app: self.app.clone() };
         let watching =
@@ -238,6 +239,7 @@ impl Process {
         let served = gateway::serve(self.listener, self.app, stop).await;
         prices.abort();
         responses.abort();
+        giving.abort();
         sweeping.cancel();
         watching.await?;
         sweep.await?;
@@ -252,6 +254,19 @@ impl Process {
         tokio::task::spawn_blocking(move || engines.iter().for_each(EngineHandle::stop)).await?;
         self.journal.close().await;
         Ok(served?)
+    }
+}
+
+/// How often free memory goes back to the system.
+const GIVE_BACK_PERIOD: Duration = Duration::from_secs(30);
+
+/// A crowd's memory is for others when the crowd has gone. It takes some milliseconds, on a thread that may block.
+async fn give_memory_back() {
+    let mut turn = tokio::time::interval(GIVE_BACK_PERIOD);
+    loop {
+        turn.tick().await;
+        // It cannot fail but by a shutdown, which ends this, too.
+        let _ = tokio::task::spawn_blocking(kernels::give_back).await;
     }
 }
 

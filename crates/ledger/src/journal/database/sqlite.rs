@@ -103,8 +103,11 @@ impl Pool {
         &self,
         call: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit = tokio::time::timeout(self.patience, self.free.acquire()).await;
-        let _permit = permit.ok().and_then(Result::ok).ok_or_else(|| gone("its readers are all busy"))?;
+        let _permit = match tokio::time::timeout(self.patience, self.free.acquire()).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return Err(gone("it is closed")),
+            Err(_) => return Err(gone("its readers are all busy")),
+        };
         let mut link = self.link().await?;
         let result = link.run(call).await;
         if let Link::Aside(Some(connection)) = link {
