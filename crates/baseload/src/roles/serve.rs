@@ -11,7 +11,7 @@ use anyhow::Context;
 use control::admin_api::{self, AdminRoute, Desk};
 use control::jobs::alerts::{self, Webhook};
 use control::jobs::expire_holds::{self, SweepOptions};
-use control::jobs::{heartbeat, retire, tend};
+use control::jobs::{every, heartbeat, retire, tend};
 use domain::{EnginePort, ModelName};
 use engine::{DiskConfig, DiskPlace, Engine, EngineConfig, EngineHandle, KvBudget, Speculate};
 use gateway::decisions::{DecisionBounds, Decisions};
@@ -231,7 +231,7 @@ impl Process {
         let prices = tokio::spawn(async move { priced.keep_prices_fresh().await });
         let kept = self.app.clone();
         let responses = tokio::spawn(async move { kept.keep_responses_bounded().await });
-        let giving = tokio::spawn(give_memory_back());
+        let giving = tokio::spawn(give_memory_back(sweeping.clone().cancelled_owned()));
         let (watch, stop_watching) = (self.watch, sweeping.clone());
         let take_over = TakeOver { journal: self.journal.clone(), app: self.app.clone() };
         let watching =
@@ -239,7 +239,6 @@ impl Process {
         let served = gateway::serve(self.listener, self.app, stop).await;
         prices.abort();
         responses.abort();
-        giving.abort();
         sweeping.cancel();
         watching.await?;
         sweep.await?;
@@ -248,6 +247,7 @@ impl Process {
         alert.await?;
         retire.await?;
         replay.await?;
+        giving.await?;
         let decisions = self.decisions;
         tokio::task::spawn_blocking(move || decisions.close()).await?;
         let engines = self.engines;
@@ -261,13 +261,12 @@ impl Process {
 const GIVE_BACK_PERIOD: Duration = Duration::from_secs(30);
 
 /// A crowd's memory is for others when the crowd has gone. It takes some milliseconds, on a thread that may block.
-async fn give_memory_back() {
-    let mut turn = tokio::time::interval(GIVE_BACK_PERIOD);
-    loop {
-        turn.tick().await;
+async fn give_memory_back(stop: impl Future<Output = ()>) {
+    every(GIVE_BACK_PERIOD, stop, || async {
         // It cannot fail but by a shutdown, which ends this, too.
         let _ = tokio::task::spawn_blocking(kernels::give_back).await;
-    }
+    })
+    .await;
 }
 
 /// Puts a changed configuration in force. What can fail comes first.
