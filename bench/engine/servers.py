@@ -25,7 +25,7 @@ def measure(server, row, precision, place):
         command = ["taskset", "-c", place.cores, *map(str, command)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            raise Failed((done.stdout + done.stderr)[-1500:])
+            raise Failed(f"{(done.stdout + done.stderr)[-1500:]}\nThe server: {running.last_words()}")
         (run,) = json.loads(out.read_text())["runs"]
         check(run, row)
         return {
@@ -72,7 +72,12 @@ class Server:
                 break
             time.sleep(0.02)
         self.__exit__()
-        raise Failed(f"{self.engine['name']} did not start: {pathlib.Path(self.log.name).read_text(errors='replace')[-1500:]}")
+        raise Failed(f"{self.engine['name']} did not start: {self.last_words()}")
+
+    def last_words(self):
+        status = self.process.poll()
+        log = pathlib.Path(self.log.name).read_text(errors="replace")[-1500:]
+        return log if status is None else f"{log}\n(it ended with {status})"
 
     def healthy(self):
         """llama-server answers before its model is there; this path does not."""

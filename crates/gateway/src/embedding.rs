@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::passage::{self, ATTEMPTS, COST, PROVIDER, UNIT};
 use crate::place::{self, Plan};
 use crate::refusal::Refusal;
+use crate::start::Setback;
 use crate::supply::{Attempt, SupplyUnit, UnitKind};
 use crate::upstream::{Failure, HttpProvider};
 use crate::visit::Visit;
@@ -43,7 +44,7 @@ pub async fn answer(
     }
     // A task of its own, because what an upstream has been asked for is booked also when the client leaves.
     let tasks = app.generations.clone();
-    let job = Job { app, visit, caller, heard, ask, attempts: 0 };
+    let job = Job { app, visit, caller, heard, ask, attempts: 0, passed_by: 0 };
     let answered = tasks.spawn(async move {
         let _place = place;
         job.run(plan).await
@@ -58,18 +59,8 @@ struct Job {
     heard: EmbedHeard,
     ask: Ask,
     attempts: usize,
-}
-
-/// Why one unit gave nothing, and whether another may.
-struct Setback {
-    refusal: Refusal,
-    is_worth_another: bool,
-}
-
-impl From<NoHold> for Setback {
-    fn from(no_hold: NoHold) -> Self {
-        Self { refusal: no_hold.refusal(), is_worth_another: false }
-    }
+    /// Attempts that ended before their unit was asked: the route's limit does not count them.
+    passed_by: usize,
 }
 
 impl Job {
@@ -79,27 +70,33 @@ impl Job {
             self.attempts += 1;
             self.visit.model(&unit.facts.model);
             let (began, name) = (Instant::now(), unit.facts.id.as_str());
-            let asked = self.attempt(&plan, &unit).await;
-            let outcome = if asked.is_ok() { "answered" } else { "failed" };
-            let reason = asked.as_ref().err().map(|setback| setback.refusal.to_string());
-            tried.push(why::attempt(name, outcome, reason, began.elapsed()));
-            let chosen = asked.is_ok().then_some(name);
-            let (request, asked_for) = (&self.visit.id, &self.ask.model);
-            self.app.decisions.record(why::record(
-                request,
-                &self.caller,
-                asked_for,
-                &plan,
-                tried.clone(),
-                chosen,
-            ));
-            let setback = match asked {
-                Ok(response) => return Ok(response),
-                Err(setback) => setback,
+            let (outcome, chosen, ended) = match self.attempt(&plan, &unit).await {
+                Ok(response) => ("answered", Some(name), Ok(response)),
+                Err(Setback::PassedBy(refusal)) => {
+                    self.passed_by += 1;
+                    ("passed_by", None, Err((refusal, true)))
+                }
+                Err(Setback::Elsewhere(refusal)) => ("failed", None, Err((refusal, true))),
+                Err(Setback::Refused(refusal)) => ("failed", None, Err((refusal, false))),
+                Err(Setback::Short(shortage)) => {
+                    ("failed", None, Err((NoHold::Short(shortage).refusal(), false)))
+                }
+                // Embeddings are worked on to their end, whoever waits.
+                Err(Setback::Left) => ("cancelled", None, Err((Refusal::Internal, false))),
             };
-            let may_go_on = setback.is_worth_another && self.attempts < plan.rules.attempts;
+            let reason = ended.as_ref().err().map(|(refusal, _)| refusal.to_string());
+            self.app.metrics.units.attempted(name, outcome);
+            tried.push(why::attempt(name, outcome, reason, began.elapsed()));
+            let (visit, asked_for) = (&self.visit.id, &self.ask.model);
+            let record = why::record(visit, &self.caller, asked_for, &plan, tried.clone(), chosen);
+            self.app.decisions.record(record);
+            let (refusal, may_another) = match ended {
+                Ok(response) => return Ok(response),
+                Err(refused) => refused,
+            };
+            let may_go_on = may_another && self.attempts - self.passed_by < plan.rules.attempts;
             if !(may_go_on && plan.fall_back(&self.app, &self.caller, &unit)) {
-                return Err(setback.refusal);
+                return Err(refusal);
             }
         }
         Err(Refusal::Internal)
@@ -107,7 +104,7 @@ impl Job {
 
     async fn attempt(&self, plan: &Plan, unit: &SupplyUnit) -> Result<Response, Setback> {
         let UnitKind::Remote { model, provider } = &unit.kind else {
-            return Err(Setback { refusal: Refusal::Internal, is_worth_another: true });
+            return Err(Setback::PassedBy(Refusal::Internal));
         };
         unit.live.retries.lock().earn();
         let app = &self.app;
@@ -124,23 +121,19 @@ impl Job {
         };
         let hold = admit::hold(app, &claim).await?;
         let began = Attempt::begin(unit, app.clock, plan.need.input_tokens, plan.need.input_tokens);
-        let asked = match began {
-            Ok(attempt) => Ok((attempt, self.ask(provider, model).await)),
-            Err(reason) => Err(Refusal::NobodyCan {
-                model: unit.facts.model.clone(),
-                why: format!("{}: {reason}", unit.facts.id),
-                retry_after: app.limits.retry_after,
-                is_rate: false,
-            }),
-        };
-        let (attempt, asked) = match asked {
-            Ok(asked) => asked,
-            Err(refusal) => {
+        let attempt = match began {
+            Ok(attempt) => attempt,
+            Err(reason) => {
                 let _ = hold.release(ReleaseReason::Refused).await;
-                return Err(Setback { refusal, is_worth_another: true });
+                return Err(Setback::PassedBy(Refusal::NobodyCan {
+                    model: unit.facts.model.clone(),
+                    why: format!("{}: {reason}", unit.facts.id),
+                    retry_after: app.limits.retry_after,
+                    is_rate: false,
+                }));
             }
         };
-        let vectors = match asked {
+        let vectors = match self.ask(provider, model).await {
             Ok(vectors) => vectors,
             Err(failure) => {
                 let (request, unit_name) = (self.visit.id.as_str(), unit.facts.id.as_str());
@@ -153,20 +146,19 @@ impl Job {
                 .emit();
                 attempt.end(failure.outcome());
                 let _ = hold.release(ReleaseReason::Failed).await;
-                let is_worth_another = failure.is_worth_another();
-                return Err(Setback { refusal: passage::upstream_failed(unit, &failure), is_worth_another });
+                let refusal = passage::upstream_failed(unit, &failure);
+                let may_another = failure.is_worth_another();
+                return Err(if may_another { Setback::Elsewhere(refusal) } else { Setback::Refused(refusal) });
             }
         };
         attempt.end(Outcome::Answered { output_tokens: 0 });
         let source = if vectors.usage.is_some() { UsageSource::Provider } else { UsageSource::Estimated };
         let usage = vectors.usage.unwrap_or(estimate);
         self.visit.used(usage);
-        let booked = hold.settle(usage, UsageEnd::Complete, source).await;
-        booked.map_err(|refusal| Setback { refusal, is_worth_another: false })?;
-        let body = vectors.to_json(&unit.facts.model, self.heard.encoding, &usage).map_err(|bad| {
-            let refusal = passage::upstream_failed(unit, &Failure::from(bad));
-            Setback { refusal, is_worth_another: false }
-        })?;
+        hold.settle(usage, UsageEnd::Complete, source).await?;
+        let body = vectors
+            .to_json(&unit.facts.model, self.heard.encoding, &usage)
+            .map_err(|bad| passage::upstream_failed(unit, &Failure::from(bad)))?;
         let mut response = Response::new(Body::from(body));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Extension, Router};
-use http::Method;
+use http::{Method, Uri};
 
 use crate::app::App;
 use crate::endpoints::{
@@ -162,8 +162,17 @@ async fn enter(door: Door, mut request: Request, next: Next) -> Response {
     }
 }
 
-async fn no_such_path(request: Request) -> Refusal {
-    Refusal::NoSuchPath { path: shown_path(request.uri().path()) }
+async fn no_such_path(request: Request) -> Response {
+    match with_version(request.uri()) {
+        Some(versioned) => Redirect::permanent(&versioned).into_response(),
+        None => Refusal::NoSuchPath { path: shown_path(request.uri().path()) }.into_response(),
+    }
+}
+
+/// A path of the admin API that names no version leads to the same in the only one there is.
+fn with_version(uri: &Uri) -> Option<String> {
+    let rest = uri.path_and_query()?.as_str().strip_prefix("/admin/")?;
+    (!rest.starts_with("v1/")).then(|| format!("/admin/v1/{rest}"))
 }
 
 async fn no_such_method(request: Request) -> Refusal {

@@ -21,7 +21,7 @@ pub use elementwise::{add, rms_norm, rope, silu_mul};
 pub use experts::{ExpertBuffers, ExpertPart, Experts, ExpertsShape, Routes};
 pub use isa::{Isa, describe};
 pub use matrix::{FillInt4, INT4_GROUP, Int4Group, Matrix, Precision, matmul};
-pub use memory::{Mapping, Storage, StorageError, give_back};
+pub use memory::{Mapping, Storage, StorageError, give_back, let_start_go};
 pub use pool::{Numerics, Pool, PoolOptions, available_threads};
 pub use probe::{multiply_peak, read_bandwidth};
 pub use tiles::{Crossing, tile_crossings, tile_peak, tile_rows_least};

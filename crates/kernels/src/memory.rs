@@ -17,6 +17,42 @@ pub fn give_back() {
     }
 }
 
+/// Lets go of what was read of the program's own file so far: code and constants, most of which only its start needs. They stay in
+/// the system's cache, where the next use of a page finds it; but they are this process' no more, and can be had by others.
+/// To be called once: what a debugger has written into the code goes, too.
+pub fn let_start_go() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the function is called with what the loader knows of each object, for as long as the call takes.
+    unsafe {
+        libc::dl_iterate_phdr(Some(let_object_go), std::ptr::null_mut());
+    }
+}
+
+/// Returns 1, which ends the walk: the first object is the program.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+unsafe extern "C" fn let_object_go(
+    object: *mut libc::dl_phdr_info,
+    _bytes: libc::size_t,
+    _: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the loader's own table of segments, and the size of a page.
+    let (base, segments, page) = unsafe {
+        let object = &*object;
+        let segments = std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into());
+        (object.dlpi_addr, segments, libc::sysconf(libc::_SC_PAGESIZE) as u64)
+    };
+    // What was never writable is as it is in the file. The pages of a segment are its own.
+    for segment in segments.iter().filter(|it| it.p_type == libc::PT_LOAD && it.p_flags & libc::PF_W == 0) {
+        let (start, end) = (base + segment.p_vaddr, base + segment.p_vaddr + segment.p_memsz);
+        let start = start / page * page;
+        // SAFETY: pages that only mirror the file are read from it again when they are next touched.
+        unsafe {
+            libc::madvise(start as *mut libc::c_void, (end - start) as usize, libc::MADV_DONTNEED);
+        }
+    }
+    1
+}
+
 /// Zeroed bytes, aligned to a cache line. Large ones are mapped on huge-page borders and take memory only once touched.
 pub(crate) struct Arena {
     start: NonNull<u8>,

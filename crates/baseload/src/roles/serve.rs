@@ -262,6 +262,7 @@ const GIVE_BACK_PERIOD: Duration = Duration::from_secs(30);
 
 /// A crowd's memory is for others when the crowd has gone. It takes some milliseconds, on a thread that may block.
 async fn give_memory_back(stop: impl Future<Output = ()>) {
+    let _ = tokio::task::spawn_blocking(kernels::let_start_go).await;
     every(GIVE_BACK_PERIOD, stop, || async {
         // It cannot fail but by a shutdown, which ends this, too.
         let _ = tokio::task::spawn_blocking(kernels::give_back).await;

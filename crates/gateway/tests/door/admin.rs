@@ -168,6 +168,19 @@ async fn an_admin_sees_and_changes_nothing_outside_its_subtree() {
 }
 
 #[tokio::test]
+async fn a_path_without_a_version_leads_to_the_one_with_it() {
+    let firm = Firm::open().await;
+    let owner = firm.key("acme", Role::Owner).await;
+    for path in ["whoami", "accounts?limit=1", "decisions/req-1"] {
+        let versioned = firm.get(&owner, &format!("/admin/v1/{path}")).await;
+        let bare = firm.get(&owner, &format!("/admin/{path}")).await;
+        assert_eq!((bare.status, bare.body), (versioned.status, versioned.body), "{path}");
+    }
+    assert_eq!(firm.get(&owner, "/admin/nothing").await.body["error"]["code"], "not_found");
+    firm.door.close().await;
+}
+
+#[tokio::test]
 async fn each_role_may_what_its_table_says() {
     let firm = Firm::open().await;
     let member = firm.key("acme/research", Role::Member).await;

@@ -5,6 +5,7 @@
 //! twice but the schemas, the beginning of a transaction, and how a list of rows is passed ([`Bulk`]).
 
 mod bulk;
+mod checkpoint;
 mod failure;
 mod place;
 mod postgres;
@@ -92,7 +93,10 @@ impl Connection {
         }
     }
     pub async fn commit(&mut self) -> Result<(), StoreError> {
-        self.say("COMMIT").await
+        match self {
+            Self::Sqlite(link) => link.commit().await,
+            Self::Postgres(_) => self.say("COMMIT").await,
+        }
     }
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
         self.say("ROLLBACK").await

@@ -11,6 +11,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OpenFlags, Statement, ToSql};
 use tokio::sync::Semaphore;
 
+use super::checkpoint::Checkpoints;
 use super::{Row, StoreError, Value};
 use crate::LedgerError;
 use crate::journal::Survives;
@@ -18,8 +19,8 @@ use crate::journal::codes::StoredRequest;
 
 /// A connection, and where its calls run.
 pub enum Link {
-    /// On the thread that asks, which may block.
-    Here(rusqlite::Connection),
+    /// On the thread that asks, which may block. The thread that copies is gone before the connection.
+    Here { checkpoints: Checkpoints, connection: rusqlite::Connection },
     /// On a thread for that. Nothing is left of it where whoever asked has gone away in the middle of a call.
     Aside(Option<rusqlite::Connection>),
 }
@@ -61,7 +62,7 @@ pub fn connect(
         let pages = (bytes / page_bytes.unsigned_abs()) as i64;
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }
-    Ok(Link::Here(connection))
+    Ok(Link::Here { checkpoints: Checkpoints::of(&connection, path), connection })
 }
 
 fn open(path: &Path, flags: OpenFlags, patience: Duration) -> rusqlite::Result<rusqlite::Connection> {
@@ -78,7 +79,7 @@ impl Link {
         call: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         match self {
-            Self::Here(connection) => Ok(call(connection)?),
+            Self::Here { connection, .. } => Ok(call(connection)?),
             Self::Aside(place) => {
                 let connection = place.take().ok_or_else(|| gone("its connection was given up"))?;
                 let (connection, result) = aside(move || {
@@ -90,6 +91,17 @@ impl Link {
                 Ok(result?)
             }
         }
+    }
+}
+
+impl Link {
+    /// Ends a transaction that wrote.
+    pub async fn commit(&mut self) -> Result<(), StoreError> {
+        self.run(|connection| execute(connection, "COMMIT", &[])).await?;
+        if let Self::Here { checkpoints, connection } = self {
+            checkpoints.after_commit(connection);
+        }
+        Ok(())
     }
 }
 
