@@ -98,6 +98,10 @@ class Soak:
         for standin in (self.faulty, self.spare):
             standin.collect()
             standin.index()
+        # What half an hour has shown is not lost with what is asked afterwards.
+        out = pathlib.Path(self.options.out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "soak-seen.json").write_text(json.dumps({"memory": self.memory, "pieces": self.pieces}))
         return self.verdict(answers, settled, reached, rate)
 
     def under_way_max(self, rate):

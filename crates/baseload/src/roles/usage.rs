@@ -22,9 +22,7 @@ async fn show(journal: &Journal, args: &UsageArgs) -> anyhow::Result<()> {
         return check(journal).await;
     }
     if let Some(count) = args.requests {
-        let rows = journal.recent_requests(count as usize).await?;
-        rows.iter().for_each(|row| println!("{}", request_line(row)));
-        return Ok(());
+        return list(journal, count as usize).await;
     }
     let now = jiff::Timestamp::now();
     let query = UsageQuery {
@@ -38,6 +36,24 @@ async fn show(journal: &Journal, args: &UsageArgs) -> anyhow::Result<()> {
         format => report(&journal.usage(&query).await?, &query, format)?,
     };
     deliver(&bytes, args)
+}
+
+/// Prints the latest requests, a page at a time: the book may have more than memory.
+async fn list(journal: &Journal, count: usize) -> anyhow::Result<()> {
+    let (mut left, mut place) = (count, None);
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    while left > 0 {
+        let (rows, next) = journal.requests_before(place).await?;
+        for row in rows.iter().take(left) {
+            writeln!(out, "{}", request_line(row))?;
+        }
+        left = left.saturating_sub(rows.len());
+        place = next;
+        if place.is_none() {
+            break;
+        }
+    }
+    Ok(out.flush()?)
 }
 
 fn report(rows: &[UsageRow], query: &UsageQuery, format: UsageFormat) -> anyhow::Result<Vec<u8>> {

@@ -505,6 +505,16 @@ impl Journal {
         self.told("reading requests", read::recent(&self.shared.readers, limit).await)
     }
 
+    /// Returns the latest requests before this place, or the very latest, and where the next page begins; some thousand at a time,
+    /// so that a book of millions can be read through.
+    pub async fn requests_before(
+        &self,
+        place: Option<RequestPlace>,
+    ) -> Result<(Vec<RequestRow>, Option<RequestPlace>), LedgerError> {
+        let place = place.unwrap_or_default();
+        self.told("reading requests", read::before(&self.shared.readers, place).await)
+    }
+
     /// Returns those of these requests that the journal knows, in the order asked.
     pub async fn requests(&self, ids: &[RequestId]) -> Result<Vec<RequestRow>, LedgerError> {
         self.told("reading requests", read::by_id(&self.shared.readers, ids).await)

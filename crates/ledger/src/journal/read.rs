@@ -26,11 +26,41 @@ pub async fn open_holds(readers: &Readers, process: Option<i64>) -> Result<Vec<H
 }
 
 pub async fn recent(readers: &Readers, limit: usize) -> Result<Vec<RequestRow>, StoreError> {
-    let rows = sql(select_positions!("hold h", "ORDER BY h.at DESC, h.id DESC LIMIT $1"))
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .all(readers)
-        .await?;
-    Ok(rows::positions(&mut readers.into(), &rows).await?.into_iter().map(request).collect())
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let known = latest(readers, limit, RequestPlace::default()).await?;
+    Ok(known.into_iter().map(request).collect())
+}
+
+/// Returns a page of the latest before this place, and where the next one begins.
+pub async fn before(
+    readers: &Readers,
+    place: RequestPlace,
+) -> Result<(Vec<RequestRow>, Option<RequestPlace>), StoreError> {
+    let known = latest(readers, PAGE, place).await?;
+    let next = known.last().filter(|_| known.len() as i64 == PAGE).map(place_of);
+    Ok((known.into_iter().map(request).collect(), next))
+}
+
+async fn latest(readers: &Readers, limit: i64, before: RequestPlace) -> Result<Vec<Known>, StoreError> {
+    let rows = sql(select_positions!(
+        "hold h",
+        "WHERE h.at <= $1 AND (h.at < $1 OR h.id < $2) ORDER BY h.at DESC, h.id DESC LIMIT $3"
+    ))
+    .bind(before.at.unwrap_or(i64::MAX))
+    .bind(if before.at.is_some() { before.hold } else { i64::MAX })
+    .bind(limit)
+    .all(readers)
+    .await?;
+    rows::positions(&mut readers.into(), &rows).await
+}
+
+fn place_of(known: &Known) -> RequestPlace {
+    match &known.position {
+        Position::Open(held) | Position::Ended(held, _) => {
+            RequestPlace { at: Some(held.hold.at.millis()), hold: known.hold }
+        }
+        Position::Absent => unreachable!("a row is a request that is there"),
+    }
 }
 
 pub async fn by_id(readers: &Readers, ids: &[RequestId]) -> Result<Vec<RequestRow>, StoreError> {
@@ -73,13 +103,7 @@ pub async fn between(
     .all(readers)
     .await?;
     let known = rows::positions(&mut readers.into(), &rows).await?;
-    let place = |known: &Known| match &known.position {
-        Position::Open(held) | Position::Ended(held, _) => {
-            RequestPlace { at: Some(held.hold.at.millis()), hold: known.hold }
-        }
-        Position::Absent => unreachable!("a row is a request that is there"),
-    };
-    let next = known.last().filter(|_| known.len() as i64 == PAGE).map(place);
+    let next = known.last().filter(|_| known.len() as i64 == PAGE).map(place_of);
     let ended = |row: &RequestRow| row.ending.is_some();
     Ok((known.into_iter().map(request).filter(ended).collect(), next))
 }
