@@ -4,7 +4,7 @@
   gguf_file.py FOLDER FILE.gguf
 
 Every matrix stays bf16, bit for bit; llama.cpp's own `llama-quantize` makes the other precisions from that file. Covers what the
-measured shapes need, Llama and Qwen3 without biases, and refuses the rest.
+measured shapes need, Llama and Qwen3 without biases and Qwen3 with experts as transformers 5 keeps them, and refuses the rest.
 """
 
 import json
@@ -27,10 +27,14 @@ LAYER = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "mlp.experts.down_proj": "ffn_down_exps",
 }
+# Scores that send a row to another expert stay f32, as llama.cpp's converter keeps them.
+ROUTER, GATES_AND_UPS = "mlp.gate", "mlp.experts.gate_up_proj"
 WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 # How llama.cpp cuts text before it looks for merges.
-PRE_TOKENIZERS = {"llama": "llama-bpe", "qwen3": "qwen2"}
+PRE_TOKENIZERS = {"llama": "llama-bpe", "qwen3": "qwen2", "qwen3_moe": "qwen2"}
+ARCHITECTURES = {"qwen3_moe": "qwen3moe"}
 
 
 def main():
@@ -40,7 +44,7 @@ def main():
     if family not in PRE_TOKENIZERS:
         sys.exit(f"{folder} is a {family} model; only {', '.join(PRE_TOKENIZERS)} are converted here")
     half_done = file.with_suffix(".part")
-    writer = gguf.GGUFWriter(half_done, family)
+    writer = gguf.GGUFWriter(half_done, ARCHITECTURES.get(family, family))
     describe(writer, config, folder.name)
     add_tokenizer(writer, folder, config)
     for name, bits in tensors(folder):
@@ -67,6 +71,10 @@ def describe(writer, config, name):
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
+    if "num_experts" in config:
+        writer.add_expert_count(config["num_experts"])
+        writer.add_expert_used_count(config["num_experts_per_tok"])
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
 
 
 def add_tokenizer(writer, folder, config):
@@ -105,18 +113,32 @@ def add_tensor(writer, config, name, bits):
     name = name.removesuffix(".weight")
     if name.startswith("model.layers."):
         _, _, layer, part = name.split(".", 3)
+        if part == ROUTER:
+            return writer.add_tensor(f"blk.{layer}.ffn_gate_inp.weight", floats(bits))
+        if part == GATES_AND_UPS:
+            for new, half in zip(["ffn_gate_exps", "ffn_up_exps"], numpy.split(bits, 2, axis=1)):
+                add_bits(writer, f"blk.{layer}.{new}.weight", half)
+            return
         new = f"blk.{layer}.{LAYER[part]}.weight"
     else:
         part, new = name, f"{WHOLE[name]}.weight"
     if bits.ndim == 1:
-        # llama.cpp wants norms in f32; each bf16 is an f32 with zeros behind.
-        writer.add_tensor(new, (bits.astype(numpy.uint32) << 16).view(numpy.float32))
-        return
+        # llama.cpp wants norms in f32.
+        return writer.add_tensor(new, floats(bits))
     if config["model_type"] == "llama" and part == "self_attn.q_proj":
         bits = turned(bits, config["num_attention_heads"])
     if config["model_type"] == "llama" and part == "self_attn.k_proj":
         bits = turned(bits, config["num_key_value_heads"])
-    writer.add_tensor(new, numpy.ascontiguousarray(bits).view(numpy.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16)
+    add_bits(writer, new, bits)
+
+
+def add_bits(writer, name, bits):
+    writer.add_tensor(name, numpy.ascontiguousarray(bits).view(numpy.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16)
+
+
+def floats(bits):
+    """Each bf16 is an f32 with zeros behind."""
+    return (bits.astype(numpy.uint32) << 16).view(numpy.float32)
 
 
 def turned(bits, heads):

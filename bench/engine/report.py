@@ -81,6 +81,9 @@ def shares(result, row, precision):
     probes = result["probe"].get(precision)
     if not about or not probes or row["kind"] not in ("prefill", "decode"):
         return []
+    # Which experts are read depends on the rows.
+    if about.get("experts"):
+        return []
     read = statistics.median(probe["read_bytes_per_second"] for probe in probes)
     peak = statistics.median(probe.get("multiply_per_second", 0) for probe in probes)
     body = about["parameters"] - about["head_parameters"]
@@ -152,9 +155,15 @@ def right(result):
     lines = ["Answers: how far log-probabilities of a fixed text are from ours in bf16 (root mean square, with the limit of `answers.py`):", ""]
     for name, by_precision in result["answers"].items():
         if name != "reference":
-            parts = [f"{precision} {'right' if one['right'] else '**wrong**'}, {one['off'] or float('nan'):.3f} of {one['allowed'] or float('nan'):.3f}" for precision, one in by_precision.items()]
+            parts = [f"{precision} {'right' if one['right'] else '**wrong**'}, {how_far(one)}" for precision, one in by_precision.items()]
             lines.append(f"- {name}: {'; '.join(parts)}")
     return lines
+
+
+def how_far(one):
+    if one["off"] is None or one["allowed"] is None:
+        return "no scores to compare"
+    return f"{one['off']:.3f} of {one['allowed']:.3f}"
 
 
 def houses(result):

@@ -69,6 +69,13 @@ impl RequestId {
     pub fn from_random(random: u128) -> Self {
         Self::new(format!("req-{random:032x}"))
     }
+
+    /// Returns one that begins with its time, as UUID version 7 does (RFC 9562), and has 80 random bits. Ids that follow each other are
+    /// then neighbours in an index, and a thousand requests are booked on a few of its pages instead of on a thousand.
+    pub fn at(unix_millis: u64, random: u128) -> Self {
+        const RANDOM_BITS: u32 = 80;
+        Self::from_random(u128::from(unix_millis) << RANDOM_BITS | random >> (128 - RANDOM_BITS))
+    }
 }
 
 impl Provider {
@@ -79,5 +86,20 @@ impl Provider {
     }
     pub fn is_local(&self) -> bool {
         self.as_str() == Self::LOCAL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_in_the_order_of_their_times_and_differ_within_one() {
+        let early = RequestId::at(0x0123_4567_89ab, u128::MAX);
+        let late = RequestId::at(0x0123_4567_89ac, 0);
+        assert_eq!(early.as_str(), "req-0123456789abffffffffffffffffffff");
+        assert_eq!(late.as_str(), "req-0123456789ac00000000000000000000");
+        assert!(early.as_str() < late.as_str());
+        assert_ne!(RequestId::at(1, 1 << 127), RequestId::at(1, 1 << 48));
     }
 }

@@ -76,7 +76,7 @@ impl Bench {
         say(&json!({
             "load_seconds": seconds, "parameters": report.parameters, "head_parameters": head_parameters,
             "resident_bytes": report.resident_bytes, "read_bytes": read_bytes,
-            "file_bytes": checkpoint.file_bytes, "kv_bytes_per_token": report.kv_bytes_per_token,
+            "file_bytes": checkpoint.file_bytes, "experts": model.config().experts.as_ref().map_or(0, |it| it.count), "kv_bytes_per_token": report.kv_bytes_per_token,
             "paths": paths, "machine": kernels::describe(),
         }));
         let config = EngineConfig {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::{DiskStatus, EngineStatus, StepEvent, TokenOut, Work, WorkEnd, WorkEvent, WorkKey, WorkUsage};
@@ -10,7 +11,7 @@ use model::{Batch, Forward, Span};
 use crate::config::{EngineConfig, StartError};
 use crate::events;
 use crate::kv::{ChainHash, DiskTier, prompt_hashes};
-use crate::sampler::{Sampler, mix};
+use crate::sampler::{self, mix};
 use crate::scheduler::{DraftReach, Plan, PlannedSpan, Scheduler};
 use crate::sequence::Sequence;
 use crate::speculate::{Drafter, Speculate};
@@ -23,7 +24,6 @@ pub struct EngineCore {
     scheduler: Scheduler,
     forward: Box<dyn Forward>,
     drafter: Option<Drafter>,
-    sampler: Sampler,
     clock: Clock,
     entropy: u64,
     prefix_cache: bool,
@@ -39,6 +39,9 @@ pub struct EngineCore {
     batch: Batch,
     logits: Vec<f32>,
 }
+
+/// A token, or why there is none.
+type Drawn = Result<TokenOut, String>;
 
 /// How a sequence leaves a step.
 enum Verdict {
@@ -96,7 +99,6 @@ impl EngineCore {
             scheduler: Scheduler::new(&config, &shape, blocks),
             forward,
             drafter: draft.map(Drafter::new),
-            sampler: Sampler::default(),
             clock,
             entropy: config.entropy,
             prefix_cache: config.prefix_cache,
@@ -326,11 +328,11 @@ impl EngineCore {
 
     /// Lets the draft model fill the proposals that are its own, and returns how long that took.
     fn draft(&mut self, plan: &mut Plan) -> Duration {
-        let Self { drafter: Some(drafter), scheduler, sampler, clock, .. } = self else {
+        let Self { drafter: Some(drafter), scheduler, clock, .. } = self else {
             return Duration::ZERO;
         };
         let start = clock();
-        drafter.guess(&mut scheduler.running, &mut plan.spans, sampler, clock);
+        drafter.guess(&mut scheduler.running, &mut plan.spans, clock);
         plan.recount(&scheduler.running);
         clock().saturating_sub(start)
     }
@@ -393,13 +395,14 @@ impl EngineCore {
     /// Draws and advances each sequence of the batch that was just computed, each behind its own wall.
     fn advance(&mut self, spans: &[PlannedSpan]) -> Vec<Verdict> {
         let mut logits = std::mem::take(&mut self.logits);
+        let drawn = self.draw_firsts(spans, &mut logits);
         let mut scores = &mut logits[..];
         let mut verdicts = Vec::with_capacity(spans.len());
-        for &span in spans {
+        for (&span, drawn) in spans.iter().zip(drawn) {
             let rows = scored_rows(&self.scheduler.running[span.index], &span).count();
             let (own, rest) = scores.split_at_mut(rows * self.vocabulary);
             scores = rest;
-            let verdict = catch_unwind(AssertUnwindSafe(|| self.advance_one(span, own)));
+            let verdict = catch_unwind(AssertUnwindSafe(|| self.advance_one(span, own, drawn)));
             verdicts.push(verdict.unwrap_or_else(|panic| {
                 let reason = format!("the engine panicked over this sequence: {}", panic_text(&*panic));
                 Verdict::Ends(WorkEnd::Failed(reason))
@@ -409,11 +412,39 @@ impl EngineCore {
         verdicts
     }
 
-    fn advance_one(&mut self, span: PlannedSpan, scores: &mut [f32]) -> Verdict {
+    /// Draws what each sequence says next, with all threads that compute: a vocabulary has a hundred thousand scores. What a
+    /// sequence draws depends on nobody else.
+    fn draw_firsts(&self, spans: &[PlannedSpan], logits: &mut [f32]) -> Vec<Option<Drawn>> {
+        let mut rest = logits;
+        let mut draws_of = |span: &PlannedSpan| {
+            let sequence = &self.scheduler.running[span.index];
+            let rows = scored_rows(sequence, span).count();
+            let (own, behind) = std::mem::take(&mut rest).split_at_mut(rows * self.vocabulary);
+            rest = behind;
+            draws(sequence, span.rows).then(|| {
+                let scores = &mut own[(rows - 1 - span.guessed) * self.vocabulary..][..self.vocabulary];
+                Mutex::new((scores, sequence.draw(0, sequence.work().logprobs), None))
+            })
+        };
+        let jobs: Vec<_> = spans.iter().map(&mut draws_of).collect();
+        let wanted: Vec<_> = jobs.iter().flatten().collect();
+        self.forward.share(wanted.len(), &|number| {
+            let (scores, draw, drawn) = &mut *wanted[number].lock().unwrap_or_else(PoisonError::into_inner);
+            let result = catch_unwind(AssertUnwindSafe(|| sampler::draw(scores, draw)));
+            *drawn = Some(match result {
+                Ok(result) => result.map_err(|error| error.to_string()),
+                Err(panic) => Err(format!("the engine panicked over this sequence: {}", panic_text(&*panic))),
+            });
+        });
+        let drawn =
+            |job: Mutex<(_, _, Option<Drawn>)>| job.into_inner().unwrap_or_else(PoisonError::into_inner).2;
+        jobs.into_iter().map(|job| job.and_then(drawn)).collect()
+    }
+
+    fn advance_one(&mut self, span: PlannedSpan, scores: &mut [f32], drawn: Option<Drawn>) -> Verdict {
         let mut rows = scores.chunks_exact_mut(self.vocabulary);
         let wanted = scored_rows(&self.scheduler.running[span.index], &span).count();
-        let draws = usize::from(draws(&self.scheduler.running[span.index], span.rows));
-        for row in rows.by_ref().take(wanted - draws - span.guessed) {
+        for row in rows.by_ref().take(wanted - usize::from(drawn.is_some()) - span.guessed) {
             if let Err(error) = self.scheduler.running[span.index].note_prompt_logprob(row) {
                 return Verdict::Ends(WorkEnd::Failed(error.to_string()));
             }
@@ -424,47 +455,47 @@ impl EngineCore {
             let key = sequence.key().clone();
             self.events.push(StepEvent { key, event: WorkEvent::PromptLogprobs(logprobs) });
         }
-        match rows.next() {
-            Some(row) if span.guessed == 0 => self.draw(span.index, row),
-            Some(row) => self.draw_on(span, row, rows),
+        match drawn {
+            Some(drawn) if span.guessed == 0 => self.say(span.index, drawn),
+            Some(drawn) => self.say_on(span, drawn, rows.skip(1)),
             None if sequence.pending() == 0 => Verdict::Ends(WorkEnd::Length),
             None => Verdict::GoesOn,
         }
     }
 
     /// Draws row after row while each token is the one that was guessed: then the row behind it is computed already.
-    fn draw_on<'a>(
+    fn say_on<'a>(
         &mut self,
         span: PlannedSpan,
-        first: &mut [f32],
+        first: Drawn,
         rest: impl Iterator<Item = &'a mut [f32]>,
     ) -> Verdict {
         let proposal = std::mem::take(&mut self.scheduler.running[span.index].guesses.proposal);
-        let mut verdict = self.draw(span.index, first);
+        let mut verdict = self.say(span.index, first);
         let mut right = 0;
         for (&guess, row) in proposal[..span.guessed].iter().zip(rest) {
-            let drawn = self.scheduler.running[span.index].tokens().last();
-            if !matches!(verdict, Verdict::GoesOn) || drawn != Some(&guess) {
+            let sequence = &self.scheduler.running[span.index];
+            if !matches!(verdict, Verdict::GoesOn) || sequence.tokens().last() != Some(&guess) {
                 break;
             }
             right += 1;
+            let drawn = sampler::draw(row, &sequence.draw(0, sequence.work().logprobs));
             self.scheduler.advance(span.index, 1);
-            verdict = self.draw(span.index, row);
+            verdict = self.say(span.index, drawn.map_err(|error| error.to_string()));
         }
         self.scheduler.judge(span, right);
         verdict
     }
 
-    fn draw(&mut self, index: usize, scores: &mut [f32]) -> Verdict {
+    /// Makes what was drawn the sequence's next token.
+    fn say(&mut self, index: usize, drawn: Drawn) -> Verdict {
         let sequence = &mut self.scheduler.running[index];
-        let work = sequence.work();
-        let draw = sequence.draw(0, work.logprobs);
-        let out = match self.sampler.draw(scores, &draw) {
+        let out = match drawn {
             Ok(out) => out,
-            Err(error) => return Verdict::Ends(WorkEnd::Failed(error.to_string())),
+            Err(reason) => return Verdict::Ends(WorkEnd::Failed(reason)),
         };
         self.status.output_tokens += 1;
-        if work.stop_tokens.contains(&out.token) {
+        if sequence.work().stop_tokens.contains(&out.token) {
             sequence.count_stop_token();
             return Verdict::Ends(WorkEnd::Stop);
         }

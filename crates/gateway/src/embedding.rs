@@ -148,7 +148,11 @@ impl Job {
                 let _ = hold.release(ReleaseReason::Failed).await;
                 let refusal = passage::upstream_failed(unit, &failure);
                 let may_another = failure.is_worth_another();
-                return Err(if may_another { Setback::Elsewhere(refusal) } else { Setback::Refused(refusal) });
+                return Err(if may_another {
+                    Setback::Elsewhere(refusal)
+                } else {
+                    Setback::Refused(refusal)
+                });
             }
         };
         attempt.end(Outcome::Answered { output_tokens: 0 });

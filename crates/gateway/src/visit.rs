@@ -13,6 +13,7 @@ use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{HeaderMap, Version};
 use parking_lot::Mutex;
 
+use crate::admit;
 use crate::app::App;
 use crate::events;
 use crate::keeping::Keeping;
@@ -52,7 +53,7 @@ pub type CurrentVisit = Extension<Arc<Visit>>;
 impl Visit {
     fn new(request: &Request) -> Self {
         Self {
-            id: RequestId::from_random(rand::random()),
+            id: RequestId::at(admit::now().millis().unsigned_abs(), rand::random()),
             arrived: Instant::now(),
             method: request.method().as_str().chars().take(16).collect(),
             path: shown_path(request.uri().path()),

@@ -292,7 +292,7 @@ fn appending(pool: &Pool, shape: Heads, precision: KvPrecision) {
     let (cos, sin) = (vec![0.8; half], vec![0.6; half]);
     let heads = shape.heads + shape.kv_heads;
     let turn = median(|| {
-        rope(black_box(&mut row), filled.stride, heads, shape.head_dim, shape.head_dim, &cos, &sin)
+        rope(pool, black_box(&mut row), filled.stride, heads, shape.head_dim, shape.head_dim, &cos, &sin)
     });
     println!(
         "  rope: one row {:.2} µs a layer; append: one row {:.2} µs a layer, 512 rows {:.2} µs a row and layer; {} bytes a token and layer",

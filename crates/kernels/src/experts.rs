@@ -175,30 +175,34 @@ impl Pairs {
     }
 }
 
-/// Writes one row of one part of one expert: `(part, expert, row, values)`.
-pub type FillExpert<'a> = dyn Fn(ExpertPart, usize, usize, &mut [f32]) + Sync + 'a;
+impl ExpertsShape {
+    /// Outputs and inputs of the matrix of all gates and ups: of each expert its gates, then its ups.
+    pub fn gate_up(self) -> (usize, usize) {
+        (self.count.saturating_mul(2 * whole_panels(self.width)), self.hidden)
+    }
+    /// Outputs and inputs of the matrix of all downs. Inputs are whole panels too, for these are what gates and ups put out.
+    pub fn down(self) -> (usize, usize) {
+        (self.count.saturating_mul(whole_panels(self.hidden)), whole_panels(self.width))
+    }
+
+    /// Returns which row of which part of which expert a row of the first matrix is; padding is nobody's.
+    pub fn of_gate_up(self, row: usize) -> Option<(ExpertPart, usize, usize)> {
+        let width = whole_panels(self.width);
+        let (expert, row) = (row / (2 * width), row % (2 * width));
+        let (part, row) = if row < width { (ExpertPart::Gate, row) } else { (ExpertPart::Up, row - width) };
+        (row < self.width).then_some((part, expert, row))
+    }
+    pub fn of_down(self, row: usize) -> Option<(ExpertPart, usize, usize)> {
+        let hidden = whole_panels(self.hidden);
+        (row % hidden < self.hidden).then_some((ExpertPart::Down, row / hidden, row % hidden))
+    }
+}
 
 impl Experts {
-    /// Packs all experts with all threads of a pool; `fill(part, expert, row, values)` writes one row, in any order.
-    pub fn pack_with(pool: &Pool, precision: Precision, shape: ExpertsShape, fill: &FillExpert<'_>) -> Self {
-        let (width, hidden) = (whole_panels(shape.width), whole_panels(shape.hidden));
-        let fill = |part, expert, row, values: &mut [f32]| {
-            let (rows, inputs) = match part {
-                ExpertPart::Gate | ExpertPart::Up => (shape.width, shape.hidden),
-                ExpertPart::Down => (shape.hidden, shape.width),
-            };
-            let (values, padding) = values.split_at_mut(inputs);
-            padding.fill(0.0);
-            if row < rows { fill(part, expert, row, values) } else { values.fill(0.0) }
-        };
-        let gate_up =
-            Matrix::pack_with(pool, precision, shape.count * 2 * width, shape.hidden, &|row, values| {
-                let part = if row % (2 * width) < width { ExpertPart::Gate } else { ExpertPart::Up };
-                fill(part, row / (2 * width), row % width, values);
-            });
-        let down = Matrix::pack_with(pool, precision, shape.count * hidden, width, &|row, values| {
-            fill(ExpertPart::Down, row / hidden, row % hidden, values);
-        });
+    /// Takes matrices whose rows, and what pads them with zeros, are where the shape says.
+    pub fn new(shape: ExpertsShape, gate_up: Matrix, down: Matrix) -> Self {
+        assert_eq!((gate_up.outputs(), gate_up.inputs()), shape.gate_up(), "gates and ups of all experts");
+        assert_eq!((down.outputs(), down.inputs()), shape.down(), "downs of all experts");
         Self { shape, gate_up, down }
     }
 
@@ -307,6 +311,7 @@ impl Experts {
                     out: place(&groups[*group]),
                     first_panel,
                     stride: outputs,
+                    gate: None,
                 };
                 // SAFETY: see above; the pool holds only paths this machine has.
                 unsafe { part.run(path) };

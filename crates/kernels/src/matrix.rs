@@ -18,6 +18,7 @@
 use crate::cpu;
 use crate::cpu::dots::DotsPath;
 use crate::cpu::lanes::LANES;
+use crate::elementwise::{over_rows, silu_mul};
 use crate::memory::{Shared, Storage, StorageError};
 use crate::packing::{PanelWriter, transpose_bytes};
 use crate::{Isa, Numerics, Pool};
@@ -222,7 +223,17 @@ impl Matrix {
         path(Isa::detect(), Numerics::default(), self.precision)
     }
 
-    /// Writes one row's values: the embedding of a token.
+    /// Writes the values of some rows, one behind the other: the embeddings of tokens.
+    pub fn rows(&self, pool: &Pool, rows: &[u32], out: &mut [f32]) {
+        assert_eq!(out.len(), rows.len() * self.inputs, "a place for each value of each row");
+        over_rows(pool, self.inputs, out, &|first, out| {
+            for (row, values) in rows[first..].iter().zip(out.chunks_exact_mut(self.inputs)) {
+                self.row(*row as usize, values);
+            }
+        });
+    }
+
+    /// Writes one row's values.
     pub fn row(&self, row: usize, values: &mut [f32]) {
         assert!(row < self.outputs, "row {row} of a matrix with {} rows", self.outputs);
         assert_eq!(values.len(), self.inputs, "a row has as many values as the matrix has inputs");
@@ -324,6 +335,31 @@ pub fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f
         return cpu::amx::matmul(pool, x, rows, weight, out);
     }
     cpu::matmul::matmul(pool, x, rows, weight, out);
+}
+
+/// `out = silu(g) · u`, where `g` and `u` are the two halves of each row of `x · weightᵀ`. `between` has room for both, and is used
+/// where they are not made in one pass; the bits are the same.
+pub fn matmul_gated(
+    pool: &Pool,
+    x: &[f32],
+    rows: usize,
+    weight: &Matrix,
+    between: &mut [f32],
+    out: &mut [f32],
+) {
+    let width = weight.outputs / 2;
+    assert_eq!(x.len(), rows * weight.inputs, "x has {rows} rows of {} values", weight.inputs);
+    assert_eq!(out.len(), rows * width, "out has {rows} rows of {width} values");
+    #[cfg(target_arch = "x86_64")]
+    let is_registers = !cpu::amx::suits(pool, rows, weight);
+    #[cfg(not(target_arch = "x86_64"))]
+    let is_registers = true;
+    if is_registers && cpu::matmul::gated(pool, x, rows, weight, out) {
+        return;
+    }
+    let between = &mut between[..rows * weight.outputs];
+    matmul(pool, x, rows, weight, between);
+    silu_mul(pool, between, width, out);
 }
 
 pub(crate) fn path(isa: Isa, numerics: Numerics, precision: Precision) -> &'static str {

@@ -21,7 +21,7 @@ pub fn give_back() {
 /// the system's cache, where the next use of a page finds it; but they are this process' no more, and can be had by others.
 /// To be called once: what a debugger has written into the code goes, too.
 pub fn let_start_go() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
     // SAFETY: the function is called with what the loader knows of each object, for as long as the call takes.
     unsafe {
         libc::dl_iterate_phdr(Some(let_object_go), std::ptr::null_mut());
@@ -29,7 +29,7 @@ pub fn let_start_go() {
 }
 
 /// Returns 1, which ends the walk: the first object is the program.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 unsafe extern "C" fn let_object_go(
     object: *mut libc::dl_phdr_info,
     _bytes: libc::size_t,

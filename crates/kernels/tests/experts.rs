@@ -4,8 +4,8 @@ mod common;
 
 use common::Numbers;
 use kernels::{
-    ExpertBuffers, ExpertPart, Experts, ExpertsShape, Isa, Numerics, Pool, PoolOptions, Precision, Routes,
-    reference,
+    ExpertBuffers, ExpertPart, Experts, ExpertsShape, Isa, Matrix, Numerics, Pool, PoolOptions, Precision,
+    Routes, reference,
 };
 
 const PRECISIONS: [Precision; 4] = [Precision::F32, Precision::F16, Precision::Bf16, Precision::Int8];
@@ -46,14 +46,25 @@ impl Case {
 
     fn pack(&self, pool: &Pool, precision: Precision) -> Experts {
         let ExpertsShape { hidden, width, .. } = self.shape;
-        Experts::pack_with(pool, precision, self.shape, &|part, expert, row, values| {
+        let fill = |place: Option<(ExpertPart, usize, usize)>, values: &mut [f32]| {
+            values.fill(0.0);
+            let Some((part, expert, row)) = place else { return };
             let (from, rows, inputs) = match part {
                 ExpertPart::Gate => (&self.gate, width, hidden),
                 ExpertPart::Up => (&self.up, width, hidden),
                 ExpertPart::Down => (&self.down, hidden, width),
             };
-            values.copy_from_slice(&from[(expert * rows + row) * inputs..][..inputs]);
-        })
+            values[..inputs].copy_from_slice(&from[(expert * rows + row) * inputs..][..inputs]);
+        };
+        let (outputs, inputs) = self.shape.gate_up();
+        let gate_up = Matrix::pack_with(pool, precision, outputs, inputs, &|row, values| {
+            fill(self.shape.of_gate_up(row), values);
+        });
+        let (outputs, inputs) = self.shape.down();
+        let down = Matrix::pack_with(pool, precision, outputs, inputs, &|row, values| {
+            fill(self.shape.of_down(row), values);
+        });
+        Experts::new(self.shape, gate_up, down)
     }
 
     fn run(&self, pool: &Pool, experts: &Experts, rows: std::ops::Range<usize>) -> Vec<f32> {

@@ -77,6 +77,10 @@ pub trait Forward: Send {
     /// Computes all rows, writes their keys and values into the blocks, and fills `logits` with
     /// `[logit_rows.len()][vocabulary]` scores. Rows do not influence each other except through their own sequence.
     fn run(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), ForwardError>;
+    /// Runs `task(0) … task(tasks - 1)`, each once, on the threads that compute, and returns when all have ended.
+    fn share(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..tasks).for_each(task);
+    }
     /// Copies what a block holds, over all layers, to `Shape::block_bytes` bytes: for tiers below memory.
     fn save_block(&self, block: BlockId, to: &mut [u8]);
     /// Puts back what `save_block` gave, into the same block or another one of a model loaded the same way.

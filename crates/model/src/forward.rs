@@ -106,9 +106,7 @@ impl Model {
 
     fn embed(&mut self, tokens: &[TokenId]) {
         let embedding = self.embedding.as_ref().unwrap_or(&self.head);
-        for (token, row) in tokens.iter().zip(self.buffers.hidden.chunks_exact_mut(self.config.hidden)) {
-            embedding.row(*token as usize, row);
-        }
+        embedding.rows(&self.pool, tokens, &mut self.buffers.hidden[..tokens.len() * self.config.hidden]);
     }
 
     fn turn(&mut self, spans: &[AttentionSpan<'_>]) {
@@ -173,6 +171,10 @@ impl Forward for Model {
 
     fn run(&mut self, batch: &Batch, logits: &mut Vec<f32>) -> Result<(), ForwardError> {
         self.run_watched(batch, logits, &mut |_, _| {})
+    }
+
+    fn share(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.pool.run(tasks, task);
     }
 
     fn save_block(&self, block: BlockId, to: &mut [u8]) {

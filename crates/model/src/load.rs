@@ -117,10 +117,6 @@ pub enum LoadError {
          original model again", file.display()
     )]
     Packed { file: PathBuf, wanted: &'static str },
-    #[error(
-        "{model:?} has experts, which a folder of packed weights does not hold yet; serve it with `--precision int8` or `int4`, which packs          at each start"
-    )]
-    Experts { model: String },
 }
 
 impl Model {
@@ -148,11 +144,8 @@ impl Model {
         cache: &PackedCache,
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Model, LoadError> {
-        // Experts have no place in a packed file yet.
-        let is_kept = checkpoint.packed.is_none()
-            && checkpoint.file_bytes >= cache.bytes_least
-            && cache.bytes_max > 0
-            && !has_experts(checkpoint);
+        let is_kept =
+            checkpoint.packed.is_none() && checkpoint.file_bytes >= cache.bytes_least && cache.bytes_max > 0;
         if !is_kept {
             return Self::load(checkpoint, options, progress);
         }
@@ -209,9 +202,6 @@ impl Model {
         if let Some(packed) = &checkpoint.packed {
             let wanted = options.precision.map_or("anything else", gate::name);
             return Err(LoadError::Packed { file: packed.path().to_path_buf(), wanted });
-        }
-        if has_experts(checkpoint) {
-            return Err(LoadError::Experts { model: checkpoint.name.clone() });
         }
         let writer = PackedWriter::create(&folder.join(PACKED), None, u64::MAX)?;
         let through = Through { writer: Some(writer), search, ..Through::default() };
@@ -301,11 +291,6 @@ impl Model {
         };
         Ok((model, written))
     }
-}
-
-/// A configuration that cannot be read is told of by whoever loads it.
-fn has_experts(checkpoint: &Checkpoint) -> bool {
-    ModelConfig::parse(&checkpoint.config).is_ok_and(|config| config.experts.is_some())
 }
 
 /// Where weights come from and go to besides the checkpoint and the model.
@@ -405,19 +390,31 @@ impl<'a> Loader<'a> {
 
     fn matrix(&mut self, parts: &[(String, usize)], inputs: usize) -> Result<Matrix, LoadError> {
         let outputs: usize = parts.iter().map(|(_, outputs)| outputs).sum();
-        let name = joined(parts);
+        self.made(&joined(parts), outputs, inputs, |loader| {
+            let tensors = parts.iter().map(|(name, outputs)| loader.tensor(name, &[*outputs, inputs]));
+            Ok(Box::new(tensors.collect::<Result<Vec<_>, _>>()?))
+        })
+    }
+
+    /// Takes the matrix of this name from the packed file where there is one; else packs its rows, and writes it there if one is begun.
+    fn made<'r>(
+        &mut self,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+        rows: impl FnOnce(&Self) -> Result<Box<dyn Rows<'a> + 'r>, LoadError>,
+    ) -> Result<Matrix, LoadError> {
         let matrix = match self.through.packed {
             Some(packed) => {
-                let matrix = packed.matrix(&name, outputs, inputs)?;
-                self.note_read(&name, matrix.resident_bytes());
+                let matrix = packed.matrix(name, outputs, inputs)?;
+                self.note_read(name, matrix.resident_bytes());
                 matrix
             }
             None => {
-                let tensors = parts.iter().map(|(name, outputs)| self.tensor(name, &[*outputs, inputs]));
-                let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
-                let matrix = self.pack_tensors(&name, &tensors, outputs, inputs);
-                self.write(|writer| writer.matrix(&name, &matrix));
-                tensors.iter().for_each(|tensor| self.done(tensor));
+                let rows = rows(self)?;
+                let matrix = self.pack_rows(name, &*rows, outputs, inputs);
+                self.write(|writer| writer.matrix(name, &matrix));
+                rows.tensors().iter().for_each(|tensor| self.done(tensor));
                 matrix
             }
         };
@@ -426,12 +423,12 @@ impl<'a> Loader<'a> {
         Ok(matrix)
     }
 
-    /// Packs tensors in the precision that was asked for, in that in which they are stored, or in the narrowest that the
-    /// gate admits.
-    fn pack_tensors(&mut self, name: &str, tensors: &[Tensor<'_>], outputs: usize, inputs: usize) -> Matrix {
+    /// Packs in the precision that was asked for, in that in which the rows are stored, or in the narrowest that the gate admits.
+    fn pack_rows(&mut self, name: &str, rows: &dyn Rows<'a>, outputs: usize, inputs: usize) -> Matrix {
         if let Some(precision) = self.precision {
-            return self.pack(name, tensors, precision, outputs, inputs, self.through.search);
+            return self.pack(name, rows, precision, outputs, inputs, self.through.search);
         }
+        let tensors = rows.tensors();
         let candidates = match self.block_formats {
             BlockFormats::Compact => gate::candidates(tensors.iter().map(Tensor::encoding)),
             BlockFormats::Bf16 => &[],
@@ -439,9 +436,8 @@ impl<'a> Loader<'a> {
         let mut refused = None;
         for &precision in candidates {
             // The search costs a little and brings more of the narrow form through the gate.
-            let matrix = self.pack(name, tensors, precision, outputs, inputs, Some(&Moments::default()));
-            let error =
-                gate::relative_error(self.pool, &matrix, &|row, values| read_row(tensors, row, values));
+            let matrix = self.pack(name, rows, precision, outputs, inputs, Some(&Moments::default()));
+            let error = gate::relative_error(self.pool, &matrix, &|row, values| rows.read(row, values));
             if gate::admits(precision, error) {
                 let (stored, kept) = (gate::stored(tensors), gate::name(precision));
                 self.requantized.push(Requantized { matrix: name.into(), stored, kept, error, refused });
@@ -454,23 +450,20 @@ impl<'a> Loader<'a> {
             let (stored, kept) = (gate::stored(tensors), gate::name(precision));
             self.requantized.push(Requantized { matrix: name.into(), stored, kept, error: 0.0, refused });
         }
-        self.pack(name, tensors, precision, outputs, inputs, None)
+        self.pack(name, rows, precision, outputs, inputs, None)
     }
 
     fn pack(
         &self,
         name: &str,
-        tensors: &[Tensor<'_>],
+        rows: &dyn Rows<'a>,
         precision: Precision,
         outputs: usize,
         inputs: usize,
         search: Option<&Moments>,
     ) -> Matrix {
-        if precision == Precision::Bf16 && tensors.iter().all(|tensor| bf16_row(tensor, 0).is_some()) {
-            let row = |row| {
-                let (tensor, row) = part_of(tensors, row);
-                bf16_row(tensor, row).expect("a tensor that shows one row shows them all")
-            };
+        if precision == Precision::Bf16 && rows.bf16(0).is_some() {
+            let row = |row| rows.bf16(row).expect("rows that show one show them all");
             return Matrix::pack_bytes(self.pool, precision, outputs, inputs, &row);
         }
         let importance = search.map(|moments| round::importance(moments.of(name), inputs));
@@ -478,18 +471,18 @@ impl<'a> Loader<'a> {
             (Precision::Int4, Some(importance)) => {
                 Matrix::pack_int4(self.pool, outputs, inputs, &|row, steps, groups| {
                     let mut values = vec![0.0; inputs];
-                    read_row(tensors, row, &mut values);
+                    rows.read(row, &mut values);
                     round::int4(&values, &importance, steps, groups);
                 })
             }
             (Precision::Int8, Some(importance)) => {
                 Matrix::pack_with(self.pool, precision, outputs, inputs, &|row, values| {
-                    read_row(tensors, row, values);
+                    rows.read(row, values);
                     round::int8(values, &importance);
                 })
             }
             _ => Matrix::pack_with(self.pool, precision, outputs, inputs, &|row, values| {
-                read_row(tensors, row, values);
+                rows.read(row, values);
             }),
         }
     }
@@ -630,10 +623,31 @@ fn joined(parts: &[(String, usize)]) -> String {
     parts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" + ")
 }
 
-/// Writes a row of several tensors laid end to end.
-fn read_row(tensors: &[Tensor<'_>], row: usize, values: &mut [f32]) {
-    let (tensor, row) = part_of(tensors, row);
-    tensor.read_row(row, values);
+/// The rows of a matrix, wherever its tensors have them.
+trait Rows<'a>: Sync {
+    /// All that they come from.
+    fn tensors(&self) -> &[Tensor<'a>];
+    fn read(&self, row: usize, values: &mut [f32]);
+    /// A row as it is in the file, where all are bf16 there: it need not become floats and then bf16 again.
+    fn bf16(&self, _row: usize) -> Option<&'a [u8]> {
+        None
+    }
+}
+
+/// Tensors laid end to end.
+impl<'a> Rows<'a> for Vec<Tensor<'a>> {
+    fn tensors(&self) -> &[Tensor<'a>] {
+        self
+    }
+    fn read(&self, row: usize, values: &mut [f32]) {
+        let (tensor, row) = part_of(self, row);
+        tensor.read_row(row, values);
+    }
+    fn bf16(&self, row: usize) -> Option<&'a [u8]> {
+        let is_each = self.iter().all(|tensor| tensor.bf16_row(0).is_some());
+        let (tensor, row) = part_of(self, row);
+        is_each.then(|| tensor.bf16_row(row))?.map(bytemuck::cast_slice)
+    }
 }
 
 /// Returns the tensor that holds a row of several tensors laid end to end, and the row's number in it.
@@ -645,11 +659,6 @@ fn part_of<'t, 'a>(tensors: &'t [Tensor<'a>], mut row: usize) -> (&'t Tensor<'a>
         row -= tensor.rows();
     }
     unreachable!("a matrix has the rows of its tensors")
-}
-
-/// Rows that are in the file as they shall be in memory are not turned into floats and back.
-fn bf16_row<'a>(tensor: &Tensor<'a>, row: usize) -> Option<&'a [u8]> {
-    tensor.bf16_row(row).map(bytemuck::cast_slice)
 }
 
 /// The smallest precision that keeps every value as it is stored; block formats are close to bf16 in precision.

@@ -103,7 +103,7 @@ fn the_rows_of_queries_and_keys_do_need_reordering_in_the_fixture() {
 /// Everything that Hugging Face's file says is said by ours, but for two things that GGUF does not keep.
 #[test]
 fn the_configuration_is_that_of_the_hugging_face_twin() {
-    for name in ["llama", "llama-bias", "mistral", "qwen2", "qwen3"] {
+    for name in ["llama", "llama-bias", "mistral", "qwen2", "qwen3", "qwen3moe", "mixtral"] {
         let (ours, theirs) = (opened(&format!("{name}.gguf")).config, opened(name).config);
         for (field, expected) in theirs.as_object().expect("an object") {
             // Llama 3's parameters are stored as their outcome, the tensor of divisors.

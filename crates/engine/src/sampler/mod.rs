@@ -8,6 +8,8 @@ mod history;
 mod random;
 mod select;
 
+use std::cell::RefCell;
+
 use domain::{Sampling, TokenId, TokenLogprob, TokenOut};
 
 pub(crate) use history::History;
@@ -18,9 +20,18 @@ use select::{Scored, argmax, by_score, exp_sum, highest, last_of, nucleus_end, s
 /// Below this, dividing by the temperature would overflow, and the likeliest token has all the probability anyway.
 const TEMPERATURE_MIN: f32 = 1e-4;
 
+/// Returns the next token. Changes the scores: they are of no use afterwards.
+pub(crate) fn draw(scores: &mut [f32], draw: &Draw<'_>) -> Result<TokenOut, SamplingError> {
+    thread_local! {
+        /// Threads draw for different sequences at once.
+        static SAMPLER: RefCell<Sampler> = RefCell::default();
+    }
+    SAMPLER.with_borrow_mut(|sampler| sampler.draw(scores, draw))
+}
+
 /// Scratch memory for one draw at a time: at most 12 bytes a token of the vocabulary.
 #[derive(Debug, Default)]
-pub(crate) struct Sampler {
+struct Sampler {
     weights: Vec<f32>,
     kept: Vec<Scored>,
     /// Scores as the model gave them, where penalties or biases changed them.
@@ -49,8 +60,7 @@ pub(crate) enum SamplingError {
 }
 
 impl Sampler {
-    /// Returns the next token. Changes the scores: they are of no use afterwards.
-    pub(crate) fn draw(&mut self, scores: &mut [f32], draw: &Draw<'_>) -> Result<TokenOut, SamplingError> {
+    fn draw(&mut self, scores: &mut [f32], draw: &Draw<'_>) -> Result<TokenOut, SamplingError> {
         let raw = match draw.logprobs {
             Some(alternatives) => Some(Distribution::of(scores, alternatives)?),
             None => None,

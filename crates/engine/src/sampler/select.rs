@@ -20,10 +20,24 @@ const LANES: usize = 16;
 
 /// Returns the highest score and the lowest token that has it; nothing if a score is NaN or +∞, or all are -∞.
 pub(super) fn argmax(scores: &[f32]) -> Option<Scored> {
+    /// Only the first block with the highest score is looked through for its place.
+    const BLOCK: usize = 1024;
+    let (mut score, mut first) = (f32::NEG_INFINITY, 0);
+    for (number, block) in scores.chunks(BLOCK).enumerate() {
+        let highest = highest_of(block)?;
+        if highest > score {
+            (score, first) = (highest, number * BLOCK);
+        }
+    }
+    let place = scores[first..].iter().position(|&other| other == score)?;
+    (score > f32::NEG_INFINITY).then(|| Scored { token: (first + place) as TokenId, score })
+}
+
+/// Nothing if a score is NaN or +∞.
+fn highest_of(scores: &[f32]) -> Option<f32> {
     let mut highest = [f32::NEG_INFINITY; LANES];
     let mut sound = [true; LANES];
-    let chunks = scores.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = scores.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
             // False for NaN as well.
@@ -35,12 +49,8 @@ pub(super) fn argmax(scores: &[f32]) -> Option<Scored> {
     for &other in highest.iter().chain(rest) {
         score = if other > score { other } else { score };
     }
-    let sound = sound.iter().all(|&sound| sound) && rest.iter().all(|&score| score < f32::INFINITY);
-    if !sound || score == f32::NEG_INFINITY {
-        return None;
-    }
-    let token = scores.iter().position(|&other| other == score)? as TokenId;
-    Some(Scored { token, score })
+    let is_sound = sound.iter().all(|&sound| sound) && rest.iter().all(|&score| score < f32::INFINITY);
+    is_sound.then_some(score)
 }
 
 /// Fills `weights` with `exp((score - highest) · scale)` and returns their sum, the same for the same scores.
@@ -169,13 +179,17 @@ mod tests {
         scores[97] = 2.0;
         scores[35] = 2.0;
         assert_eq!(argmax(&scores), Some(Scored { token: 35, score: 2.0 }));
+        // In a block that is not the first, and again in a later one.
+        let mut scores = vec![0.0f32; 5000];
+        (scores[2050], scores[2071], scores[4000]) = (2.0, 2.0, 2.0);
+        assert_eq!(argmax(&scores), Some(Scored { token: 2050, score: 2.0 }));
     }
 
     #[test]
     fn unsound_scores_have_no_highest() {
-        for place in [0, 17, 39] {
+        for place in [0, 17, 39, 2047, 2999] {
             for bad in [f32::NAN, f32::INFINITY] {
-                let mut scores = vec![1.0f32; 40];
+                let mut scores = vec![1.0f32; if place < 40 { 40 } else { 3000 }];
                 scores[place] = bad;
                 assert_eq!(argmax(&scores), None, "{bad} at {place}");
             }

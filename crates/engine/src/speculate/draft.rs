@@ -10,7 +10,7 @@ use std::time::Duration;
 use model::{Batch, Forward, Span};
 
 use crate::events;
-use crate::sampler::Sampler;
+use crate::sampler;
 use crate::scheduler::PlannedSpan;
 use crate::sequence::Sequence;
 use crate::step::run_guarded;
@@ -53,7 +53,6 @@ impl Drafter {
         &mut self,
         running: &mut [Sequence],
         spans: &mut [PlannedSpan],
-        sampler: &mut Sampler,
         clock: &dyn Fn() -> Duration,
     ) {
         let wants = |span: &PlannedSpan, running: &[Sequence]| match running[span.index].guesses.source {
@@ -77,7 +76,7 @@ impl Drafter {
             let width = self.forward.shape().vocabulary;
             for (at, scores) in drawn.iter().zip(self.logits.chunks_exact_mut(width)) {
                 let span = &mut spans[*at];
-                draw(&mut running[span.index], span, scores, sampler);
+                draw(&mut running[span.index], span, scores);
             }
             // Who has not caught up guesses in a later step.
             for at in wanting.iter().filter(|at| !drawn.contains(at)) {
@@ -139,9 +138,9 @@ impl Drafter {
 }
 
 /// Draws the guess as the target will draw its token: by the same random number, so that like distributions mostly agree.
-fn draw(sequence: &mut Sequence, span: &mut PlannedSpan, scores: &mut [f32], sampler: &mut Sampler) {
+fn draw(sequence: &mut Sequence, span: &mut PlannedSpan, scores: &mut [f32]) {
     let draw = sequence.draw(sequence.guesses.proposal.len() as u32, None);
-    match sampler.draw(scores, &draw) {
+    match sampler::draw(scores, &draw) {
         Ok(out) => sequence.guesses.proposal.push(out.token),
         // The target may well have sound scores here: it decides, without a guess.
         Err(_) => span.guessed = sequence.guesses.proposal.len(),

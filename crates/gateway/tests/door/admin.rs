@@ -176,7 +176,7 @@ async fn a_path_without_a_version_leads_to_the_one_with_it() {
         let bare = firm.get(&owner, &format!("/admin/{path}")).await;
         assert_eq!((bare.status, bare.body), (versioned.status, versioned.body), "{path}");
     }
-    assert_eq!(firm.get(&owner, "/admin/nothing").await.body["error"]["code"], "not_found");
+    assert_eq!(firm.get(&owner, "/admin/nothing").await.body["error"]["code"], "unknown_url");
     firm.door.close().await;
 }
 

@@ -205,6 +205,32 @@ async fn a_request_id_of_any_shape_comes_back_as_it_was_given() {
 }
 
 #[tokio::test]
+async fn a_book_of_any_length_is_read_through_a_page_at_a_time() {
+    let Some(home) = Home::new() else { return };
+    let journal = home.open().await;
+    // All at one moment: pages must not lean on times that differ.
+    let mut holds = tokio::task::JoinSet::new();
+    for number in 0..4_100 {
+        let journal = journal.clone();
+        holds.spawn(async move { journal.hold(hold(request(number))).await.unwrap() });
+    }
+    holds.join_all().await;
+    let name = |row: &ledger::RequestRow| row.held.hold.request.clone();
+    let (mut read, mut place, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let (rows, next) = journal.requests_before(place).await.unwrap();
+        read.extend(rows.iter().map(name));
+        (place, pages) = (next, pages + 1);
+        if place.is_none() {
+            break;
+        }
+    }
+    assert!(pages > 1);
+    let at_once: Vec<_> = journal.recent_requests(5_000).await.unwrap().iter().map(name).collect();
+    assert_eq!((read.len(), &read), (4_100, &at_once));
+}
+
+#[tokio::test]
 async fn a_payer_may_have_the_name_of_a_side_of_the_book() {
     let Some(home) = Home::new() else { return };
     let journal = home.open().await;

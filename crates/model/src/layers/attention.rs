@@ -1,6 +1,6 @@
 //! What each row learns from the earlier rows of its sequence.
 
-use kernels::{KvCache, add, rms_norm, rope};
+use kernels::{KvCache, add, rms_norm, rms_norm_heads, rope};
 
 use super::{Buffers, Linear, Step};
 
@@ -39,25 +39,15 @@ impl Attention {
         rms_norm(pool, stream, &self.norm, norm_epsilon, normed);
         self.qkv.run(pool, normed, rows, qkv);
         if let Some(norms) = &self.head_norms {
-            for row in qkv.chunks_exact_mut(stride) {
-                let (query, key) = row[..queries + keys].split_at_mut(queries);
-                norm_heads(step, query, &norms.query, attended);
-                norm_heads(step, key, &norms.key, attended);
-            }
+            rms_norm_heads(pool, qkv, stride, 0, self.heads, &norms.query, norm_epsilon);
+            rms_norm_heads(pool, qkv, stride, queries, self.kv_heads, &norms.key, norm_epsilon);
         }
         // Queries and keys lie side by side and turn by the same angles.
-        rope(qkv, stride, self.heads + self.kv_heads, self.head_dim, self.rotary_dim, cos, sin);
+        rope(pool, qkv, stride, self.heads + self.kv_heads, self.head_dim, self.rotary_dim, cos, sin);
         cache.append(pool, layer, &qkv[queries..], &qkv[queries + keys..], stride, spans);
         let scale = 1.0 / (self.head_dim as f32).sqrt();
         cache.attend(pool, layer, qkv, stride, self.heads, scale, self.window, spans, attended);
         self.output.run(pool, attended, rows, normed);
-        add(stream, normed);
+        add(pool, stream, normed);
     }
-}
-
-/// Norms the heads of one row in place.
-fn norm_heads(step: &Step<'_>, heads: &mut [f32], weight: &[f32], scratch: &mut [f32]) {
-    let scratch = &mut scratch[..heads.len()];
-    rms_norm(step.pool, heads, weight, step.norm_epsilon, scratch);
-    heads.copy_from_slice(scratch);
 }

@@ -1,6 +1,6 @@
 //! How rows are multiplied by a weight.
 
-use kernels::{Matrix, Pool, add, matmul};
+use kernels::{Matrix, Pool, add_to_rows, matmul, matmul_gated, silu_mul};
 
 use crate::quantize::Observer;
 
@@ -15,12 +15,35 @@ pub(crate) struct Linear {
 impl Linear {
     pub(crate) fn run(&self, pool: &Pool, x: &[f32], rows: usize, out: &mut [f32]) {
         let outputs = self.matrix.outputs();
-        if let Some(observer) = &self.observer {
-            observer.see(&x[..rows * self.matrix.inputs()], self.matrix.inputs());
-        }
-        matmul(pool, &x[..rows * self.matrix.inputs()], rows, &self.matrix, &mut out[..rows * outputs]);
+        matmul(pool, self.seen(x, rows), rows, &self.matrix, &mut out[..rows * outputs]);
         if let Some(bias) = &self.bias {
-            out[..rows * outputs].chunks_exact_mut(outputs).for_each(|row| add(row, bias));
+            add_to_rows(pool, &mut out[..rows * outputs], bias);
         }
+    }
+
+    /// `silu` of the first half of the outputs times the second; `between` has room for all outputs.
+    pub(crate) fn run_gated(
+        &self,
+        pool: &Pool,
+        x: &[f32],
+        rows: usize,
+        between: &mut [f32],
+        out: &mut [f32],
+    ) {
+        if self.bias.is_none() {
+            return matmul_gated(pool, self.seen(x, rows), rows, &self.matrix, between, out);
+        }
+        self.run(pool, x, rows, between);
+        let outputs = self.matrix.outputs();
+        silu_mul(pool, &between[..rows * outputs], outputs / 2, out);
+    }
+
+    /// The rows, which whoever observes has seen.
+    fn seen<'x>(&self, x: &'x [f32], rows: usize) -> &'x [f32] {
+        let x = &x[..rows * self.matrix.inputs()];
+        if let Some(observer) = &self.observer {
+            observer.see(x, self.matrix.inputs());
+        }
+        x
     }
 }

@@ -3,6 +3,7 @@
 use kernels::{Experts, Matrix, matmul, rms_norm};
 
 use super::{Buffers, Step};
+use crate::quantize::Observer;
 
 pub(crate) struct Moe {
     pub(crate) norm: Vec<f32>,
@@ -12,6 +13,8 @@ pub(crate) struct Moe {
     /// Experts that each row goes to.
     pub(crate) chosen: usize,
     pub(crate) renormalised: bool,
+    /// Sees the inputs of gates and ups: every row's, whichever experts it goes to.
+    pub(crate) observer: Option<Observer>,
 }
 
 impl Moe {
@@ -23,6 +26,9 @@ impl Moe {
         let scores = &mut scores[..rows * count];
 
         rms_norm(pool, stream, &self.norm, norm_epsilon, normed);
+        if let Some(observer) = &self.observer {
+            observer.see(normed, self.norm.len());
+        }
         matmul(pool, normed, rows, &self.router, scores);
         routes.choose(pool, scores, count, self.chosen, self.renormalised);
         self.experts.run(pool, normed, routes, experts, stream);

@@ -1,6 +1,6 @@
 //! How the experts of a layer are found in a checkpoint, and packed.
 //!
-//! Three forms mean the same:
+//! All gates and ups become one matrix, all downs another, as [`ExpertsShape`] says. Three forms mean the same:
 //!
 //! ```text
 //! {experts}.{number}.{gate, up, down}.weight     [rows][inputs]            as most checkpoints are
@@ -10,12 +10,12 @@
 
 use kernels::{ExpertPart, Experts, ExpertsShape, Precision};
 
-use super::{LoadError, Loader, as_stored, weight};
+use super::{LoadError, Loader, Rows, weight};
 use crate::config::ExpertsConfig;
 use crate::layers::Moe;
 use crate::weights::Tensor;
 
-/// The router and the experts of the forms that hold all experts in one tensor.
+/// The router and the experts of the forms that hold all experts in one tensor, and of packed files.
 const ROUTER: &str = "mlp.gate";
 const STACKED: &str = "mlp.experts";
 
@@ -37,6 +37,28 @@ impl Source<'_> {
     }
 }
 
+/// The rows of a matrix of all experts.
+struct Stack<'a> {
+    tensors: Vec<Tensor<'a>>,
+    /// Gates and ups, or downs twice.
+    sources: [Source<'a>; 2],
+    inputs: usize,
+    place: Box<dyn Fn(usize) -> Option<(ExpertPart, usize, usize)> + Sync + 'a>,
+}
+
+impl<'a> Rows<'a> for Stack<'a> {
+    fn tensors(&self) -> &[Tensor<'a>] {
+        &self.tensors
+    }
+
+    fn read(&self, row: usize, values: &mut [f32]) {
+        values.fill(0.0);
+        let Some((part, expert, row)) = (self.place)(row) else { return };
+        let source = &self.sources[usize::from(part != ExpertPart::Gate)];
+        source.read_row(expert, row, &mut values[..self.inputs]);
+    }
+}
+
 impl<'a> Loader<'a> {
     pub(super) fn moe(
         &mut self,
@@ -46,36 +68,42 @@ impl<'a> Loader<'a> {
     ) -> Result<Moe, LoadError> {
         let ExpertsConfig { count, chosen, width, renormalised, .. } = *config;
         let (hidden, names) = (self.config.hidden, self.config.names);
-        let own_router = weight(&part(names.router));
-        let router = if self.checkpoint.has(&own_router) { own_router } else { weight(&part(ROUTER)) };
         let precision = self.precision.replace(Precision::F32);
-        let router = self.matrix(&[(router, count)], hidden)?;
+        let name = weight(&part(ROUTER));
+        let router = self.made(&name, count, hidden, |loader| {
+            let own = weight(&part(names.router));
+            let name = if loader.checkpoint.has(&own) { own } else { weight(&part(ROUTER)) };
+            Ok(Box::new(vec![loader.tensor(&name, &[count, hidden])?]))
+        })?;
         self.precision = precision;
 
         let shape = ExpertsShape { count, hidden, width };
-        let sources = [
-            self.source(part, names.expert_gate, "gate_proj", count, width, hidden)?,
-            self.source(part, names.expert_up, "up_proj", count, width, hidden)?,
-            self.source(part, names.expert_down, "down_proj", count, hidden, width)?,
-        ];
-        let tensors: Vec<_> = sources.iter().flat_map(|source| source.tensors.iter().copied()).collect();
-        let precision = self.precision.unwrap_or_else(|| as_stored(&tensors));
-        let [gate, up, down] = &sources;
-        let experts =
-            Experts::pack_with(self.pool, precision, shape, &|part, expert, row, values| match part {
-                ExpertPart::Gate => gate.read_row(expert, row, values),
-                ExpertPart::Up => up.read_row(expert, row, values),
-                ExpertPart::Down => down.read_row(expert, row, values),
-            });
-        self.parameters += (3 * width * hidden * count) as u64;
-        self.resident_bytes += experts.resident_bytes() as u64;
-        for tensor in &tensors {
-            // Gates and ups may be one tensor, which is read once.
-            if !self.used.contains(tensor.name()) {
-                self.done(tensor);
-            }
-        }
-        Ok(Moe { norm, router, experts, chosen, renormalised })
+        let (outputs, inputs) = shape.gate_up();
+        let name = weight(&part(&format!("{STACKED}.gate_up")));
+        let observer = self.observer(&name);
+        let gate_up = self.made(&name, outputs, inputs, |loader| {
+            let gate = loader.source(part, names.expert_gate, "gate_proj", count, width, hidden)?;
+            let up = loader.source(part, names.expert_up, "up_proj", count, width, hidden)?;
+            // Both may be parts of one tensor.
+            let mut tensors: Vec<Tensor<'a>> =
+                [&gate, &up].iter().flat_map(|source| &source.tensors).copied().collect();
+            tensors.dedup_by(|a, b| a.name() == b.name());
+            let place = Box::new(move |row| shape.of_gate_up(row));
+            Ok(Box::new(Stack { tensors, sources: [gate, up], inputs: hidden, place }))
+        })?;
+        let (outputs, inputs) = shape.down();
+        let name = weight(&part(&format!("{STACKED}.down")));
+        let down = self.made(&name, outputs, inputs, |loader| {
+            let source = || loader.source(part, names.expert_down, "down_proj", count, hidden, width);
+            let sources = [source()?, source()?];
+            let place = Box::new(move |row| shape.of_down(row));
+            Ok(Box::new(Stack { tensors: sources[0].tensors.clone(), sources, inputs: width, place }))
+        })?;
+        // What pads is nothing that was learned.
+        self.parameters -= ((gate_up.outputs() * gate_up.inputs() + down.outputs() * down.inputs())
+            - 3 * width * hidden * count) as u64;
+        let experts = Experts::new(shape, gate_up, down);
+        Ok(Moe { norm, router, experts, chosen, renormalised, observer })
     }
 
     /// Finds one part of all experts: `rows` rows of `inputs` values each.

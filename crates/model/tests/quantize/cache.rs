@@ -19,8 +19,12 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
+        Self::of("qwen3")
+    }
+
+    fn of(name: &str) -> Self {
         let (model, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for file in fs::read_dir(family("qwen3")).unwrap().flatten() {
+        for file in fs::read_dir(family(name)).unwrap().flatten() {
             fs::copy(file.path(), model.path().join(file.file_name())).unwrap();
         }
         let cache = PackedCache {
@@ -68,16 +72,18 @@ type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
 #[test]
 fn the_second_start_maps_what_the_first_one_packed_and_answers_the_same() {
     for precision in [None, Some(Precision::Bf16), Some(Precision::Int8), Some(Precision::Int4)] {
-        let place = Place::new();
-        let mut first = place.load(precision);
-        assert!(is_written(&first), "{:?}", first.report());
-        let mut second = place.load(precision);
-        assert!(is_mapped(&second), "{:?}", second.report());
-        assert!(second.report().warnings.is_empty());
-        assert_eq!(scores(&mut second), scores(&mut first));
-        assert_eq!(second.report().resident_bytes, first.report().resident_bytes);
-        assert_eq!(second.report().file_bytes, first.report().file_bytes);
-        assert_eq!(place.files().len(), 1);
+        for name in ["qwen3", "qwen3-moe", "mixtral"] {
+            let place = Place::of(name);
+            let mut first = place.load(precision);
+            assert!(is_written(&first), "{:?}", first.report());
+            let mut second = place.load(precision);
+            assert!(is_mapped(&second), "{:?}", second.report());
+            assert!(second.report().warnings.is_empty());
+            assert_eq!(scores(&mut second), scores(&mut first));
+            assert_eq!(second.report().resident_bytes, first.report().resident_bytes);
+            assert_eq!(second.report().file_bytes, first.report().file_bytes);
+            assert_eq!(place.files().len(), 1);
+        }
     }
 }
 

@@ -48,7 +48,8 @@ type Edit<'a> = &'a dyn Fn(&mut serde_json::Value);
 
 #[test]
 fn what_is_mapped_answers_as_what_was_packed_bit_for_bit() {
-    for name in ["llama2", "llama3", "llama-bias", "mistral", "qwen2", "qwen3"] {
+    let experts = ["mixtral", "qwen3-moe", "qwen3-moe-fused"];
+    for name in ["llama2", "llama3", "llama-bias", "mistral", "qwen2", "qwen3"].into_iter().chain(experts) {
         for precision in PRECISIONS {
             let (folder, mut packed) = quantized(&family(name), precision);
             let checkpoint = weights::open(folder.path()).unwrap();
