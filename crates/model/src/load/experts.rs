@@ -37,13 +37,17 @@ impl Source<'_> {
     }
 }
 
+/// Says which row of which part of which expert a row is; padding is nobody's.
+type Place = fn(ExpertsShape, usize) -> Option<(ExpertPart, usize, usize)>;
+
 /// The rows of a matrix of all experts.
 struct Stack<'a> {
     tensors: Vec<Tensor<'a>>,
     /// Gates and ups, or downs twice.
     sources: [Source<'a>; 2],
     inputs: usize,
-    place: Box<dyn Fn(usize) -> Option<(ExpertPart, usize, usize)> + Sync + 'a>,
+    shape: ExpertsShape,
+    place: Place,
 }
 
 impl<'a> Rows<'a> for Stack<'a> {
@@ -53,7 +57,7 @@ impl<'a> Rows<'a> for Stack<'a> {
 
     fn read(&self, row: usize, values: &mut [f32]) {
         values.fill(0.0);
-        let Some((part, expert, row)) = (self.place)(row) else { return };
+        let Some((part, expert, row)) = (self.place)(self.shape, row) else { return };
         let source = &self.sources[usize::from(part != ExpertPart::Gate)];
         source.read_row(expert, row, &mut values[..self.inputs]);
     }
@@ -88,16 +92,16 @@ impl<'a> Loader<'a> {
             let mut tensors: Vec<Tensor<'a>> =
                 [&gate, &up].iter().flat_map(|source| &source.tensors).copied().collect();
             tensors.dedup_by(|a, b| a.name() == b.name());
-            let place = Box::new(move |row| shape.of_gate_up(row));
-            Ok(Box::new(Stack { tensors, sources: [gate, up], inputs: hidden, place }))
+            let place = ExpertsShape::of_gate_up;
+            Ok(Box::new(Stack { tensors, sources: [gate, up], inputs: hidden, shape, place }))
         })?;
         let (outputs, inputs) = shape.down();
         let name = weight(&part(&format!("{STACKED}.down")));
         let down = self.made(&name, outputs, inputs, |loader| {
             let source = || loader.source(part, names.expert_down, "down_proj", count, hidden, width);
             let sources = [source()?, source()?];
-            let place = Box::new(move |row| shape.of_down(row));
-            Ok(Box::new(Stack { tensors: sources[0].tensors.clone(), sources, inputs: width, place }))
+            let place = ExpertsShape::of_down;
+            Ok(Box::new(Stack { tensors: sources[0].tensors.clone(), sources, inputs: width, shape, place }))
         })?;
         // What pads is nothing that was learned.
         self.parameters -= ((gate_up.outputs() * gate_up.inputs() + down.outputs() * down.inputs())

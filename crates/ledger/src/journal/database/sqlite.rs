@@ -20,7 +20,7 @@ use crate::journal::codes::StoredRequest;
 /// A connection, and where its calls run.
 pub enum Link {
     /// On the thread that asks, which may block. The thread that copies is gone before the connection.
-    Here { checkpoints: Checkpoints, connection: rusqlite::Connection },
+    Here { checkpoints: Box<Checkpoints>, connection: rusqlite::Connection },
     /// On a thread for that. Nothing is left of it where whoever asked has gone away in the middle of a call.
     Aside(Option<rusqlite::Connection>),
 }
@@ -62,7 +62,7 @@ pub fn connect(
         let pages = (bytes / page_bytes.unsigned_abs()) as i64;
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }
-    Ok(Link::Here { checkpoints: Checkpoints::of(&connection, path), connection })
+    Ok(Link::Here { checkpoints: Box::new(Checkpoints::of(&connection, path)), connection })
 }
 
 fn open(path: &Path, flags: OpenFlags, patience: Duration) -> rusqlite::Result<rusqlite::Connection> {
