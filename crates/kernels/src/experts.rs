@@ -311,7 +311,6 @@ impl Experts {
                     out: place(&groups[*group]),
                     first_panel,
                     stride: outputs,
-                    gate: None,
                 };
                 // SAFETY: see above; the pool holds only paths this machine has.
                 unsafe { part.run(path) };

@@ -20,7 +20,7 @@ pub use attention::{AttentionSpan, BLOCK_TOKENS, KvCache, KvPrecision};
 pub use elementwise::{add, add_to_rows, rms_norm, rms_norm_heads, rope, silu_mul};
 pub use experts::{ExpertBuffers, ExpertPart, Experts, ExpertsShape, Routes};
 pub use isa::{Isa, describe};
-pub use matrix::{FillInt4, INT4_GROUP, Int4Group, Matrix, Precision, matmul, matmul_gated};
+pub use matrix::{FillInt4, INT4_GROUP, Int4Group, Matrix, Precision, matmul};
 pub use memory::{Mapping, Storage, StorageError, give_back, let_start_go};
 pub use pool::{Numerics, Pool, PoolOptions, available_threads};
 pub use probe::{multiply_peak, read_bandwidth};

@@ -18,7 +18,7 @@
 use crate::cpu;
 use crate::cpu::dots::DotsPath;
 use crate::cpu::lanes::LANES;
-use crate::elementwise::{over_rows, silu_mul};
+use crate::elementwise::over_rows;
 use crate::memory::{Shared, Storage, StorageError};
 use crate::packing::{PanelWriter, transpose_bytes};
 use crate::{Isa, Numerics, Pool};
@@ -335,31 +335,6 @@ pub fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f
         return cpu::amx::matmul(pool, x, rows, weight, out);
     }
     cpu::matmul::matmul(pool, x, rows, weight, out);
-}
-
-/// `out = silu(g) · u`, where `g` and `u` are the two halves of each row of `x · weightᵀ`. `between` has room for both, and is used
-/// where they are not made in one pass; the bits are the same.
-pub fn matmul_gated(
-    pool: &Pool,
-    x: &[f32],
-    rows: usize,
-    weight: &Matrix,
-    between: &mut [f32],
-    out: &mut [f32],
-) {
-    let width = weight.outputs / 2;
-    assert_eq!(x.len(), rows * weight.inputs, "x has {rows} rows of {} values", weight.inputs);
-    assert_eq!(out.len(), rows * width, "out has {rows} rows of {width} values");
-    #[cfg(target_arch = "x86_64")]
-    let is_registers = !cpu::amx::suits(pool, rows, weight);
-    #[cfg(not(target_arch = "x86_64"))]
-    let is_registers = true;
-    if is_registers && cpu::matmul::gated(pool, x, rows, weight, out) {
-        return;
-    }
-    let between = &mut between[..rows * weight.outputs];
-    matmul(pool, x, rows, weight, between);
-    silu_mul(pool, between, width, out);
 }
 
 pub(crate) fn path(isa: Isa, numerics: Numerics, precision: Precision) -> &'static str {

@@ -121,21 +121,6 @@ impl DotsPath {
             _ => portable::I32x16::ROWS,
         }
     }
-
-    /// Panels beside each other in a block of many rows.
-    pub fn panels(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => avx2::I32x16::PANELS,
-            #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni => avx_vnni::I32x16::PANELS,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => avx512::I32x16::PANELS,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Bf16 => avx512_bf16::PairSums::PANELS,
-            _ => portable::I32x16::PANELS,
-        }
-    }
 }
 
 /// Runs an operation on the given path.

@@ -20,35 +20,26 @@ impl Operation for SiluMul<'_> {
             let (out, out_rest) = out.as_chunks_mut::<LANES>();
             for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
                 // SAFETY: arrays of sixteen; the caller answers for the instructions.
-                unsafe { sixteen::<V>(gate, up, out) };
+                unsafe { silu_mul::<V>(gate, up, out) };
             }
             // The rest takes the same instructions, so that a value does not depend on where in its row it stands.
             let (mut gate, mut up, mut last) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
             gate[..gate_rest.len()].copy_from_slice(gate_rest);
             up[..up_rest.len()].copy_from_slice(up_rest);
             // SAFETY: as above.
-            unsafe { sixteen::<V>(&gate, &up, &mut last) };
+            unsafe { silu_mul::<V>(&gate, &up, &mut last) };
             out_rest.copy_from_slice(&last[..out_rest.len()]);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn sixteen<V: Lanes>(gate: &[f32; LANES], up: &[f32; LANES], out: &mut [f32; LANES]) {
+unsafe fn silu_mul<V: Lanes>(gate: &[f32; LANES], up: &[f32; LANES], out: &mut [f32; LANES]) {
     // SAFETY: arrays of sixteen; the caller answers for the instructions.
-    unsafe { silu_mul(V::load(gate.as_ptr()), V::load(up.as_ptr())).store(out.as_mut_ptr()) }
-}
-
-/// `silu(gate) · up`.
-///
-/// # Safety
-/// The processor must have `V`'s instructions.
-#[inline(always)]
-pub(crate) unsafe fn silu_mul<V: Lanes>(gate: V, up: V) -> V {
-    // SAFETY: as the caller promises.
     unsafe {
+        let gate = V::load(gate.as_ptr());
         let below = V::splat(1.0).add(exp(V::splat(0.0).sub(gate)));
-        gate.div(below).mul(up)
+        gate.div(below).mul(V::load(up.as_ptr())).store(out.as_mut_ptr());
     }
 }
 

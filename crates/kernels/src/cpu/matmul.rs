@@ -32,18 +32,6 @@ pub(crate) fn matmul(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: 
     }
 }
 
-/// `out = silu(gate) · up` of a weight whose first half of outputs are gates and whose second are ups, where one pass makes both;
-/// returns whether it does.
-pub(crate) fn gated(pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) -> bool {
-    let path = match weight.precision() {
-        Precision::Int8 | Precision::Int4 => Some(DotsPath::of(pool.isa())),
-        Precision::Bf16 => pairs(pool.isa(), pool.numerics()).filter(|_| rows >= ROWS_FOR_PAIRS),
-        Precision::F16 | Precision::F32 => None,
-    };
-    let path = path.filter(|path| words::can_gate(*path, rows, weight));
-    path.inspect(|path| words::gated(*path, pool, x, rows, weight, out)).is_some()
-}
-
 /// Rows from which products of bf16 are worth rounding activations for: before, memory is what they wait for.
 const ROWS_FOR_PAIRS: usize = 5;
 

@@ -7,12 +7,10 @@
 // Loops over registers count: an iterator between them and their index has kept compilers from unrolling.
 #![allow(clippy::needless_range_loop)]
 
-use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::dots::{Dots, DotsOperation, DotsPath, dispatch};
-use super::gate::silu_mul;
 use super::lanes::{LANES, Lanes};
 use super::quantize::{Activations, Form, GroupFacts, Kind};
 use crate::matrix::INT4_GROUP;
@@ -46,33 +44,9 @@ pub(crate) fn matmul(path: DotsPath, pool: &Pool, x: &[f32], rows: usize, weight
     let out = Shared::new(out.as_mut_ptr());
     let least = (RANGE_BYTES_LEAST / (weight.panel_bytes() * rows).max(1)).max(1);
     pool.run_ranges(weight.panels(), least, &|panels| {
-        let stride = weight.outputs();
         let part =
-            Part { activations: &activations, weight, panels, out, first_panel: 0, stride, gate: None };
+            Part { activations: &activations, weight, panels, out, first_panel: 0, stride: weight.outputs() };
         // SAFETY: the pool holds only paths this machine has; the ranges do not overlap, so neither do the outputs.
-        unsafe { part.run(path) };
-    });
-}
-
-/// Whether `gated` takes this product: only where it takes many rows in blocks of two panels, of which one is a gate.
-pub(crate) fn can_gate(path: DotsPath, rows: usize, weight: &Matrix) -> bool {
-    rows > path.rows() && path.panels() == 2 && weight.outputs().is_multiple_of(2 * LANES)
-}
-
-/// `out = silu(gate) · up`, where the first half of the weight's outputs are gates and the second ups: what they are is never written
-/// to memory. The bits are those of a product and then a gate.
-pub(crate) fn gated(path: DotsPath, pool: &Pool, x: &[f32], rows: usize, weight: &Matrix, out: &mut [f32]) {
-    debug_assert!(can_gate(path, rows, weight));
-    let activations = Activations::round(pool, x, form(path, rows, weight));
-    let out = Shared::new(out.as_mut_ptr());
-    let panels = weight.panels() / 2;
-    let least = (RANGE_BYTES_LEAST / (2 * weight.panel_bytes() * rows).max(1)).max(1);
-    pool.run_ranges(panels, least, &|range| {
-        let stride = panels * LANES;
-        let gate = Some(panels);
-        let part =
-            Part { activations: &activations, weight, panels: range, out, first_panel: 0, stride, gate };
-        // SAFETY: as above.
         unsafe { part.run(path) };
     });
 }
@@ -98,8 +72,6 @@ pub(crate) struct Part<'a> {
     pub out: Shared<f32>,
     pub first_panel: usize,
     pub stride: usize,
-    /// How many panels behind its gate an up is, where an output is made of both.
-    pub gate: Option<usize>,
 }
 
 impl Part<'_> {
@@ -130,9 +102,8 @@ impl<W: Weights> DotsOperation for PartOf<'_, W> {
         // SAFETY: whole panels have sixteen outputs each, all inside the rows of `out`; the one behind them goes through a buffer.
         unsafe {
             if form.rows <= D::ROWS {
-                let start = part.out.get().add((whole.start - part.first_panel) * LANES);
-                let out = Rows { start, stride: part.stride };
-                part.block::<D, W>(0, whole.clone(), 0..form.groups(), out, out, None);
+                let out = part.out.get().add((whole.start - part.first_panel) * LANES);
+                part.block::<D, W>(0, whole.clone(), 0..form.groups(), out, part.stride, None);
             } else {
                 part.pieces::<D, W>(whole.clone());
             }
@@ -161,18 +132,6 @@ struct Fetch<'a> {
     shares: usize,
 }
 
-/// Where the first row's first value of a block is, and how many values on that of the next row.
-#[derive(Clone, Copy)]
-struct Rows {
-    start: *mut f32,
-    stride: usize,
-}
-
-thread_local! {
-    /// What gates and ups are so far, for all rows and the panels of one piece: at most a megabyte.
-    static CARRY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-}
-
 impl Part<'_> {
     /// All rows times some panels, piece by piece; each block of rows fetches its share of the next piece, so that memory and
     /// arithmetic are busy at the same time.
@@ -183,14 +142,7 @@ impl Part<'_> {
         let groups_at_once = (PIECE_ROW_BYTES / W::activation_bytes(form.group)).max(1);
         let panel_bytes = W::bytes(form.group * groups_at_once.min(form.groups()));
         let bytes = (blocks * PIECE_BYTES_PER_BLOCK).min(PIECE_BYTES_MOST);
-        let mut panels_at_once = (bytes / panel_bytes.max(1)).next_multiple_of(D::PANELS).max(D::PANELS);
-        let mut carry = Vec::new();
-        if self.gate.is_some() {
-            panels_at_once /= 2;
-            carry = CARRY.take();
-            carry.resize(form.rows * 2 * panels_at_once * LANES, 0.0);
-        }
-        let carry_start: *mut f32 = carry.as_mut_ptr();
+        let panels_at_once = (bytes / panel_bytes.max(1)).next_multiple_of(D::PANELS).max(D::PANELS);
 
         let pieces = panels
             .clone()
@@ -210,22 +162,14 @@ impl Part<'_> {
                 let share = |next| Fetch { next, share: block, shares: blocks };
                 // The first piece that nobody has fetched brings itself, with the first rows.
                 let fetch = if is_near || block > 0 { next.map(share) } else { None };
-                // SAFETY: whole panels have sixteen outputs each, all inside the rows of `out`; what is carried has two for each.
+                // SAFETY: whole panels have sixteen outputs each, all inside the rows of `out`.
                 unsafe {
                     let first = (piece.panels.start - self.first_panel) * LANES;
-                    let out = Rows { start: self.out.get().add(row * stride + first), stride };
-                    let stride = 2 * panels_at_once * LANES;
-                    let carry = match self.gate {
-                        Some(_) => Rows { start: carry_start.add(row * stride), stride },
-                        None => out,
-                    };
-                    self.block::<D, W>(row, piece.panels.clone(), piece.groups.clone(), out, carry, fetch);
+                    let out = self.out.get().add(row * stride + first);
+                    self.block::<D, W>(row, piece.panels.clone(), piece.groups.clone(), out, stride, fetch);
                 }
             }
             is_near = true;
-        }
-        if self.gate.is_some() {
-            CARRY.set(carry);
         }
     }
 
@@ -239,8 +183,8 @@ impl Part<'_> {
             // SAFETY: at most eight rows of sixteen fit the buffer; then `left` values of each row are copied to their places at
             // the end of a row of `out`.
             unsafe {
-                let out = Rows { start: buffer.as_mut_ptr(), stride: LANES };
-                self.block::<D, W>(row, panel..panel + 1, 0..form.groups(), out, out, None);
+                let groups = 0..form.groups();
+                self.block::<D, W>(row, panel..panel + 1, groups, buffer.as_mut_ptr(), LANES, None);
                 for i in 0..(form.rows - row).min(D::ROWS) {
                     let to = self.out.get().add((row + i) * self.stride + (panel - self.first_panel) * LANES);
                     std::ptr::copy_nonoverlapping(buffer.as_ptr().add(i * LANES), to, left);
@@ -249,26 +193,24 @@ impl Part<'_> {
         }
     }
 
-    /// One block of rows times some panels and groups. Before the last group and behind the first, sums are in `carry`.
+    /// One block of rows times some panels and groups; `out` is the place of the first row's first output.
     #[inline(always)]
     unsafe fn block<D: Dots, W: Weights>(
         &self,
         row: usize,
         panels: Range<usize>,
         groups: Range<usize>,
-        out: Rows,
-        carry: Rows,
+        out: *mut f32,
+        out_stride: usize,
         fetch: Option<Fetch<'_>>,
     ) {
         const { assert!(D::ROWS <= MOST_ROWS) };
         let form = self.activations.form();
         let (start, rows) = form.block(row);
         let most = if rows <= 2 { D::PANELS_FEW } else { D::PANELS };
-        let panel_step = self.gate.unwrap_or(1);
         let mut panel = panels.start;
         while panel < panels.end {
             let left = panels.end - panel;
-            let (done, carried) = (panel - panels.start, if self.gate.is_some() { 2 } else { 1 });
             // SAFETY: block, panels and groups exist; `P` panels are left; the path is the one that is already running.
             panel += unsafe {
                 let product = Product {
@@ -278,20 +220,16 @@ impl Part<'_> {
                     first_group: groups.start,
                     last_group: groups.end,
                     weights: self.weight.start().add(panel * self.weight.panel_bytes()),
-                    panel_step,
-                    panel_bytes: panel_step * self.weight.panel_bytes(),
+                    panel_bytes: self.weight.panel_bytes(),
                     ahead: match &fetch {
-                        Some(fetch) => self.ahead::<W>(fetch, done),
+                        Some(fetch) => self.ahead::<W>(fetch, panel - panels.start),
                         None => self.ahead_in_stream::<W>(panel, groups.start),
                     },
                     scales: W::scales(self.weight, panel),
-                    out: Rows { start: out.start.add(done * LANES), ..out },
-                    carry: Rows { start: carry.start.add(done * carried * LANES), ..carry },
-                    is_gated: self.gate.is_some(),
+                    out: out.add((panel - panels.start) * LANES),
+                    out_stride,
                 };
                 match most.min(left) {
-                    // A gate and its up are two panels and one of outputs.
-                    _ if product.is_gated => product.enter::<D, W, 2>(rows) / 2,
                     4.. => product.enter::<D, W, 4>(rows),
                     2 | 3 => product.enter::<D, W, 2>(rows),
                     _ => product.enter::<D, W, 1>(rows),
@@ -305,7 +243,7 @@ impl Part<'_> {
         Ahead {
             start: self.weight.start().wrapping_add(at + AHEAD_BYTES),
             step: LANES * 4,
-            stride: self.gate.unwrap_or(1) * self.weight.panel_bytes(),
+            stride: self.weight.panel_bytes(),
         }
     }
 
@@ -319,7 +257,7 @@ impl Part<'_> {
         Ahead {
             start: self.weight.start().wrapping_add(at + panel_bytes * share / shares / 64 * 64),
             step: (LANES * 4).div_ceil(*shares),
-            stride: self.gate.unwrap_or(1) * self.weight.panel_bytes(),
+            stride: self.weight.panel_bytes(),
         }
     }
 }
@@ -344,15 +282,11 @@ struct Product {
     first_group: usize,
     last_group: usize,
     weights: *const u8,
-    /// From each panel of the block to the next, in panels and in bytes.
-    panel_step: usize,
     panel_bytes: usize,
     ahead: Ahead,
     scales: *const u8,
-    out: Rows,
-    carry: Rows,
-    /// Whether the first panel is the gate of the second: then the two make one of outputs.
-    is_gated: bool,
+    out: *mut f32,
+    out_stride: usize,
 }
 
 impl Product {
@@ -392,11 +326,11 @@ impl<W: Weights, const M: usize, const P: usize> DotsOperation for Block<W, M, P
         // SAFETY: M rows and P panels exist at the pointers, each with all groups; whatever is read of a group lies before the
         // padded inputs' end.
         unsafe {
-            let place = |rows: Rows, m: usize, p: usize| rows.start.add(m * rows.stride + p * LANES);
+            let out = |m: usize, p: usize| product.out.add(m * product.out_stride + p * LANES);
             if product.first_group > 0 {
                 for m in 0..M {
                     for p in 0..P {
-                        D::Floats::load(place(product.carry, m, p)).store(totals.0[m][p].as_mut_ptr());
+                        D::Floats::load(out(m, p)).store(totals.0[m][p].as_mut_ptr());
                     }
                 }
             }
@@ -420,28 +354,15 @@ impl<W: Weights, const M: usize, const P: usize> DotsOperation for Block<W, M, P
                     weights = weights.add(LANES * 4);
                     ahead = ahead.wrapping_add(product.ahead.step);
                 }
-                let scales =
-                    |p: usize| W::group_scales(product.scales, p * product.panel_step, group, groups);
-                W::add_group::<D, M, P>(&mut totals, &sums, &facts, std::array::from_fn(scales));
+                W::add_group::<D, M, P>(&mut totals, &sums, &facts, product.scales, group, groups);
             }
-            // No closures over vectors here: they would be compiled without the path's instructions.
-            let is_last = product.last_group == groups;
             for m in 0..M {
-                if is_last && product.is_gated {
-                    let [gate, up] = [0, P - 1].map(|p| totals.0[m][p].as_ptr());
-                    let gate = W::finish::<D>(D::Floats::load(gate), product.scales, 0);
-                    let up = W::finish::<D>(D::Floats::load(up), product.scales, product.panel_step);
-                    silu_mul(gate, up).store(place(product.out, m, 0));
-                    continue;
-                }
                 for p in 0..P {
-                    let total = D::Floats::load(totals.0[m][p].as_ptr());
-                    if is_last {
-                        let finished = W::finish::<D>(total, product.scales, p * product.panel_step);
-                        finished.store(place(product.out, m, p));
-                    } else {
-                        total.store(place(product.carry, m, p));
+                    let mut total = D::Floats::load(totals.0[m][p].as_ptr());
+                    if product.last_group == groups {
+                        total = W::finish::<D>(total, product.scales, p);
                     }
+                    total.store(out(m, p));
                 }
             }
         }
@@ -474,17 +395,14 @@ trait Weights: Copy {
         weights: *const u8,
         panel_bytes: usize,
     );
-    /// The scales of one group of the panel that is so many behind the first, where groups have any.
-    #[inline(always)]
-    fn group_scales(scales: *const u8, _panel: usize, _group: usize, _groups: usize) -> *const u8 {
-        scales
-    }
-    /// Adds what the sums of a group are worth; `scales` has those of the group, for each panel.
+    /// Adds what the sums of a group are worth.
     unsafe fn add_group<D: Dots, const M: usize, const P: usize>(
         totals: &mut Totals<M, P>,
         sums: &[[D; P]; M],
         facts: &[GroupFacts; M],
-        scales: [*const u8; P],
+        scales: *const u8,
+        group: usize,
+        groups: usize,
     );
     unsafe fn finish<D: Dots>(total: D::Floats, scales: *const u8, panel: usize) -> D::Floats;
 }
@@ -527,7 +445,9 @@ impl Weights for Bytes {
         totals: &mut Totals<M, P>,
         sums: &[[D; P]; M],
         facts: &[GroupFacts; M],
-        _scales: [*const u8; P],
+        _scales: *const u8,
+        _group: usize,
+        _groups: usize,
     ) {
         // SAFETY: totals are arrays of sixteen.
         unsafe {
@@ -583,22 +503,19 @@ impl Weights for Steps {
             }
         }
     }
-    /// Sixteen scales and sixteen minima.
-    #[inline(always)]
-    fn group_scales(scales: *const u8, panel: usize, group: usize, groups: usize) -> *const u8 {
-        scales.wrapping_add((panel * groups + group) * 2 * LANES * size_of::<u16>())
-    }
     #[inline(always)]
     unsafe fn add_group<D: Dots, const M: usize, const P: usize>(
         totals: &mut Totals<M, P>,
         sums: &[[D; P]; M],
         facts: &[GroupFacts; M],
-        scales: [*const u8; P],
+        scales: *const u8,
+        group: usize,
+        groups: usize,
     ) {
         // SAFETY: each panel and group has sixteen scales and sixteen minima; totals are arrays of sixteen.
         unsafe {
             for p in 0..P {
-                let halves = scales[p].cast::<u16>();
+                let halves = scales.cast::<u16>().add((p * groups + group) * 2 * LANES);
                 D::Floats::prefetch(halves.cast::<u8>().wrapping_add(AHEAD_BYTES / 4));
                 let (scale, minimum) = (D::widen_halves(halves), D::widen_halves(halves.add(LANES)));
                 for m in 0..M {
@@ -653,7 +570,9 @@ impl Weights for Pairs {
         totals: &mut Totals<M, P>,
         sums: &[[D; P]; M],
         _facts: &[GroupFacts; M],
-        _scales: [*const u8; P],
+        _scales: *const u8,
+        _group: usize,
+        _groups: usize,
     ) {
         // SAFETY: totals are arrays of sixteen.
         unsafe {
@@ -751,51 +670,6 @@ mod tests {
                 assert!(out == truth, "{rows} × {outputs} × {inputs}");
             }
         }
-    }
-
-    /// Bit for bit, with one piece of groups and with several, with rows that fill their blocks and with some that do not.
-    #[test]
-    fn a_gate_in_the_product_is_the_gate_behind_it() {
-        let paths = DotsPath::available().into_iter().map(|path| (path, [Precision::Int8, Precision::Int4]));
-        let pairs = DotsPath::of_pairs(crate::Isa::detect()).map(|path| (path, [Precision::Bf16; 2]));
-        let mut gated_somewhere = false;
-        for (path, precisions) in paths.chain(pairs) {
-            for precision in precisions {
-                for (width, inputs) in [(16, 40), (48, 1500), (80, 2304)] {
-                    let weight = Matrix::pack(precision, 2 * width, inputs, &mut |row, values| {
-                        values
-                            .iter_mut()
-                            .enumerate()
-                            .for_each(|(i, value)| *value = whole(row + 3, i) / 4000.0);
-                    });
-                    for rows in [9, 16, 45] {
-                        if !can_gate(path, rows, &weight) {
-                            continue;
-                        }
-                        gated_somewhere = true;
-                        let x: Vec<f32> =
-                            (0..rows * inputs).map(|i| whole(i / inputs, i % inputs) / 127.0).collect();
-                        for threads in [1, 2] {
-                            let pool = Pool::new(threads);
-                            let mut both = vec![f32::NAN; rows * 2 * width];
-                            matmul(path, &pool, &x, rows, &weight, &mut both);
-                            let (mut truth, mut out) =
-                                (vec![0.0; rows * width], vec![f32::NAN; rows * width]);
-                            crate::silu_mul(&pool, &both, width, &mut truth);
-                            gated(path, &pool, &x, rows, &weight, &mut out);
-                            let bits =
-                                |values: &[f32]| values.iter().map(|it| it.to_bits()).collect::<Vec<_>>();
-                            assert_eq!(
-                                bits(&out),
-                                bits(&truth),
-                                "{path:?} {precision:?}: {rows} × {width} × {inputs}"
-                            );
-                        }
-                    }
-                }
-            }
-        }
-        assert!(gated_somewhere || crate::Isa::detect() < crate::Isa::Avx512);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How rows are multiplied by a weight.
 
-use kernels::{Matrix, Pool, add_to_rows, matmul, matmul_gated, silu_mul};
+use kernels::{Matrix, Pool, add_to_rows, matmul};
 
 use crate::quantize::Observer;
 
@@ -19,23 +19,6 @@ impl Linear {
         if let Some(bias) = &self.bias {
             add_to_rows(pool, &mut out[..rows * outputs], bias);
         }
-    }
-
-    /// `silu` of the first half of the outputs times the second; `between` has room for all outputs.
-    pub(crate) fn run_gated(
-        &self,
-        pool: &Pool,
-        x: &[f32],
-        rows: usize,
-        between: &mut [f32],
-        out: &mut [f32],
-    ) {
-        if self.bias.is_none() {
-            return matmul_gated(pool, self.seen(x, rows), rows, &self.matrix, between, out);
-        }
-        self.run(pool, x, rows, between);
-        let outputs = self.matrix.outputs();
-        silu_mul(pool, &between[..rows * outputs], outputs / 2, out);
     }
 
     /// The rows, which whoever observes has seen.

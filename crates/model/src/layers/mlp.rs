@@ -1,6 +1,6 @@
 //! What the feed-forward part of a layer adds to its rows.
 
-use kernels::{add, rms_norm};
+use kernels::{add, rms_norm, silu_mul};
 
 use super::{Buffers, Linear, Step};
 
@@ -19,7 +19,8 @@ impl Mlp {
         let (stream, normed) = (&mut stream[..hidden], &mut normed[..hidden]);
 
         rms_norm(pool, stream, &self.norm, norm_epsilon, normed);
-        self.gate_up.run_gated(pool, normed, rows, gate_up, &mut gated[..rows * width]);
+        self.gate_up.run(pool, normed, rows, gate_up);
+        silu_mul(pool, &gate_up[..rows * 2 * width], width, &mut gated[..rows * width]);
         self.down.run(pool, gated, rows, normed);
         add(pool, stream, normed);
     }
